@@ -1,0 +1,119 @@
+// Package store is the contract for all state of Postern: a small ordered
+// key-value store with serializable transactions. The mail schema is written
+// once, above it; engines (store/pebble, later store/postgres) lie below it and
+// all pass the suite in store/storetest.
+//
+// Keys are ordered bytewise inside a shard. What belongs together (one account)
+// lies in one shard; a transaction names its home shard and may reach another
+// one only if the engine keeps both in one log (Tx.Other).
+package store
+
+import "context"
+
+// Shard is a partition of the key space, 0 to Shards-1. An engine may keep
+// shards on different machines; keys of different shards are unrelated.
+type Shard uint16
+
+// Shards is the number of shards. It is part of the on-disk format.
+const Shards = 4096
+
+// MaxKey and MaxValue bound one record in bytes; a transaction's writes
+// together may not exceed MaxTx. Beyond: errs.TooLarge, and nothing is written.
+const (
+	MaxKey   = 1024
+	MaxValue = 1 << 20
+	MaxTx    = 64 << 20
+)
+
+// Reader reads one consistent state of a shard. It must not be used after the
+// function it was passed to has returned, nor by two goroutines at once.
+type Reader interface {
+	// Get gives the value of key, or errs.NotFound. The slice is valid until
+	// the transaction function returns; copy what has to live longer.
+	Get(key []byte) ([]byte, error)
+
+	// Scan calls fn for each key in [start, end) in ascending order until fn
+	// returns false or an error. A nil end means the end of the shard. Slices
+	// are valid only during the call. fn may read and write through the same
+	// Reader; whether writes made during a scan are seen by it is unspecified.
+	Scan(start, end []byte, fn func(key, value []byte) (bool, error)) error
+
+	// ScanReverse is Scan in descending order.
+	ScanReverse(start, end []byte, fn func(key, value []byte) (bool, error)) error
+}
+
+// Tx is a Reader that sees its own writes. All its writes become visible and
+// durable together, or none.
+type Tx interface {
+	Reader
+	Set(key, value []byte) error
+	Delete(key []byte) error
+	// DeleteRange deletes every key in [start, end).
+	DeleteRange(start, end []byte) error
+
+	// Other gives the same transaction in another shard, or errs.Unsupported
+	// when the engine does not keep both shards in one log. Callers then fall
+	// back to two transactions and an idempotency key.
+	Other(Shard) (Tx, error)
+}
+
+// Store is an engine. All methods may be called by many goroutines.
+type Store interface {
+	// View runs fn on a state that is durable: what fn reads can never be
+	// taken back by a crash. It sees every Update that returned before it
+	// began. It works also after Health has turned bad, as far as the disk
+	// can still be read.
+	View(ctx context.Context, s Shard, fn func(Reader) error) error
+
+	// Update runs fn and makes its writes durable. Update returning nil IS the
+	// acknowledgement rule of Postern: only then may a 250, an OK or a link ACK
+	// be sent. If fn returns an error nothing is written and that error is
+	// returned. Transactions are serializable. fn may be run more than once
+	// and must have no effect outside the Tx but overwriting variables it
+	// sets; it must be quick (microseconds) and must not block: seal, hash and
+	// read files before, wait after. When ctx ends before the transaction was
+	// taken up, Update returns errs.Canceled and nothing is written; later the
+	// outcome is awaited, so an error never hides a commit, except
+	// errs.Unavailable after a failed sync (see Health).
+	Update(ctx context.Context, s Shard, fn func(Tx) error) error
+
+	// Intend announces that the caller will soon call Update (it is reading or
+	// sealing a mail), so that the engine may hold a group commit open for it
+	// for at most a few milliseconds. Call done exactly once, after Update
+	// returned or when no Update will follow.
+	Intend() (done func())
+
+	// Watch gives a watch that fires after any durable commit that set or
+	// deleted exactly this key. Deletions by DeleteRange do not fire.
+	Watch(s Shard, key []byte) *Watch
+
+	// Walk calls fn for every record of every shard, in shard and key order,
+	// on one consistent durable state: for check, reveal, sweeps and backups.
+	Walk(ctx context.Context, fn func(s Shard, key, value []byte) (bool, error)) error
+
+	// Purge rewrites what the engine must rewrite so that the bytes of records
+	// deleted or overwritten before the call are in no file afterwards.
+	Purge(ctx context.Context) error
+
+	// Health is nil, or why the store accepts no more writes (errs.Unavailable
+	// after a failed sync or write; it stays so until the process restarts).
+	Health() error
+
+	// Failed is closed when Health turns bad.
+	Failed() <-chan struct{}
+
+	Close() error
+}
+
+// Watch is a wake-up without content: the watcher re-reads what it watches.
+// Several commits may fire it once; it never misses the last one.
+type Watch struct {
+	C     <-chan struct{} // capacity 1
+	close func()
+}
+
+// NewWatch is for engines. close is called at most once by Close.
+func NewWatch(c <-chan struct{}, close func()) *Watch { return &Watch{C: c, close: close} }
+
+// Close ends the watch. C is not closed. Close may be called once only.
+func (w *Watch) Close() { w.close() }
