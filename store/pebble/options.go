@@ -1,0 +1,83 @@
+package pebble
+
+import (
+	"log/slog"
+	"time"
+
+	"postern.email/kit/vfs"
+)
+
+// Defaults of Options. They keep an idle store below 40 MiB of memory.
+const (
+	DefaultCacheBytes    = 16 << 20
+	DefaultMemTableBytes = 8 << 20
+	DefaultGatherMax     = 2 * time.Millisecond
+	DefaultMaxGroup      = 256
+)
+
+// Fixed bounds that no option changes.
+const (
+	// MaxGroupBytes ends a group early: once its transactions wrote this many
+	// bytes, the rest waits for the next group. One transaction may be larger
+	// (store.MaxTx) and then is a group of its own.
+	MaxGroupBytes = 4 << 20
+
+	// MaxQueue is how many Updates may wait for the committer; more wait outside
+	// until their context ends.
+	MaxQueue = 1024
+)
+
+// Options of Open. The zero value of each field but Dir means its default.
+type Options struct {
+	// FS is the disk; nil means the machine's own.
+	FS vfs.FS
+
+	// Dir is the directory of the store. It is created if it does not exist.
+	Dir string
+
+	// Logger takes the engine's own remarks at debug level, and its failure at
+	// error level. nil drops them.
+	Logger *slog.Logger
+
+	// CacheBytes bounds the cache of table blocks.
+	CacheBytes int64
+
+	// MemTableBytes bounds the newest records in memory; at most twice as much is
+	// held while one table is written out.
+	MemTableBytes int64
+
+	// GatherMax is how long a group stays open for announced Updates (Intend).
+	// Negative means not at all.
+	GatherMax time.Duration
+
+	// MaxGroup is how many Updates share one sync at most.
+	MaxGroup int
+
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.MemTableBytes <= 0 {
+		o.MemTableBytes = DefaultMemTableBytes
+	}
+	if o.GatherMax == 0 {
+		o.GatherMax = DefaultGatherMax
+	}
+	if o.MaxGroup <= 0 {
+		o.MaxGroup = DefaultMaxGroup
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
