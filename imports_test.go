@@ -1,0 +1,179 @@
+// Package postern_test holds the rules about the tree itself.
+package postern_test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "postern.email/"
+
+// floors, from the top; arrows point down only (docs/architecture.md).
+var floors = [][]string{
+	{"cmd"},
+	{"lab"},
+	{"role"},
+	{"agent"},
+	{"wire", "post", "mixnet"},
+	{"mail", "store"},
+	{"kit"},
+}
+
+// sideways is the whole list of edges allowed within a floor. A trailing /...
+// on the right stands for the package and all below it.
+var sideways = map[string][]string{
+	"agent/access":    {},
+	"agent/submit":    {"agent/deliver"},
+	"agent/receive":   {"agent/deliver"},
+	"wire/smtp":       {"wire/lineio", "wire/sasl"},
+	"wire/imap":       {"wire/lineio", "wire/sasl"},
+	"wire/pop3":       {"wire/lineio", "wire/sasl"},
+	"post/account":    {"post/seal"},
+	"post/mailbox":    {"post/seal"},
+	"store/pebble":    {"store"},
+	"store/storetest": {"store"},
+	"mail/mime":       {"mail"},
+	"mail/pgpmime":    {"mail", "mail/mime"},
+	"mail/sanitize":   {"mail"},
+}
+
+// outside are the top folders that use the built binary over sockets or hold
+// no program code: no room of the house may import them.
+var outside = []string{"interop", "bench", "docs", "web"}
+
+// reachesIn is what packages outside may import from inside the house.
+var reachesIn = map[string][]string{
+	"bench/storebench": {"store", "store/pebble", "kit"},
+}
+
+// mayUseWeb may read the embedded templates.
+var mayUseWeb = []string{"wire/web", "role/relay"}
+
+type pkg struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// floor gives the floor of a module path, 0 at the top, or -1.
+func floor(rel string) int {
+	top, _, _ := strings.Cut(rel, "/")
+	return slices.IndexFunc(floors, func(f []string) bool { return slices.Contains(f, top) })
+}
+
+func under(rel string, list []string) bool {
+	return slices.ContainsFunc(list, func(p string) bool { return rel == p || strings.HasPrefix(rel, p+"/") })
+}
+
+// fault says why from may not import to, or "".
+func fault(from, to string, test bool) string {
+	if to == "web" {
+		if slices.Contains(mayUseWeb, from) || from == "web" {
+			return ""
+		}
+		return "only the web pages' server reads the templates"
+	}
+	fromOut, toOut := under(from, outside), under(to, outside)
+	switch {
+	case fromOut && (toOut || under(to, reachesIn[from])):
+		return ""
+	case fromOut:
+		return "what stands outside the house uses the built program over sockets"
+	case toOut:
+		return "nothing imports what stands outside the house"
+	}
+	a, b := floor(from), floor(to)
+	switch {
+	case a < 0 || b < 0:
+		return "the package is on no floor"
+	case from == to || strings.HasPrefix(to, from+"/internal") || strings.HasPrefix(from, to+"/internal"):
+		return ""
+	case a > b:
+		return "an arrow points up"
+	case strings.HasPrefix(from, "wire/") && (to == "store" || strings.HasPrefix(to, "store/")):
+		return "wire keeps no state: it never imports store"
+	case a < b:
+		if strings.HasPrefix(to, "store/") && !strings.HasPrefix(from, "role/") && !test {
+			return "only a role chooses the engine"
+		}
+		return ""
+	case from[:strings.IndexByte(from+"/", '/')] == "kit":
+		return "" // the bottom floor is one room; cycles are the compiler's business
+	case under(to, sideways[from]):
+		return ""
+	case test && strings.HasPrefix(to, "store/"):
+		return "" // tests of the floor's rooms run on a real engine
+	}
+	return "the edge is not in the table of edges within a floor"
+}
+
+// TestImports: arrows point down, and within a floor only along the table.
+func TestImports(t *testing.T) {
+	for _, p := range list(t) {
+		from, ok := strings.CutPrefix(p.ImportPath, module)
+		if !ok {
+			continue // the root, which holds only this file
+		}
+		if !under(from, outside) && floor(from) < 0 {
+			t.Errorf("%s is on no floor", from)
+		}
+		check := func(imports []string, test bool) {
+			for _, imp := range imports {
+				to, ok := strings.CutPrefix(imp, module)
+				if !ok {
+					continue
+				}
+				if why := fault(from, to, test); why != "" {
+					t.Errorf("%s → %s: %s", from, to, why)
+				}
+			}
+		}
+		check(p.Imports, false)
+		check(p.TestImports, true)
+		check(p.XTestImports, true)
+	}
+}
+
+// TestImportRulesBite: the rules refuse what they are there to refuse.
+func TestImportRulesBite(t *testing.T) {
+	bad := [][2]string{
+		{"kit/errs", "mail"}, {"store", "post/seal"}, {"wire/imap", "store"}, {"wire/imap", "post/mailbox"},
+		{"post/mailbox", "post/account"}, {"post/mailbox", "wire/smtp"}, {"agent/access", "agent/submit"},
+		{"role/relay", "role/proxy"}, {"agent/access", "role/relay"}, {"somewhere", "kit/errs"},
+		{"agent/submit", "interop"}, {"interop", "agent/submit"}, {"post/mailbox", "store/pebble"}, {"mail", "store"},
+		{"agent/access", "web"},
+	}
+	for _, e := range bad {
+		if fault(e[0], e[1], false) == "" {
+			t.Errorf("%s → %s is not refused", e[0], e[1])
+		}
+	}
+	good := [][2]string{{"cmd/postern", "role/relay"}, {"agent/access", "wire/imap"}, {"agent/access", "post/mailbox"},
+		{"wire/smtp", "wire/lineio"}, {"post/mailbox", "store"}, {"role/relay", "store/pebble"}, {"mail", "kit/errs"}}
+	for _, e := range good {
+		if why := fault(e[0], e[1], false); why != "" {
+			t.Errorf("%s → %s: %s", e[0], e[1], why)
+		}
+	}
+}
