@@ -1,0 +1,226 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"postern.email/kit/errs"
+)
+
+// MaxFile is the greatest size of a configuration file in bytes.
+const MaxFile = 1 << 20
+
+// Defaults sets every option of the struct that v points to.
+func Defaults(v any) {
+	root := reflect.ValueOf(v).Elem()
+	for _, o := range Options(v) {
+		f := root.FieldByIndex(o.index)
+		if err := setText(f, o.Default); err != nil {
+			panic("config: default of " + o.Key + ": " + err.Error())
+		}
+		if why := o.check(f); why != "" && o.Default != "" {
+			panic("config: default of " + o.Key + ": " + why)
+		}
+	}
+}
+
+// Load sets v to its defaults, then to what the file says (path "" = no file),
+// then to what the --set words say, each "section.key=value", and checks the
+// limits. A fault is errs.Invalid; its public text names the place.
+func Load(v any, path string, set []string) error {
+	Defaults(v)
+	if path != "" {
+		text, err := readFile(path)
+		if err != nil {
+			return err
+		}
+		if err := parse(v, path, text); err != nil {
+			return err
+		}
+	}
+	return Apply(v, set)
+}
+
+func readFile(path string) ([]byte, error) {
+	const op = "kit/config.Load"
+	st, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, errs.E(op, errs.NotFound, "there is no configuration file "+path, err)
+	case err != nil:
+		return nil, errs.E(op, errs.Unavailable, "cannot read the configuration file "+path, err)
+	case st.Size() > MaxFile:
+		return nil, errs.E(op, errs.TooLarge, fmt.Sprintf("%s is larger than %d bytes", path, MaxFile), nil)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errs.E(op, errs.Unavailable, "cannot read the configuration file "+path, err)
+	}
+	return text, nil
+}
+
+// parse is Load's part for the file's text; name stands in error texts.
+func parse(v any, name string, text []byte) error {
+	const op = "kit/config.Load"
+	d := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		var strict *toml.StrictMissingError
+		var syntax *toml.DecodeError
+		switch {
+		case errors.As(err, &strict):
+			e := strict.Errors[0]
+			line, _ := e.Position()
+			return errs.E(op, errs.Invalid, fmt.Sprintf("%s:%d: %s", name, line, unknown(v, strings.Join(e.Key(), "."))), nil)
+		case errors.As(err, &syntax):
+			line, _ := syntax.Position()
+			where := ""
+			if k := strings.Join(syntax.Key(), "."); k != "" {
+				where = k + ": "
+			}
+			return errs.E(op, errs.Invalid, fmt.Sprintf("%s:%d: %s%s", name, line, where,
+				strings.TrimPrefix(syntax.Error(), "toml: ")), nil)
+		}
+		return errs.E(op, errs.Invalid, name+": "+strings.TrimPrefix(err.Error(), "toml: "), nil)
+	}
+	lines := keyLines(text)
+	root := reflect.ValueOf(v).Elem()
+	for _, o := range Options(v) {
+		if line, given := lines[o.Key]; given {
+			if why := o.check(root.FieldByIndex(o.index)); why != "" {
+				return errs.E(op, errs.Invalid, fmt.Sprintf("%s:%d: %s: %s", name, line, o.Key, why), nil)
+			}
+		}
+	}
+	return nil
+}
+
+// Apply sets options from "section.key=value" words, as --set does.
+func Apply(v any, set []string) error {
+	const op = "kit/config.Apply"
+	root := reflect.ValueOf(v).Elem()
+	options := Options(v)
+	for _, word := range set {
+		key, value, ok := strings.Cut(word, "=")
+		if !ok {
+			return errs.E(op, errs.Invalid, fmt.Sprintf("--set %s: write --set section.key=value", word), nil)
+		}
+		o, ok := find(options, strings.TrimSpace(key))
+		if !ok {
+			return errs.E(op, errs.Invalid, "--set: "+unknown(v, key), nil)
+		}
+		f := root.FieldByIndex(o.index)
+		if err := setText(f, strings.TrimSpace(value)); err != nil {
+			return errs.E(op, errs.Invalid, fmt.Sprintf("--set %s: %v", o.Key, err), nil)
+		}
+		if why := o.check(f); why != "" {
+			return errs.E(op, errs.Invalid, fmt.Sprintf("--set %s: %s", o.Key, why), nil)
+		}
+	}
+	return nil
+}
+
+// Values gives every option's value as text, keyed by option, for `config check`.
+func Values(v any) map[string]string {
+	root := reflect.ValueOf(v).Elem()
+	all := make(map[string]string)
+	for _, o := range Options(v) {
+		all[o.Key] = getText(root.FieldByIndex(o.index))
+	}
+	return all
+}
+
+func find(options []Option, key string) (Option, bool) {
+	for _, o := range options {
+		if o.Key == key {
+			return o, true
+		}
+	}
+	return Option{}, false
+}
+
+// Find gives the option with this key, or errs.NotFound naming the nearest one.
+func Find(v any, key string) (Option, error) {
+	o, ok := find(Options(v), key)
+	if !ok {
+		return o, errs.E("kit/config.Find", errs.NotFound, unknown(v, key), nil)
+	}
+	return o, nil
+}
+
+func unknown(v any, key string) string {
+	best, nearest := 1<<30, ""
+	for _, o := range Options(v) {
+		d := distance(key, o.Key)
+		// A key in the wrong section, or without one, is as near as a typing slip.
+		if key[strings.LastIndexByte(key, '.')+1:] == o.Key[strings.LastIndexByte(o.Key, '.')+1:] {
+			d = min(d, 2)
+		}
+		if d < best {
+			best, nearest = d, o.Key
+		}
+		// The unknown thing may be a whole section.
+		if section, _, ok := strings.Cut(o.Key, "."); ok {
+			if d := distance(key, section); d < best {
+				best, nearest = d, section
+			}
+		}
+	}
+	return fmt.Sprintf("unknown key %q; the nearest known key is %q", key, nearest)
+}
+
+// distance is the number of one-letter changes between a and b (Levenshtein).
+func distance(a, b string) int {
+	if len(a) > 200 {
+		a = a[:200]
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diag := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			diag, row[j] = row[j], min(row[j]+1, row[j-1]+1, diag+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// keyLines finds the line of each key that the (valid) text gives a value to.
+func keyLines(text []byte) map[string]int {
+	lines := make(map[string]int)
+	var p unstable.Parser
+	p.Reset(text)
+	table := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		name, at := "", 0
+		for it := e.Key(); it.Next(); {
+			n := it.Node()
+			if name != "" {
+				name += "."
+			}
+			name += string(n.Data)
+			at = int(n.Raw.Offset)
+		}
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = name + "."
+		case unstable.KeyValue:
+			lines[table+name] = 1 + bytes.Count(text[:at], []byte("\n"))
+		}
+	}
+	return lines
+}

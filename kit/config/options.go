@@ -1,0 +1,241 @@
+// Package config reads one strict TOML file into a Go struct. Every option is
+// documented once, at its field, by struct tags; the reference page, the
+// command `postern config describe` and the checks all come from there:
+//
+//	toml:"name"      the key
+//	default:"text"   the value when the file does not name the key
+//	doc:"sentence"   what it does; required
+//	unit:"…"         what a bare number counts
+//	min:"…" max:"…"  limits of numbers, sizes and lengths of time; of the
+//	                 number of entries for a list
+//	oneof:"a b c"    the only allowed words
+//	check:"name"     a named check, see Checks
+//
+// An unknown key is an error that names its line and the nearest known key.
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Option describes one option, as its field's tags do.
+type Option struct {
+	Key     string `json:"key"`     // "accounts.username_min_length"
+	Type    string `json:"type"`    // "text", "number", "size", "duration", "yes/no", "list"
+	Default string `json:"default"` // as it would be written after --set key=
+	Unit    string `json:"unit,omitempty"`
+	Limits  string `json:"limits,omitempty"`
+	Doc     string `json:"doc"`
+
+	index []int
+	tag   reflect.StructTag
+}
+
+// Checks are the named checks of the check tag. Each gets the text of a value
+// (of every entry of a list) and says what is wrong, or "".
+var checks = map[string]func(string) string{
+	"listen": func(s string) string {
+		if s == "off" {
+			return ""
+		}
+		host, port, err := net.SplitHostPort(s)
+		n, perr := strconv.ParseUint(port, 10, 16)
+		if err != nil || perr != nil || n > 65535 {
+			return "write host:port (port 0 takes a free one), or off"
+		}
+		if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
+			return "the host must be an IP address, localhost, or empty for all"
+		}
+		return ""
+	},
+	"network": func(s string) string {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			if _, err := netip.ParseAddr(s); err != nil {
+				return "write a network such as 10.0.0.0/8 or a single IP address"
+			}
+		}
+		return ""
+	},
+}
+
+// Options lists the options of the struct that v points to, in the order of the
+// fields. It panics when a field is not documented or has an impossible
+// default: that is a mistake in the program, found by the first test.
+func Options(v any) []Option {
+	t := reflect.TypeOf(v)
+	if t.Kind() != reflect.Pointer || t.Elem().Kind() != reflect.Struct {
+		panic("config: a pointer to a struct is needed")
+	}
+	return collect(t.Elem(), "", nil, nil)
+}
+
+func collect(t reflect.Type, prefix string, index []int, all []Option) []Option {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key := prefix + f.Tag.Get("toml")
+		at := append(append([]int{}, index...), i)
+		if f.Type.Kind() == reflect.Struct {
+			all = collect(f.Type, key+".", at, all)
+			continue
+		}
+		o := Option{Key: key, Type: typeName(f.Type), Default: f.Tag.Get("default"), Unit: f.Tag.Get("unit"),
+			Limits: limits(f), Doc: f.Tag.Get("doc"), index: at, tag: f.Tag}
+		if f.Tag.Get("toml") == "" || o.Doc == "" || o.Type == "" {
+			panic("config: field " + t.Name() + "." + f.Name + " is not documented")
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+func typeName(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[Bytes]():
+		return "size"
+	case reflect.TypeFor[Duration]():
+		return "duration"
+	case reflect.TypeFor[[]string]():
+		return "list"
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return "text"
+	case reflect.Bool:
+		return "yes/no"
+	case reflect.Int, reflect.Int64, reflect.Float64:
+		return "number"
+	}
+	return ""
+}
+
+func limits(f reflect.StructField) string {
+	lo, hi, one := f.Tag.Get("min"), f.Tag.Get("max"), f.Tag.Get("oneof")
+	entries := ""
+	if f.Type.Kind() == reflect.Slice {
+		entries = " entries"
+	}
+	switch {
+	case one != "":
+		return strings.Join(strings.Fields(one), ", ")
+	case lo != "" && hi != "":
+		return lo + " to " + hi + entries
+	case lo != "":
+		return "at least " + lo + entries
+	case hi != "":
+		return "at most " + hi + entries
+	}
+	return ""
+}
+
+// setText gives the field the value written as text, as after --set key=.
+func setText(field reflect.Value, text string) error {
+	switch p := field.Addr().Interface().(type) {
+	case *Bytes:
+		return p.UnmarshalText([]byte(text))
+	case *Duration:
+		return p.UnmarshalText([]byte(text))
+	case *[]string:
+		*p = []string{}
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				*p = append(*p, part)
+			}
+		}
+		return nil
+	}
+	switch field.Kind() {
+	case reflect.String:
+		field.SetString(text)
+	case reflect.Bool:
+		switch text {
+		case "true", "yes", "on":
+			field.SetBool(true)
+		case "false", "no", "off":
+			field.SetBool(false)
+		default:
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || field.OverflowInt(n) {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		field.SetInt(n)
+	case reflect.Float64:
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", text)
+		}
+		field.SetFloat(n)
+	default:
+		return fmt.Errorf("cannot be set")
+	}
+	return nil
+}
+
+// getText is the inverse of setText.
+func getText(field reflect.Value) string {
+	switch v := field.Interface().(type) {
+	case []string:
+		return strings.Join(v, ",")
+	case fmt.Stringer:
+		return v.String()
+	}
+	return fmt.Sprint(field.Interface())
+}
+
+// check says what is wrong with the field's value, or "".
+func (o Option) check(field reflect.Value) string {
+	if one := o.tag.Get("oneof"); one != "" {
+		for w := range strings.FieldsSeq(one) {
+			if w == field.String() {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%q is not one of: %s", field.String(), o.Limits)
+	}
+	if name := o.tag.Get("check"); name != "" {
+		list, ok := field.Interface().([]string)
+		if !ok {
+			list = []string{field.String()}
+		}
+		for _, s := range list {
+			if why := checks[name](s); why != "" {
+				return fmt.Sprintf("%q: %s", s, why)
+			}
+		}
+	}
+	for _, b := range []struct {
+		tag  string
+		sign float64
+	}{{"min", 1}, {"max", -1}} {
+		if lim := o.tag.Get(b.tag); lim != "" {
+			bound := reflect.New(field.Type()).Elem()
+			if field.Kind() == reflect.Slice {
+				bound = reflect.New(reflect.TypeFor[int]()).Elem()
+			}
+			if err := setText(bound, lim); err != nil {
+				panic("config: " + o.Key + ": " + b.tag + ": " + err.Error())
+			}
+			if (number(field)-number(bound))*b.sign < 0 {
+				return fmt.Sprintf("%s is outside its limits: %s", getText(field), o.Limits)
+			}
+		}
+	}
+	return ""
+}
+
+func number(v reflect.Value) float64 {
+	switch v.Kind() {
+	case reflect.Float64:
+		return v.Float()
+	case reflect.Slice:
+		return float64(v.Len())
+	}
+	return float64(v.Int())
+}
