@@ -1,0 +1,214 @@
+package imap
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"postern.email/kit/limits"
+	"postern.email/mail/mime"
+)
+
+// Backend opens sessions. Errors of all interfaces here are kit/errs errors; the
+// kind decides the response code, the public text is shown to the client.
+type Backend interface {
+	// Login checks a name and a password. errs.Auth: wrong; errs.Busy and
+	// errs.Unavailable: try later; errs.Denied: this user may not.
+	Login(ctx context.Context, r LoginRequest) (Session, error)
+}
+
+// LoginRequest is what LOGIN and AUTHENTICATE bring. Authzid is already checked
+// to be empty or equal to Username.
+type LoginRequest struct {
+	Username, Password string
+	Peer               limits.Peer
+}
+
+// Session is one logged-in user. Only one goroutine at a time uses it.
+type Session interface {
+	// Close ends the session; it is called exactly once.
+	Close()
+
+	// Folders gives all mailboxes of the user, parents that cannot be selected
+	// included, in any order.
+	Folders(ctx context.Context) ([]Folder, error)
+	// CreateFolder makes a mailbox; use is a special-use attribute or "".
+	// Missing parents are made too or appear as NoSelect. errs.Exists, errs.Invalid.
+	CreateFolder(ctx context.Context, name, use string) (Folder, error)
+	// RenameFolder renames a mailbox and all below it. errs.NotFound, errs.Exists.
+	RenameFolder(ctx context.Context, from, to string) error
+	// DeleteFolder removes a mailbox and its messages. errs.NotFound, errs.Denied.
+	DeleteFolder(ctx context.Context, name string) error
+	// Subscribe sets or removes a subscription. errs.NotFound.
+	Subscribe(ctx context.Context, name string, on bool) error
+
+	// Status gives the counts of a mailbox without opening it.
+	Status(ctx context.Context, box uint32) (Status, error)
+	// Open gives a mailbox. It holds nothing that needs closing.
+	Open(ctx context.Context, box uint32) (Mailbox, error)
+	// Append stores all messages or none, in order. errs.Full, errs.TooLarge.
+	Append(ctx context.Context, box uint32, messages []Message) (AppendResult, error)
+
+	// Quota gives the used and allowed bytes of the user; limit 0: none.
+	Quota(ctx context.Context) (used, limit int64, err error)
+
+	// Metadata gives all entries of a mailbox (box 0: of the server) that this
+	// user may see, sorted by name. Names are lower case (RFC 5464 §3.2).
+	Metadata(ctx context.Context, box uint32) ([]MetadataEntry, error)
+	// SetMetadata sets entries, or removes them when Value is nil: all or none.
+	// errs.Denied: read-only; errs.TooLarge, errs.Full: too long, too many.
+	SetMetadata(ctx context.Context, box uint32, entries []MetadataEntry) error
+}
+
+// Mailbox is one mailbox of a session's user.
+type Mailbox interface {
+	// View gives the current durable state. It is cheap when nothing changed.
+	View(ctx context.Context) (View, error)
+	// Watch fires after each durable change of the mailbox.
+	Watch() Watch
+	// Recent gives the lowest UID that \Recent (RFC 3501 §2.3.2) marks for this
+	// session. take says that no other session shall see those messages as recent.
+	Recent(ctx context.Context, v View, take bool) (uint32, error)
+
+	Summary(ctx context.Context, e Entry) (*Summary, error) // errs.NotFound when expunged meanwhile
+	Keywords(ctx context.Context, e Entry) ([]string, error)
+	Body(ctx context.Context, e Entry) (Body, error)
+
+	SetFlags(ctx context.Context, s SetFlags) (SetFlagsResult, error)
+	// Expunge removes those of uids (nil: all) that have \Deleted.
+	Expunge(ctx context.Context, uids []uint32) (gone []uint32, modseq uint64, err error)
+	Copy(ctx context.Context, uids []uint32, to uint32) (CopyResult, error)
+	Move(ctx context.Context, uids []uint32, to uint32) (CopyResult, error)
+	// Expunged gives the UIDs removed after a modseq; complete is false when the
+	// backend remembers less than that (RFC 7162 §3.2.5.2).
+	Expunged(ctx context.Context, since uint64) (uids []uint32, complete bool, err error)
+}
+
+// View is an immutable state of a mailbox, shared by its sessions. Entries are
+// ordered by UID.
+type View interface {
+	UIDValidity() uint32
+	UIDNext() uint32
+	HighestModSeq() uint64
+	Len() int
+	At(i int) Entry
+	// Find gives the position of uid, or, with ok false, of the next higher one.
+	Find(uid uint32) (i int, ok bool)
+}
+
+// Watch is a wake-up without content.
+type Watch interface {
+	C() <-chan struct{}
+	Close()
+}
+
+// Entry is one message in a View.
+type Entry struct {
+	UID    uint32
+	ID     uint64 // names the message in its account, equal in all copies made by Move
+	ModSeq uint64
+	Flags  Flags
+	Bucket uint8  // the size bucket of the backend, opaque here
+	Hour   uint32 // arrival, unix hours
+}
+
+// Flags are the system flags of a message.
+type Flags uint8
+
+// The bits of Flags. HasKeywords says that Keywords would give some.
+const (
+	Seen Flags = 1 << iota
+	Answered
+	Flagged
+	Deleted
+	Draft
+	HasKeywords
+
+	SystemFlags = Seen | Answered | Flagged | Deleted | Draft
+)
+
+// Folder is a mailbox as LIST shows it.
+type Folder struct {
+	Box        uint32 // 0 when NoSelect and without an identity
+	Name       string // UTF-8, "/" between levels; the inbox is "INBOX"
+	Use        string // special-use attribute like "\\Sent", or ""
+	Subscribed bool
+	NoSelect   bool
+	// UIDValidity of a mailbox that can be selected.
+	UIDValidity uint32
+}
+
+// Status is the answer to STATUS.
+type Status struct {
+	Messages, Unseen, Deleted, Recent int
+	UIDNext, UIDValidity              uint32
+	HighestModSeq                     uint64
+	Size                              int64 // sum of RFC822.SIZE, or an upper bound of it
+}
+
+// Summary is what is known of a message without its body.
+type Summary struct {
+	Size      int64
+	Date      time.Time // internal date
+	Header    []byte    // with the empty line
+	Structure *mime.Part
+}
+
+// Body reads a message.
+type Body interface {
+	io.ReaderAt
+	io.WriterTo
+	Size() int64
+	Close() error
+}
+
+// Message is what APPEND brings.
+type Message struct {
+	Raw      []byte
+	Date     time.Time // zero: now
+	Flags    Flags
+	Keywords []string
+}
+
+// AppendResult names the new messages, in order.
+type AppendResult struct {
+	UIDValidity uint32
+	UIDs        []uint32
+}
+
+// FlagsOp says how SetFlags changes flags.
+type FlagsOp uint8
+
+// The operations of STORE: FLAGS, +FLAGS, -FLAGS.
+const (
+	FlagsSet FlagsOp = iota
+	FlagsAdd
+	FlagsRemove
+)
+
+// SetFlags asks for a change of flags.
+type SetFlags struct {
+	UIDs           []uint32 // ascending
+	Op             FlagsOp
+	Flags          Flags
+	Keywords       []string
+	UnchangedSince *uint64 // RFC 7162 §3.1.3
+}
+
+// SetFlagsResult tells what was done. Messages that do not exist are in neither list.
+type SetFlagsResult struct {
+	Changed  []Entry  // whose flags or modseq are new, ascending by UID
+	Modified []uint32 // not changed because of UnchangedSince
+}
+
+// CopyResult pairs old and new UIDs (RFC 4315 §3). Messages that do not exist are left out.
+type CopyResult struct {
+	UIDValidity uint32
+	Src, Dst    []uint32
+}
+
+// MetadataEntry is one annotation of RFC 5464.
+type MetadataEntry struct {
+	Name  string
+	Value []byte // nil: NIL
+}

@@ -1,0 +1,98 @@
+package imap
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+
+	"postern.email/kit/limits"
+)
+
+// Options of a server. The zero value of a limit means its default.
+type Options struct {
+	Backend Backend
+	// TLS is the configuration for implicit TLS and STARTTLS; nil: neither.
+	TLS *tls.Config
+	// Implicit says that a connection begins with a TLS handshake (port 993).
+	Implicit bool
+	// Private says that the way to this listener is private without TLS
+	// (loopback proxy, onion service), so that passwords may cross it.
+	Private bool
+	// Conns bounds the connections; nil: no bound. Several servers may share it.
+	Conns *limits.Conns
+	// PeerOf gives who is on the other end; nil: taken from RemoteAddr.
+	PeerOf func(net.Conn) limits.Peer
+	Logger *slog.Logger     // nil: no log
+	Now    func() time.Time // nil: time.Now
+
+	// Name and Version are the answer to ID. Empty: NIL.
+	Name, Version string
+	// Compress offers COMPRESS=DEFLATE (RFC 4978). Off by default: compression
+	// under TLS lets an observer learn from lengths how alike two texts are.
+	Compress bool
+	// ExtraCapabilities are announced before and after login: XCHATMAIL, XDELTAPUSH.
+	ExtraCapabilities []string
+
+	MaxLine       int           // bytes of a command line without literals; default 64 KiB
+	MaxCommand    int           // bytes of a command with its small literals; default 256 KiB
+	MaxAppend     int64         // bytes of one appended message (APPENDLIMIT); default 30 MiB
+	AppendMemory  int64         // bytes of all appended messages at one time in all sessions; default 256 MiB
+	MaxBad        int           // wrong commands in a row before the connection is closed; default 20
+	LoginTimeout  time.Duration // from connect to login; default 60 s
+	IdleTimeout   time.Duration // between two commands; default 30 min (the least of RFC 9051 §5.4)
+	WriteTimeout  time.Duration // for the client to take a buffer of output; default 2 min
+	KeepAlive     time.Duration // between two "* OK Still here" in IDLE; default 2 min
+	ShutdownGrace time.Duration // for running commands when the server stops; default 5 s
+}
+
+// Limits by default.
+const (
+	DefaultMaxLine       = 64 << 10
+	DefaultMaxCommand    = 256 << 10
+	DefaultMaxAppend     = 31457280
+	DefaultAppendMemory  = 256 << 20
+	DefaultMaxBad        = 20
+	DefaultLoginTimeout  = 60 * time.Second
+	DefaultIdleTimeout   = 30 * time.Minute
+	DefaultWriteTimeout  = 2 * time.Minute
+	DefaultKeepAlive     = 2 * time.Minute
+	DefaultShutdownGrace = 5 * time.Second
+)
+
+func orDefault[T int | int64 | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+func (o Options) withDefaults() Options {
+	orDefault(&o.MaxLine, DefaultMaxLine)
+	orDefault(&o.MaxCommand, DefaultMaxCommand)
+	orDefault(&o.MaxAppend, DefaultMaxAppend)
+	orDefault(&o.AppendMemory, DefaultAppendMemory)
+	orDefault(&o.MaxBad, DefaultMaxBad)
+	orDefault(&o.LoginTimeout, DefaultLoginTimeout)
+	orDefault(&o.IdleTimeout, DefaultIdleTimeout)
+	orDefault(&o.WriteTimeout, DefaultWriteTimeout)
+	orDefault(&o.KeepAlive, DefaultKeepAlive)
+	orDefault(&o.ShutdownGrace, DefaultShutdownGrace)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.PeerOf == nil {
+		o.PeerOf = peerOf
+	}
+	return o
+}
+
+// peerOf takes the peer from the socket itself.
+func peerOf(nc net.Conn) limits.Peer {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		return limits.Peer{Addr: a.AddrPort().Addr().Unmap()}
+	}
+	return limits.Peer{}
+}
