@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"postern.email/interop/mailclient"
+)
+
+// System is one mail server under test, started on a fresh directory.
+type System struct {
+	Name        string
+	Domain      string
+	Submissions string // implicit TLS, host:port
+	IMAPS       string
+	Roots       []int // the processes whose trees are the server
+	stop        func() error
+}
+
+// Account is one user; the same name and password work for SMTP and IMAP.
+type Account struct{ Addr, Password string }
+
+// Account i of the benchmark. Names are 9 letters long: the chatmail rule.
+func (s *System) Account(i int) Account {
+	return Account{fmt.Sprintf("bench%04d@%s", i, s.Domain), "bench-password-0"}
+}
+
+// Stop ends the server and waits for it.
+func (s *System) Stop() error { return s.stop() }
+
+func (s *System) smtp(a Account) (*mailclient.SMTP, error) {
+	c, err := mailclient.DialSMTP(s.Submissions, mailclient.TLS, dialer)
+	if err != nil {
+		return nil, fmt.Errorf("%s: smtp: %w", s.Name, err)
+	}
+	if err := c.AuthPlain(a.Addr, a.Password); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("%s: smtp: %w", s.Name, err)
+	}
+	return c, nil
+}
+
+func (s *System) imap(a Account) (*mailclient.IMAP, error) {
+	c, err := mailclient.DialIMAP(s.IMAPS, mailclient.TLS, dialer)
+	if err != nil {
+		return nil, fmt.Errorf("%s: imap: %w", s.Name, err)
+	}
+	if err := c.Login(a.Addr, a.Password); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("%s: imap: %w", s.Name, err)
+	}
+	return c, nil
+}
+
+// createAccounts logs each account in once. A server may limit how fast
+// addresses are made, so a refusal is tried again until a minute is over.
+func (s *System) createAccounts(n int) error {
+	deadline := time.Now().Add(time.Minute + time.Duration(n)*100*time.Millisecond)
+	return parallel(4, n, func(_, i int) error {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			c, err := s.imap(s.Account(i))
+			if err == nil {
+				c.Logout()
+				return nil
+			}
+			if time.Now().After(deadline) {
+				return err
+			}
+			<-tick.C
+		}
+	})
+}
+
+// parallel runs f(worker, i) for i in [0, n) on c workers and gives the first error.
+func parallel(c, n int, f func(worker, i int) error) error {
+	var (
+		mu    sync.Mutex
+		next  int
+		first error
+		wg    sync.WaitGroup
+	)
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if first != nil || next >= n {
+			return 0, false
+		}
+		next++
+		return next - 1, true
+	}
+	for w := range c {
+		wg.Go(func() {
+			for {
+				i, ok := take()
+				if !ok {
+					return
+				}
+				if err := f(w, i); err != nil {
+					mu.Lock()
+					if first == nil {
+						first = err
+					}
+					mu.Unlock()
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+func writeFile(path, text string, mode os.FileMode) error {
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
