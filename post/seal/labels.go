@@ -1,0 +1,22 @@
+package seal
+
+// Labels for domain separation: one list, so that no two uses of a key can ever
+// meet. Every derivation in this package takes its label from here, and a test
+// checks that they differ and that no label is a prefix of another.
+const (
+	labelRootWrap    = "postern/v1 node key wraps root key"
+	labelRootName    = "postern/v1 root: keyed hash of names"
+	labelRootShard   = "postern/v1 root: shard of names"
+	labelRootPurpose = "postern/v1 root: sealed for purpose: "
+	labelSeedWrap    = "postern/v1 password wraps account seed"
+	labelRecord      = "postern/v1 account: records of its owner"
+	labelChainInfo   = "postern/v1 chain: encapsulation"
+	labelChainExport = "postern/v1 chain: first state"
+	labelChainStep   = "postern/v1 chain: step"
+)
+
+// labels lists every label above for the test.
+func labels() []string {
+	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootPurpose, labelSeedWrap,
+		labelRecord, labelChainInfo, labelChainExport, labelChainStep}
+}

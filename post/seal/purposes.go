@@ -1,0 +1,47 @@
+package seal
+
+// Purpose says what something is sealed under the node key for. Each purpose has
+// its own key. A purpose that is not in the table cannot be made by a caller.
+type Purpose uint8
+
+// The purposes. A value is part of no stored format (the Name is), so new ones
+// may be put anywhere.
+const (
+	PurposeName   Purpose = iota // which account an address belongs to
+	PurposeInfo                  // an account's settings
+	PurposeKey                   // an account's wrapped seed
+	PurposeTokens                // device tokens
+	PurposeMarker                // that a store belongs to this root key
+	numPurposes
+)
+
+// PurposeInfo describes one row of the threat model's table "what the node key
+// opens".
+type PurposeDoc struct {
+	Purpose Purpose
+	Name    string // stable; part of the key derivation; the kind that `store reveal` prints
+	What    string // what a holder of the node key sees
+	Why     string // why the server must be able to read it while its users are away
+}
+
+var purposeDocs = [numPurposes]PurposeDoc{
+	PurposeName: {PurposeName, "account-name", "which account number an address belongs to, or the day on which the address was deleted",
+		"mail and logins name an address; its owner need not be there"},
+	PurposeInfo: {PurposeInfo, "account-info", "address, class, blocked or not, accepts cleartext or not, quota, day of creation and of last login",
+		"policy is applied to mail that comes while the owner is away, and unused accounts are removed"},
+	PurposeKey: {PurposeKey, "account-key", "the account's seed as wrapped by its password (not the seed, not the password)",
+		"without the node key nobody can even begin to guess a password"},
+	PurposeTokens: {PurposeTokens, "device-token", "device tokens for push notification and the day on which each was set",
+		"a device is woken while its owner is away"},
+	PurposeMarker: {PurposeMarker, "store-marker", "a constant text",
+		"a store is never opened with another node's root key"},
+}
+
+// Purposes gives the table of everything that is ever sealed under the node key.
+// docs/threat-model.md and `postern store reveal` are checked against it.
+func Purposes() []PurposeDoc {
+	return append([]PurposeDoc(nil), purposeDocs[:]...)
+}
+
+// String gives the purpose's name.
+func (p Purpose) String() string { return purposeDocs[p].Name }
