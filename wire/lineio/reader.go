@@ -22,6 +22,8 @@ type Reader struct {
 	lo, n int               // buf[lo:n] is unread
 	total int64
 
+	onWait func() error
+
 	mu          sync.Mutex
 	interrupted bool
 }
@@ -35,6 +37,11 @@ func (r *Reader) SetTimes(t Times) { r.times = t }
 // Until sets an absolute end for all reads, for example of one whole message; the
 // zero time lifts it.
 func (r *Reader) Until(t time.Time) { r.until = t }
+
+// OnWait sets a function that is called before every read from the connection, so
+// before every time the Reader may have to wait: the place to flush replies, and thus
+// to answer a pipelined group in one write (RFC 2920 §3.2). An error ends the read.
+func (r *Reader) OnWait(fn func() error) { r.onWait = fn }
 
 // Interrupt makes the read that waits now, and every later read from the
 // connection, fail with ErrInterrupted. Bytes that lie in the buffer can still be
@@ -142,6 +149,11 @@ func (r *Reader) fill(started time.Time) error {
 }
 
 func (r *Reader) read(p []byte) (int, error) {
+	if r.onWait != nil {
+		if err := r.onWait(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := r.conn.Read(p)
 	if n > 0 {
 		return n, nil
@@ -271,6 +283,21 @@ func (r *Reader) take(n int) {
 // valid until the next call of any method. Use Advance to take bytes.
 func (r *Reader) Peek() ([]byte, error) {
 	if err := r.Wait(); err != nil {
+		return nil, err
+	}
+	return r.buf[r.lo:r.n], nil
+}
+
+// PeekMore reads once more and then gives all that is buffered, as Peek does: for a
+// caller that needs more than Peek gave. ErrTooLong when the buffer is full.
+func (r *Reader) PeekMore() ([]byte, error) {
+	if r.Buffered() == BufferSize {
+		return nil, ErrTooLong
+	}
+	if r.Buffered() == 0 {
+		return r.Peek()
+	}
+	if err := r.fill(time.Time{}); err != nil {
 		return nil, err
 	}
 	return r.buf[r.lo:r.n], nil

@@ -113,7 +113,6 @@ func (w *Writer) send(p []byte) (int, error) {
 type DotWriter struct {
 	w   io.Writer
 	mid bool // the last byte written was not a line end
-	any bool
 }
 
 // NewDotWriter writes to w.
@@ -137,7 +136,7 @@ func (d *DotWriter) Write(p []byte) (int, error) {
 		n, err := d.w.Write(rest[:end])
 		done += n
 		if n > 0 {
-			d.mid, d.any = rest[n-1] != '\n', true
+			d.mid = rest[n-1] != '\n'
 		}
 		if err != nil {
 			return done, err

@@ -1,0 +1,118 @@
+package smtp
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+
+	"postern.email/kit/limits"
+	"postern.email/wire/lineio"
+)
+
+// Defaults of Options. The times are those of RFC 5321 §4.5.3.2, as far as it names
+// them for the server.
+const (
+	DefaultMaxSize       = 31457280 // octets of one mail
+	DefaultMaxRecipients = 1000     // of one mail
+	DefaultMaxMails      = 100_000  // of one session
+	DefaultMaxErrors     = 20       // faulty commands of one session
+	DefaultMaxRefused    = 100      // refused recipients of a session without login
+	DefaultMemory        = 256 << 20
+	DefaultIdle          = 5 * time.Minute  // §4.5.3.2.7
+	DefaultLine          = time.Minute      // first to last byte of a command
+	DefaultDataBlock     = 3 * time.Minute  // §4.5.3.2.5
+	DefaultWrite         = 3 * time.Minute  // one flush of replies
+	DefaultHandshake     = 30 * time.Second // TLS
+	DefaultGrace         = 10 * time.Second // for transfers under way at a shutdown
+	DefaultMinRate       = 256              // octets a second, averaged, after one DataBlock
+)
+
+// Fixed limits.
+const (
+	MaxCommand  = 2048  // octets of a command line; RFC 5321 §4.5.3.1.4 asks for 512 and the parameters' own
+	MaxTextLine = 16384 // octets of a line of a mail; §4.5.3.1.6 asks for 998 at least
+	MaxAuth     = 3     // failed logins of one connection
+)
+
+// Options of one listener.
+type Options struct {
+	Hostname string // what the server calls itself in the greeting; no default
+	Backend  Backend
+
+	TLS      *tls.Config // nil: no TLS at all
+	Implicit bool        // TLS from the first byte; else STARTTLS is offered
+	// Private: the operator declared that nobody can listen (loopback proxy, onion,
+	// I2P): see sasl.MayAuth.
+	Private bool
+
+	OfferAuth   bool // AUTH where sasl.MayAuth allows
+	RequireAuth bool // MAIL only after AUTH: 530 5.7.0 (submission)
+	RequireTLS  bool // MAIL only under TLS: 530 5.7.0 (mail exchange)
+
+	MaxSize       int64 // octets of one mail
+	MaxRecipients int   // of one mail; more get 452 4.5.3
+	MaxMails      int   // of one session; more get 421 4.7.0
+	MaxErrors     int   // faulty commands of one session; more get 421 4.7.0
+	MaxRefused    int   // refused recipients of a session without login; more get 421 4.7.0
+	MinRate       int64 // octets a second that a mail must come with on average
+
+	Conns  *limits.Conns              // connections; nil: no limit
+	PeerOf func(net.Conn) limits.Peer // nil: the connection's own remote address
+	Memory *limits.Bytes              // mails being received, shared by all listeners; nil: a budget of DefaultMemory of its own
+	Logger *slog.Logger               // nil: nothing is logged
+
+	Idle, Line, DataBlock, Write, Handshake, Grace time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&o.Idle, DefaultIdle)
+	def(&o.Line, DefaultLine)
+	def(&o.DataBlock, DefaultDataBlock)
+	def(&o.Write, DefaultWrite)
+	def(&o.Handshake, DefaultHandshake)
+	def(&o.Grace, DefaultGrace)
+	if o.MaxSize <= 0 {
+		o.MaxSize = DefaultMaxSize
+	}
+	if o.MaxRecipients <= 0 {
+		o.MaxRecipients = DefaultMaxRecipients
+	}
+	if o.MaxMails <= 0 {
+		o.MaxMails = DefaultMaxMails
+	}
+	if o.MaxErrors <= 0 {
+		o.MaxErrors = DefaultMaxErrors
+	}
+	if o.MaxRefused <= 0 {
+		o.MaxRefused = DefaultMaxRefused
+	}
+	if o.MinRate <= 0 {
+		o.MinRate = DefaultMinRate
+	}
+	if o.Memory == nil {
+		o.Memory = limits.NewBytes(DefaultMemory)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.PeerOf == nil {
+		o.PeerOf = peerOf
+	}
+	return o
+}
+
+// A line of a mail must fit into the reader's buffer (see transfer).
+var _ [lineio.BufferSize - MaxTextLine - 2]struct{}
+
+func peerOf(c net.Conn) limits.Peer {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return limits.Peer{Addr: a.AddrPort().Addr()}
+	}
+	return limits.Peer{}
+}
