@@ -42,8 +42,8 @@ type Options struct {
 	// CacheBytes bounds the cache of table blocks.
 	CacheBytes int64
 
-	// MemTableBytes bounds the newest records in memory; at most twice as much is
-	// held while one table is written out.
+	// MemTableBytes bounds the newest records in memory; at most three times as
+	// much is held while tables are written out.
 	MemTableBytes int64
 
 	// GatherMax is how long a group stays open for announced Updates (Intend).

@@ -1,0 +1,252 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/kit/vfs"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+)
+
+const (
+	// formatVersion is the layout of keys in Pebble. A store of another version is
+	// not opened.
+	formatVersion = 1
+
+	// spareBytes is what must be free on the disk, beside the size of the logs
+	// that Open rewrites into tables, before Open touches anything.
+	spareBytes = 4 << 20
+
+	// manifestBytes is from which size on the MANIFEST is begun anew. It names the
+	// first and last key of each table; a small one forgets those of old tables.
+	manifestBytes = 64 << 10
+)
+
+// Records of the engine itself lie above all shards.
+var (
+	metaPrefix  = [2]byte{0xff, 0xff}
+	metaVersion = fullKey(metaPrefix, []byte("version"))
+	metaDirty   = fullKey(metaPrefix, []byte("dirty"))
+	metaEnd     = []byte{0xff, 0xff, 0xff}
+)
+
+// Open opens the store in o.Dir, or makes it. Kinds of errors: errs.Busy when
+// another process or Open holds it, errs.NoSpace when the disk is too full to
+// recover the logs, errs.Corrupt when the files do not hold what they should,
+// errs.Unsupported for a store of another version, errs.Unavailable when the
+// disk fails. Everything that the store shows after Open is durable.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	const op = "store/pebble.Open"
+	if o.Dir == "" {
+		return nil, errs.E(op, errs.Invalid, "the store needs a directory", nil)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errs.E(op, errs.Canceled, "", err)
+	}
+	o = o.withDefaults()
+	if err := prepareDir(o.FS, o.Dir); err != nil {
+		return nil, openError(op, err)
+	}
+	lock, err := pebble.LockDirectory(o.Dir, o.FS)
+	if err != nil {
+		return nil, lockError(op, err)
+	}
+	d := &DB{
+		o: o, log: o.Logger, guard: newGuard(), lock: lock,
+		cache:   pebble.NewCache(o.CacheBytes),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+		purging: make(chan struct{}, 1),
+		removed: make(chan struct{}, 1),
+	}
+	d.queue.init()
+	d.snaps.old = make(map[*handle]struct{})
+	if err := d.openPebble(); err != nil {
+		d.cache.Unref()
+		_ = lock.Close()
+		return nil, openError(op, err)
+	}
+	d.guard.opened.Store(true)
+	if err := d.readMeta(); err != nil {
+		close(d.guard.release)
+		_ = d.pdb.Close()
+		d.cache.Unref()
+		_ = lock.Close()
+		return nil, err
+	}
+	d.snaps.publish(d.pdb.NewSnapshot())
+	go d.commitLoop()
+	return d, nil
+}
+
+// prepareDir makes the directory for its owner only and sees to room on the disk.
+// Pebble itself would try to write out its logs for ever on a full disk.
+func prepareDir(f vfs.FS, dir string) error {
+	if err := f.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	names, err := f.List(dir)
+	if err != nil {
+		return err
+	}
+	need := uint64(spareBytes)
+	for _, n := range names {
+		if isLog(n) {
+			if info, err := f.Stat(f.PathJoin(dir, n)); err == nil {
+				need += uint64(info.Size())
+			}
+		}
+	}
+	use, err := f.GetDiskUsage(dir)
+	if err != nil {
+		return nil // this disk does not tell
+	}
+	if use.AvailBytes < need {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// openPebble runs pebble.Open and leaves it behind when the disk fails under it:
+// its recovery tries to write tables again and again, without end.
+func (d *DB) openPebble() error {
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	done := make(chan result, 1)
+	opts := d.pebbleOptions()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- result{nil, panicError(p)}
+			}
+		}()
+		db, err := pebble.Open(d.o.Dir, opts)
+		done <- result{db, err}
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-d.guard.tripped:
+		t := time.NewTimer(closeGrace)
+		defer t.Stop()
+		select {
+		case r = <-done:
+		case <-t.C:
+			return d.guard.failure()
+		}
+	}
+	if r.err == nil {
+		r.err = d.guard.failure()
+		if r.err != nil {
+			_ = r.db.Close()
+		}
+	}
+	d.pdb = r.db
+	return r.err
+}
+
+func (d *DB) pebbleOptions() *pebble.Options {
+	l := logger{d.log, d.guard}
+	o := &pebble.Options{
+		FS:                          guardFS{d.o.FS, d.guard},
+		Lock:                        d.lock,
+		Cache:                       d.cache,
+		Cleaner:                     pebble.ArchiveCleaner{}, // see archiveDir
+		Comparer:                    pebble.DefaultComparer,
+		EventListener:               d.events(),
+		FormatMajorVersion:          pebble.FormatNewest,
+		LBaseMaxBytes:               4 * d.o.MemTableBytes,
+		Logger:                      l,
+		MaxManifestFileSize:         manifestBytes,
+		MemTableSize:                uint64(d.o.MemTableBytes),
+		MemTableStopWritesThreshold: 3,
+	}
+	// Values are ciphertext: compressing them costs time and gains nothing.
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
+}
+
+func (d *DB) events() *pebble.EventListener {
+	gone := func() {
+		select {
+		case d.removed <- struct{}{}:
+		default:
+		}
+	}
+	return &pebble.EventListener{
+		TableDeleted:    func(pebble.TableDeleteInfo) { gone() },
+		WALDeleted:      func(pebble.WALDeleteInfo) { gone() },
+		ManifestDeleted: func(pebble.ManifestDeleteInfo) { gone() },
+		BackgroundError: func(err error) {
+			l := logger{d.log, d.guard}
+			l.Errorf("background work: %v", err)
+		},
+	}
+}
+
+// readMeta checks the version of the store, or writes it into a new one, and
+// reads which shards hold bytes that Purge has to see to.
+func (d *DB) readMeta() error {
+	const op = "store/pebble.Open"
+	v, err := getCopy(d.pdb, metaVersion)
+	switch {
+	case errors.Is(err, errs.NotFound):
+		err = d.inside(func() error {
+			return d.pdb.Set(metaVersion, binary.BigEndian.AppendUint32(nil, formatVersion), pebble.Sync)
+		})
+		if err != nil {
+			return openError(op, err)
+		}
+	case err != nil:
+		return openError(op, err)
+	case len(v) != 4 || binary.BigEndian.Uint32(v) != formatVersion:
+		return errs.E(op, errs.Unsupported, "the store was written by another version of the program", nil)
+	}
+	bits, err := getCopy(d.pdb, metaDirty)
+	switch {
+	case errors.Is(err, errs.NotFound):
+		return nil
+	case err != nil:
+		return openError(op, err)
+	}
+	return d.dirty.load(bits)
+}
+
+func lockError(op string, err error) error {
+	// Pebble's message for a directory that this process has open has no type.
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) ||
+		strings.Contains(err.Error(), "lock held by current process") {
+		return errs.E(op, errs.Busy, publicInUse, err)
+	}
+	return openError(op, err)
+}
+
+func openError(op string, err error) error {
+	var e *errs.Error
+	switch {
+	case errors.As(err, &e):
+		return err
+	case errors.Is(err, syscall.ENOSPC):
+		return errs.E(op, errs.NoSpace, "the disk is too full to open the store", err)
+	case errors.Is(err, syscall.EROFS):
+		return errs.E(op, errs.Unavailable, "the disk of the store is read-only", err)
+	case errors.Is(err, fs.ErrPermission):
+		return errs.E(op, errs.Denied, "the directory of the store may not be read or written", err)
+	case pebble.IsCorruptionError(err):
+		return errs.E(op, errs.Corrupt, "the store is damaged; run the store check", err)
+	}
+	return errs.E(op, errs.Unavailable, "the store could not be opened", err)
+}

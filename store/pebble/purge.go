@@ -1,0 +1,327 @@
+package pebble
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"postern.email/kit/errs"
+	"postern.email/store"
+)
+
+// Purge implements store.Store. How the old bytes go away:
+//
+//  1. It waits for Views and Walks that began before: what they may still read
+//     cannot be dropped.
+//  2. Into every table that overlaps a shard written since the last Purge it
+//     writes a marker: the table's first key again, as it is now. Pebble rewrites
+//     a table only where newer data lies above it; a version that was overwritten
+//     while a reader held it can otherwise sit in a bottom table for ever.
+//  3. It writes the newest records out of memory, which ends the old log, and
+//     compacts those key ranges, which rewrites every marked table.
+//  4. It waits until the old files have left the directory.
+//
+// The cost is the size of the tables that hold shards written since the last
+// Purge, and of the upper levels (at most about LBaseMaxBytes). Keys may outlive
+// their records as borders of tables in the MANIFEST, until it is begun anew. What
+// the file system does with freed blocks is beyond it.
+func (d *DB) Purge(ctx context.Context) error {
+	const op = "store/pebble.Purge"
+	select {
+	case d.purging <- struct{}{}:
+	case <-ctx.Done():
+		return errs.E(op, errs.Canceled, "", ctx.Err())
+	case <-d.closing:
+		return errs.E(op, errs.Unavailable, publicClosed, nil)
+	}
+	defer func() { <-d.purging }()
+	ctx, stop := d.bounded(ctx)
+	defer stop()
+
+	d.dirty.begin()
+	if err := d.purge(ctx); err != nil {
+		d.dirty.failed()
+		switch {
+		case d.Health() != nil:
+			return d.Health()
+		case ctx.Err() != nil:
+			return errs.E(op, errs.Canceled, "", err)
+		}
+		return errs.Wrap(op, err)
+	}
+	d.dirty.done()
+	return nil
+}
+
+// bounded gives a context that also ends when the store closes or fails.
+func (d *DB) bounded(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-d.closing:
+		case <-d.guard.tripped:
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	return ctx, func() { cancel(); <-ended }
+}
+
+func (d *DB) purge(ctx context.Context) error {
+	if err := d.snaps.waitOlder(ctx, d.guard.tripped); err != nil {
+		return err
+	}
+	before, err := d.files()
+	if err != nil {
+		return err
+	}
+	tables, err := d.dirtyTables()
+	if err != nil {
+		return err
+	}
+	if err := d.writeMarkers(ctx, tables); err != nil {
+		return err
+	}
+	flushed, err := d.flush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-flushed:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for _, s := range d.rangesToCompact(tables) {
+		err := d.inside(func() error { return d.pdb.Compact(ctx, s.start, s.end, false) })
+		if err != nil {
+			return err
+		}
+	}
+	return d.waitRemoved(ctx, before)
+}
+
+// flush begins to write the newest records into tables.
+func (d *DB) flush() (flushed <-chan struct{}, err error) {
+	result := make(chan (<-chan struct{}), 1)
+	err = d.inside(func() error {
+		c, err := d.pdb.AsyncFlush()
+		result <- c
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-result, nil
+}
+
+// table is what Purge needs to know of one.
+type table struct {
+	level       int
+	first, last []byte // user keys; last is inclusive
+
+}
+
+// dirtyTables lists the tables that overlap the shards to purge.
+func (d *DB) dirtyTables() ([]table, error) {
+	levels, err := d.pdb.SSTables()
+	if err != nil {
+		return nil, readError("store/pebble.Purge", err)
+	}
+	var out []table
+	for level, infos := range levels {
+		for _, info := range infos {
+			t := table{level: level, first: info.Smallest.UserKey, last: info.Largest.UserKey}
+			if d.dirty.overlaps(t.first, t.last) {
+				out = append(out, t)
+			}
+		}
+	}
+	return out, nil
+}
+
+// markersPerTx bounds how many markers one transaction writes.
+const markersPerTx = 64
+
+// writeMarkers writes the first key of each table again, through the committer, so
+// that no other writer comes between reading and writing it.
+func (d *DB) writeMarkers(ctx context.Context, tables []table) error {
+	var keys [][]byte
+	for _, t := range tables {
+		keys = append(keys, t.first)
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	keys = slices.CompactFunc(keys, bytes.Equal)
+	for chunk := range slices.Chunk(keys, markersPerTx) {
+		err := d.Update(ctx, 0, func(t store.Tx) error { return mark(t.(*tx).c, chunk) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func mark(c *txCore, keys [][]byte) error {
+	const op = "store/pebble.Purge"
+	c.engine = true
+	for _, k := range keys {
+		v, err := c.get(k)
+		switch {
+		case errors.Is(err, errs.NotFound):
+			err = c.put(op, k, nil, true)
+		case err == nil:
+			err = c.put(op, k, v, false)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rangesToCompact gives the key ranges of the shards to purge, each widened to the
+// tables below that it touches, so that no table is rewritten twice.
+func (d *DB) rangesToCompact(tables []table) []span {
+	spans := d.dirty.spans()
+	for _, t := range tables {
+		if t.level > 0 {
+			// The end of a span is exclusive; last ++ 0x00 is the next key.
+			spans = append(spans, span{t.first, append(slices.Clone(t.last), 0)})
+		}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return bytes.Compare(a.start, b.start) })
+	var out []span
+	for _, s := range spans {
+		if n := len(out); n > 0 && bytes.Compare(s.start, out[n-1].end) <= 0 {
+			if bytes.Compare(out[n-1].end, s.end) < 0 {
+				out[n-1].end = s.end
+			}
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// files lists the logs and tables in the directory.
+func (d *DB) files() (map[string]bool, error) {
+	names, err := d.o.FS.List(d.o.Dir)
+	if err != nil {
+		return nil, errs.E("store/pebble.Purge", errs.Unavailable, "", err)
+	}
+	out := make(map[string]bool)
+	for _, n := range names {
+		if isLog(n) || strings.HasSuffix(n, ".sst") {
+			out[n] = true
+		}
+	}
+	return out, nil
+}
+
+// waitRemoved waits until every file of before that is no longer in use is gone.
+// A View that still reads an old file delays it.
+func (d *DB) waitRemoved(ctx context.Context, before map[string]bool) error {
+	for {
+		used, err := d.inUse()
+		if err != nil {
+			return err
+		}
+		now, err := d.files()
+		if err != nil {
+			return err
+		}
+		left := false
+		for n := range before {
+			left = left || now[n] && !used[n]
+		}
+		if !left {
+			return nil
+		}
+		select {
+		case <-d.removed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// inUse names the tables of the newest version. Logs older than the flush are
+// never in use.
+func (d *DB) inUse() (map[string]bool, error) {
+	levels, err := d.pdb.SSTables()
+	if err != nil {
+		return nil, readError("store/pebble.Purge", err)
+	}
+	used := make(map[string]bool)
+	for _, infos := range levels {
+		for _, info := range infos {
+			used[info.BackingSSTNum.String()+".sst"] = true
+		}
+	}
+	return used, nil
+}
+
+// begin moves what is dirty to the running Purge.
+func (d *dirtyShards) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.purging = d.purging.union(&d.now)
+	d.now = shardSet{}
+}
+
+// failed takes it back.
+func (d *dirtyShards) failed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now = d.now.union(&d.purging)
+	d.purging = shardSet{}
+}
+
+// done forgets it. The record in the store keeps the old bits until the next shard
+// gets dirty; a restart before that purges once too often, never too little.
+func (d *dirtyShards) done() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.purging = shardSet{}
+}
+
+// overlaps reports whether a key range (both ends inclusive) holds a shard of the
+// running Purge.
+func (d *dirtyShards) overlaps(first, last []byte) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a, _ := splitKey(first)
+	b, _ := splitKey(last)
+	for s := a; s <= min(b, store.Shards-1); s++ {
+		if d.purging.has(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// spans gives the key ranges of the shards of the running Purge, neighbours
+// joined, and that of the engine's own records.
+func (d *dirtyShards) spans() []span {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []span
+	for s := store.Shard(0); s < store.Shards; s++ {
+		if !d.purging.has(s) {
+			continue
+		}
+		start, end := prefixOf(s), prefixOf(s+1)
+		if n := len(out); n > 0 && bytes.Equal(out[n-1].end, start[:]) {
+			out[n-1].end = end[:]
+			continue
+		}
+		out = append(out, span{start[:], end[:]})
+	}
+	if out == nil {
+		return nil
+	}
+	return append(out, span{metaPrefix[:], metaEnd})
+}
