@@ -92,6 +92,7 @@ func (r *Reader) Close() {
 	r.release()
 }
 
+// release gives an empty buffer back to the pool.
 func (r *Reader) release() {
 	if r.buf != nil && r.lo == r.n {
 		buffers.Put(r.buf)
@@ -289,13 +290,15 @@ func (r *Reader) Peek() ([]byte, error) {
 }
 
 // PeekMore reads once more and then gives all that is buffered, as Peek does: for a
-// caller that needs more than Peek gave. ErrTooLong when the buffer is full.
+// caller that needs more than Peek gave, in the middle of something long (unlike
+// Peek it holds a buffer while it waits). ErrTooLong when the buffer is full.
 func (r *Reader) PeekMore() ([]byte, error) {
 	if r.Buffered() == BufferSize {
 		return nil, ErrTooLong
 	}
-	if r.Buffered() == 0 {
-		return r.Peek()
+	if r.buf == nil {
+		r.buf = buffers.Get().(*[BufferSize]byte)
+		r.lo, r.n = 0, 0
 	}
 	if err := r.fill(time.Time{}); err != nil {
 		return nil, err
@@ -348,14 +351,15 @@ func (r *Reader) ReadFull(p []byte) error {
 // Discard drops exactly n bytes.
 func (r *Reader) Discard(n int64) error {
 	for n > 0 {
-		have, err := r.Peek()
-		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
+		if r.Buffered() == 0 {
+			if _, err := r.PeekMore(); err != nil {
+				if err == io.EOF {
+					err = io.ErrUnexpectedEOF
+				}
+				return err
 			}
-			return err
 		}
-		k := int(min(n, int64(len(have))))
+		k := int(min(n, int64(r.Buffered())))
 		r.take(k)
 		n -= int64(k)
 	}

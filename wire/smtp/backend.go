@@ -44,8 +44,8 @@ type Session interface {
 	// was accepted. An error refuses it before a byte was read.
 	Data(ctx context.Context) (Transfer, error)
 
-	// Reset ends the transaction, if there is one, without a mail. It is not
-	// called after a Commit.
+	// Reset ends the transaction, if there is one, without a mail. It may come
+	// after an Abort and when there is nothing to reset.
 	Reset()
 
 	// Close ends the session; called exactly once.

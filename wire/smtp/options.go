@@ -37,7 +37,7 @@ const (
 
 // Options of one listener.
 type Options struct {
-	Hostname string // what the server calls itself in the greeting; no default
+	Hostname string // what the server calls itself; default "localhost"
 	Backend  Backend
 
 	TLS      *tls.Config // nil: no TLS at all
@@ -77,6 +77,9 @@ func (o Options) withDefaults() Options {
 	def(&o.Write, DefaultWrite)
 	def(&o.Handshake, DefaultHandshake)
 	def(&o.Grace, DefaultGrace)
+	if o.Hostname == "" {
+		o.Hostname = "localhost"
+	}
 	if o.MaxSize <= 0 {
 		o.MaxSize = DefaultMaxSize
 	}
