@@ -90,7 +90,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 // prepareDir makes the directory for its owner only and sees to room on the disk.
 // Pebble itself would try to write out its logs for ever on a full disk.
 func prepareDir(f vfs.FS, dir string) error {
-	if err := f.MkdirAll(dir, 0o700); err != nil {
+	if err := vfs.MkdirAll(f, dir, 0o700); err != nil {
 		return err
 	}
 	names, err := f.List(dir)
