@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern.email/kit/limits"
+	"postern.email/kit/serve"
 	"postern.email/wire/lineio"
 )
 
@@ -105,17 +106,10 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.PeerOf == nil {
-		o.PeerOf = peerOf
+		o.PeerOf = serve.PeerOf
 	}
 	return o
 }
 
 // A line of a mail must fit into the reader's buffer (see transfer).
 var _ [lineio.BufferSize - MaxTextLine - 2]struct{}
-
-func peerOf(c net.Conn) limits.Peer {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return limits.Peer{Addr: a.AddrPort().Addr()}
-	}
-	return limits.Peer{}
-}

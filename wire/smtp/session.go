@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
@@ -20,7 +21,6 @@ const maxLine = sasl.MaxLine + 64
 
 // session is one connection.
 type session struct {
-	srv     *server
 	o       *Options
 	raw     net.Conn // as accepted
 	conn    net.Conn // raw, or TLS over it
@@ -48,6 +48,8 @@ type session struct {
 	mu       sync.Mutex
 	stopping bool
 	idle     bool
+	over     bool
+	cut      *time.Timer
 }
 
 // transaction is the state between MAIL and the end of the mail.
@@ -60,21 +62,24 @@ type transaction struct {
 	chunks *chunks
 }
 
-func newSession(srv *server, conn net.Conn) *session {
-	s := &session{srv: srv, o: &srv.o, raw: conn, conn: conn, peer: srv.o.PeerOf(conn)}
-	s.idle = true
-	times := lineio.Times{Idle: s.o.Idle, Line: s.o.Line}
-	s.in = lineio.NewReader(conn, times)
-	s.out = lineio.NewWriter(conn, s.o.Write)
+func newSession(o *Options, conn net.Conn, peer limits.Peer) *session {
+	s := &session{o: o, raw: conn, conn: conn, peer: peer, idle: true}
+	s.in = lineio.NewReader(conn, lineio.Times{Idle: o.Idle, Line: o.Line})
+	s.out = lineio.NewWriter(conn, o.Write)
 	s.in.OnWait(s.out.Flush)
 	return s
 }
 
-// stop makes the session end at the next command. Any goroutine may call it.
-func (s *session) stop() {
+// stop makes the session end at the next command; after the grace cut is called.
+// Any goroutine may call it, once.
+func (s *session) stop(cut func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
 	s.stopping = true
+	s.cut = time.AfterFunc(s.o.Grace, cut)
 	if s.idle {
 		s.in.Interrupt()
 	}
@@ -173,6 +178,12 @@ func (s *session) close() {
 	}
 	err := s.out.Flush()
 	s.in.Close()
+	s.mu.Lock()
+	s.over = true
+	if s.cut != nil {
+		s.cut.Stop()
+	}
+	s.mu.Unlock()
 	if s.drain && err == nil {
 		farewell(s.conn, s.raw)
 		return
