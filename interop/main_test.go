@@ -1,0 +1,86 @@
+package interop
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// childRole is set in the environment when the test binary runs itself again as
+// a second process of one test.
+const childRole = "POSTERN_INTEROP_CHILD"
+
+// buildDir is where the program is built, once, when the first test needs it.
+var buildDir string
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(childRole); role != "" {
+		os.Exit(runChild(role))
+	}
+	dir, err := os.MkdirTemp("", "postern-interop")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	buildDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	if bin := os.Getenv("POSTERN_BIN"); bin != "" {
+		return filepath.Abs(bin)
+	}
+	bin := filepath.Join(buildDir, "postern")
+	args := []string{"build", "-o", bin}
+	if os.Getenv("POSTERN_RACE") == "1" {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "postern.email/cmd/postern")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+// binary is the program under test.
+func binary(t testing.TB) string {
+	t.Helper()
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// needTool gives the path of a tool, or skips (or fails) with its name.
+func needTool(t testing.TB, name string) string {
+	t.Helper()
+	for _, dir := range []string{"", "/usr/bin", "/usr/sbin", "/bin", "/sbin"} {
+		path := name
+		if dir != "" {
+			path = filepath.Join(dir, name)
+		}
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	missing(t, name)
+	return ""
+}
+
+// missing skips the test for want of a thing, or fails it.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
+		t.Fatalf("missing: %s (POSTERN_REQUIRE_TOOLS=1)", what)
+	}
+	t.Skipf("missing: %s", what)
+}
+
+// long reports whether the full numbers are wanted.
+func long() bool { return os.Getenv("POSTERN_LONG") == "1" }
