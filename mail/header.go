@@ -172,7 +172,10 @@ func (h Header) Bytes() []byte {
 	return append(b, '\r', '\n')
 }
 
-// appendCRLF adds one raw field with every line ended by CRLF.
+// AppendField appends a field to header bytes, with every line ended by CRLF. A field
+// that has CRLF already stays as it is, byte for byte.
+func AppendField(b []byte, f Field) []byte { return appendCRLF(b, f.Raw) }
+
 func appendCRLF(b, raw []byte) []byte {
 	for len(raw) > 0 {
 		line := raw

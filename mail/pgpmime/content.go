@@ -133,3 +133,18 @@ func isBoundary(s string) bool {
 	}
 	return true
 }
+
+// cleanHeader refuses control characters but TAB and CRLF: where one reader sees the end
+// of a line, or of the text, another does not.
+func cleanHeader(b []byte) bool {
+	for i, c := range b {
+		if c >= ' ' && c != 0x7f || c == '\t' {
+			continue
+		}
+		if c == '\r' && i+1 < len(b) && b[i+1] == '\n' || c == '\n' && i > 0 && b[i-1] == '\r' {
+			continue
+		}
+		return false
+	}
+	return true
+}

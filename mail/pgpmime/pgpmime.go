@@ -69,7 +69,7 @@ func Check(raw []byte, dir Direction, recipients []mail.Address) Verdict {
 	if err != nil {
 		return Verdict{Reason: "malformed message header"}
 	}
-	m := message{header: top, body: raw[body:]}
+	m := message{header: top, head: raw[:body], body: raw[body:]}
 	if m.ct, m.reason = readContent(top); m.reason != "" {
 		return Verdict{Reason: m.reason}
 	}
@@ -83,6 +83,7 @@ func Check(raw []byte, dir Direction, recipients []mail.Address) Verdict {
 // message is the mail under test.
 type message struct {
 	header mail.Header
+	head   []byte // the header's bytes
 	ct     content
 	body   []byte
 	reason string
@@ -92,6 +93,9 @@ type message struct {
 func (m *message) encrypted(dir Direction) string {
 	if !m.ct.is("multipart/encrypted") {
 		return "not multipart/encrypted"
+	}
+	if !cleanHeader(m.head) {
+		return "control character in a header"
 	}
 	parts, n, why := m.split(2)
 	if why != "" {
@@ -195,6 +199,9 @@ func readPart(part []byte) (ct content, body []byte, why string) {
 	h, off, err := mail.ParseHeader(part)
 	if err != nil {
 		return ct, nil, "malformed part header"
+	}
+	if !cleanHeader(part[:off]) {
+		return ct, nil, "control character in a header"
 	}
 	ct, why = readContent(h)
 	return ct, part[off:], why
