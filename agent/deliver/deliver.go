@@ -1,0 +1,126 @@
+// Package deliver hands mail over to where it is going. So far that is mailboxes of
+// this relay; the queue and its roads come later.
+//
+// It is the one owner of the acknowledgement rule: a mail may be acknowledged when,
+// and only when, Local (or Mail.Local) has returned nil, which is after the commit
+// that holds every copy of it is on disk.
+package deliver
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/sanitize"
+	"postern.email/post/account"
+	"postern.email/post/mailbox"
+	"postern.email/store"
+)
+
+// Options of a Deliver. Store and Boxes are needed.
+type Options struct {
+	Store  store.Store
+	Boxes  *mailbox.Boxes
+	Now    func() time.Time // nil: time.Now
+	Rand   io.Reader        // nil: crypto/rand.Reader
+	Logger *slog.Logger     // nil: nothing is logged
+}
+
+// Deliver hands mails over. It may be used by many goroutines.
+type Deliver struct{ o Options }
+
+// New makes a Deliver.
+func New(o Options) *Deliver {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Deliver{o: o}
+}
+
+// Local is Begin and Mail.Local in one.
+func (d *Deliver) Local(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte) error {
+	return d.Begin().Local(ctx, from, rcpts, raw)
+}
+
+// Mail is one mail that is coming: from the moment its first byte is awaited, the
+// store may hold a group commit open for it.
+type Mail struct {
+	d    *Deliver
+	done func()
+}
+
+// Begin announces a mail. Call Local or Cancel exactly once.
+func (d *Deliver) Begin() *Mail { return &Mail{d: d, done: d.o.Store.Intend()} }
+
+// Cancel says that the mail does not come.
+func (m *Mail) Cancel() { m.done() }
+
+// Local puts one mail into the INBOX of each account (each account once, however often
+// it is named), sealed to it, under the header rules of final delivery with from as
+// Return-Path. All copies become durable together or none: nil is the acknowledgement.
+//
+// Errors: errs.Full when a mailbox has no room (which one is not said),
+// errs.Unavailable for an account that went away meanwhile and for a store that
+// takes no more writes, errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
+// a header that cannot be read), errs.Canceled.
+func (m *Mail) Local(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte) error {
+	const op = "agent/deliver.Local"
+	defer m.done()
+	d := m.d
+	header, body, err := sanitize.Delivery(raw, from)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	text := make([]byte, 0, len(header)+len(raw)-body)
+	text = append(append(text, header...), raw[body:]...)
+	to := targets(rcpts)
+	if len(to) == 0 {
+		return errs.E(op, errs.Invalid, "no recipients", nil)
+	}
+	delivery, err := d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text, Date: d.o.Now()}, to)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	defer delivery.Discard()
+	if err := d.commit(ctx, delivery, to); err != nil {
+		return refusal(op, err)
+	}
+	return nil
+}
+
+// targets gives each account once, in the order of the recipients.
+func targets(rcpts []account.Account) []mailbox.Target {
+	to := make([]mailbox.Target, 0, len(rcpts))
+	seen := make(map[[8]byte]bool, len(rcpts))
+	for _, a := range rcpts {
+		if seen[a.ID] {
+			continue
+		}
+		seen[a.ID] = true
+		to = append(to, mailbox.Target{ID: a.ID, Public: a.Public, Quota: a.Quota, Box: mailbox.Inbox})
+	}
+	return to
+}
+
+// refusal turns what went wrong in the transaction into words for the sender, which
+// must not tell one recipient from the others.
+func refusal(op string, err error) error {
+	switch errs.KindOf(err) {
+	case errs.Full:
+		return errs.E(op, errs.Full, "a mailbox is full", err)
+	case errs.NotFound:
+		// The account was there at RCPT; the next try will hear that it is gone.
+		return errs.E(op, errs.Unavailable, "a recipient is not available now", err)
+	}
+	return errs.Wrap(op, err)
+}

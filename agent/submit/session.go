@@ -1,0 +1,198 @@
+package submit
+
+import (
+	"context"
+	"unicode/utf8"
+
+	"postern.email/agent/deliver"
+	"postern.email/kit/errs"
+	"postern.email/kit/limits"
+	"postern.email/mail"
+	"postern.email/mail/pgpmime"
+	"postern.email/mail/sanitize"
+	"postern.email/post/account"
+	"postern.email/wire/sasl"
+	"postern.email/wire/smtp"
+)
+
+// session is one connection of a user.
+type session struct {
+	s    *Submit
+	peer limits.Peer
+
+	login Login // nil before AUTH
+	mail  envelope
+}
+
+// envelope is one transaction. Its slices are kept for the next one.
+type envelope struct {
+	sender  account.Account
+	from    mail.Address
+	size    int64
+	counted bool // the rate limit has seen this mail
+	rcpts   []account.Account
+	to      []mail.Address // as written; for the setup message's rule
+	coming  *deliver.Mail  // between Data and its end
+}
+
+// Auth logs in, and by that makes the account if it is new.
+func (c *session) Auth(ctx context.Context, cred sasl.Credentials) error {
+	l, err := c.s.o.Accounts.Login(ctx, account.LoginRequest{Name: cred.Username, Password: cred.Password, Peer: c.peer})
+	if err != nil {
+		return err
+	}
+	c.login = l
+	return nil
+}
+
+// Mail begins a mail. Whether from is the sender's own is answered at RCPT, as the
+// reference does: there clients look for it.
+func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOptions) error {
+	const op = "agent/submit.Mail"
+	c.Reset()
+	if c.login == nil {
+		return &smtp.Reply{Code: 530, Enhanced: "5.7.0", Text: "Authentication required"}
+	}
+	if c.s.o.Guard != nil {
+		if err := c.s.o.Guard(); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
+	sender, err := c.login.Current(ctx)
+	switch k := errs.KindOf(err); {
+	case err == nil:
+	case k == errs.Denied, k == errs.NotFound:
+		return replyGone
+	default:
+		return errs.Wrap(op, err)
+	}
+	if sender.Blocked {
+		return replyGone
+	}
+	c.mail.sender, c.mail.from, c.mail.size = sender, from, o.Size
+	return nil
+}
+
+// Rcpt judges the sender, then the rate, then the recipient.
+func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions) error {
+	const op = "agent/submit.Rcpt"
+	m := &c.mail
+	if !SenderAllowed(m.sender, m.from) {
+		return replySender
+	}
+	if !m.counted {
+		if ok, next := c.s.rate.Allow(string(m.sender.ID[:])); !ok {
+			return replyRate(m.from, next)
+		}
+		m.counted = true
+	}
+	if to.Domain == "" { // <postmaster>: RFC 5321 §4.5.1 means the host's own
+		to.Domain = m.sender.Address.Domain
+	}
+	if !c.s.o.Accounts.Ours(to) {
+		return replyRemote
+	}
+	a, err := c.s.o.Accounts.Resolve(ctx, to)
+	switch {
+	case errs.KindOf(err) == errs.NotFound && err != nil:
+		return replyUnknown
+	case err != nil:
+		return errs.Wrap(op, err)
+	case a.Blocked:
+		return replyBlocked
+	case len(m.rcpts) > 0 && m.rcpts[0].Class != a.Class:
+		return replySeparate // issue: classes never share a transaction
+	}
+	if err := c.s.o.Rooms.Room(ctx, a.ID, a.Quota, m.size); err != nil {
+		if errs.KindOf(err) == errs.Full {
+			return replyFull
+		}
+		return errs.Wrap(op, err)
+	}
+	m.rcpts = append(m.rcpts, a)
+	m.to = append(m.to, to)
+	return nil
+}
+
+// Data announces the mail to the store.
+func (c *session) Data(context.Context) (smtp.Transfer, error) {
+	c.mail.coming = c.s.o.Deliver.Begin()
+	return c, nil
+}
+
+// Abort is the end of a mail that did not come.
+func (c *session) Abort() {
+	c.mail.coming.Cancel()
+	c.mail.coming = nil
+	c.Reset()
+}
+
+// Commit judges the whole mail and delivers it.
+func (c *session) Commit(ctx context.Context, raw []byte) error {
+	m := &c.mail
+	defer c.Reset()
+	coming := m.coming
+	m.coming = nil
+	text, err := c.s.judge(m, raw)
+	if err != nil {
+		coming.Cancel()
+		return err
+	}
+	return coming.Local(ctx, m.from, m.rcpts, text)
+}
+
+// judge applies the rules to the content and gives the mail as it goes on.
+func (s *Submit) judge(m *envelope, raw []byte) ([]byte, error) {
+	if !utf8.Valid(raw) {
+		return nil, replyNotUTF8
+	}
+	h, _, err := mail.ParseHeader(raw)
+	if err != nil {
+		return nil, replyParse(err)
+	}
+	from, err := mail.FromAddress(h)
+	if err != nil {
+		return nil, replyFromHeader(err)
+	}
+	if !from.Equal(m.from) || !SenderAllowed(m.sender, from) {
+		return nil, replyFrom(from, m.from)
+	}
+	verdict := pgpmime.Check(raw, pgpmime.Outgoing, m.to)
+	if !s.passes(verdict) {
+		s.o.Logger.Debug("submit: not encrypted", "reason", verdict.Reason)
+		return nil, replyCleartext
+	}
+	header, body, err := sanitize.Submission(raw)
+	if err != nil {
+		return nil, replyParse(err)
+	}
+	text := make([]byte, 0, len(header)+len(raw)-body)
+	return append(append(text, header...), raw[body:]...), nil
+}
+
+// passes applies the switches of the exceptions.
+func (s *Submit) passes(v pgpmime.Verdict) bool {
+	if v.Encrypted {
+		return true
+	}
+	switch v.Exception {
+	case pgpmime.SecureJoinRequest:
+		return !s.o.NoSecureJoin
+	case pgpmime.SetupMessage:
+		return !s.o.NoSetupMessage
+	}
+	return false
+}
+
+// Reset forgets the mail.
+func (c *session) Reset() {
+	c.mail = envelope{rcpts: c.mail.rcpts[:0], to: c.mail.to[:0], coming: c.mail.coming}
+}
+
+// Close ends the login.
+func (c *session) Close() {
+	if c.login != nil {
+		c.login.Close()
+		c.login = nil
+	}
+}
