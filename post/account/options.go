@@ -2,11 +2,15 @@ package account
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
 	"time"
 
+	"postern.email/kit/errs"
+	"postern.email/mail"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -107,13 +111,84 @@ type Options struct {
 	hash func(run func())
 }
 
+// withDefaults fills in what is zero.
+func (o Options) withDefaults() Options {
+	or(&o.MinName, DefaultMinName)
+	or(&o.MaxName, DefaultMaxName)
+	or(&o.MinPassword, DefaultMinPassword)
+	or(&o.MaxPassword, DefaultMaxPassword)
+	or(&o.Params, seal.DefaultParams())
+	or(&o.Grace, DefaultGrace)
+	or(&o.MaxIdleKeys, DefaultMaxIdleKeys)
+	or(&o.GateSlots, runtime.GOMAXPROCS(0))
+	or(&o.GateQueue, DefaultGateQueue)
+	or(&o.GatePerNetwork, DefaultGatePerNetwork)
+	or(&o.GateWait, DefaultGateWait)
+	or(&o.CreatePerMinute, DefaultCreatePerMinute)
+	or(&o.CreateBurst, DefaultCreateBurst)
+	or(&o.CreateNetworkPerMinute, DefaultCreateNetPerMin)
+	or(&o.CreateNetworkBurst, DefaultCreateNetBurst)
+	or(&o.FailFree, DefaultFailFree)
+	or(&o.FailNetworkFree, DefaultFailNetFree)
+	or(&o.FailDelay, DefaultFailDelay)
+	or(&o.FailMaxDelay, DefaultFailMaxDelay)
+	or(&o.FailNetworkMaxDelay, DefaultFailNetMaxDelay)
+	or(&o.FailForget, DefaultFailForget)
+	or(&o.FailKeys, DefaultFailKeys)
+	or(&o.InactiveDays, DefaultInactiveDays)
+	or(&o.TokensPerAccount, DefaultTokensPerAccount)
+	or(&o.TokenDays, DefaultTokenDays)
+	or(&o.ResolveCache, DefaultResolveCache)
+	or(&o.SweepEvery, DefaultSweepEvery)
+	or(&o.OrphanAge, DefaultOrphanAge)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// check refuses options that make no sense together.
+func (o *Options) check() error {
+	const op = "account.Options"
+	bad := func(what string) error { return errs.E(op, errs.Invalid, what, nil) }
+	switch {
+	case o.Store == nil || o.Root == nil:
+		return bad("a store and a root key are needed")
+	case len(o.Domains) == 0:
+		return bad("a domain is needed")
+	case o.MinName < 1 || o.MaxName < o.MinName || o.MaxName > mail.MaxLocal:
+		return bad(fmt.Sprintf("names have 1 to %d characters", mail.MaxLocal))
+	case o.MinPassword < 1 || o.MaxPassword < o.MinPassword:
+		return bad("the longest password is shorter than the shortest")
+	case !o.Params.Valid():
+		return bad("the cost of the password hash is out of bounds")
+	case o.NewClass >= numClasses:
+		return bad("unknown class")
+	case o.TokensPerAccount < 1 || o.TokensPerAccount > maxTokens:
+		return bad(fmt.Sprintf("an account has 1 to %d device tokens", maxTokens))
+	case o.GateSlots < 1 || o.GateQueue < 1 || o.GatePerNetwork < 1 || o.GateWait < 0:
+		return bad("the gate of logins needs at least one slot and one place to wait")
+	case o.MaxIdleKeys < 1 || o.ResolveCache < 1 || o.FailKeys < 1:
+		return bad("a cache holds at least one entry")
+	case o.FailNetworkFree < 0 || o.FailDelay < 0 || o.FailMaxDelay < 0 || o.FailNetworkMaxDelay < 0 || o.FailForget < 0:
+		return bad("delays are not negative")
+	case o.OrphanAge < 2*runTimeout:
+		return bad(fmt.Sprintf("records without name are kept at least %v", 2*runTimeout))
+	case o.ReuseAfterDays < 0 || o.TokenDays < 0 || o.SweepEvery < 0:
+		return bad("days are not negative")
+	}
+	return nil
+}
+
 func or[T comparable](v *T, d T) {
 	var zero T
 	if *v == zero {
 		*v = d
 	}
-}
-
-func (o *Options) setDefaults() {
-	or(&o.GateSlots, runtime.GOMAXPROCS(0))
 }
