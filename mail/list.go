@@ -253,9 +253,9 @@ func (p *listParser) peek() byte {
 
 // word is one atom, dot or quoted string of a phrase or local part.
 type word struct {
-	text  string
-	dot   bool
-	space bool // white space or a comment stands before it
+	text   string
+	quoted bool
+	space  bool // white space or a comment stands before it
 }
 
 type words []word
@@ -274,10 +274,13 @@ func (w words) phrase() string {
 
 // local joins a local part; white space and quoted pieces inside it are obsolete.
 func (w words) local(p *listParser) string {
-	if len(w) == 1 {
+	switch {
+	case len(w) == 0:
+		return ""
+	case len(w) == 1 && (w[0].quoted || isDotString(w[0].text)):
 		return w[0].text
 	}
-	p.obsolete = true // one atom would be one word, dots included
+	p.obsolete = true // a dot-atom is one word; dots at its ends or in a row are obsolete too
 	var b strings.Builder
 	for _, x := range w {
 		b.WriteString(x.text)
@@ -298,7 +301,7 @@ func (p *listParser) words() words {
 		c := p.s[p.i]
 		switch {
 		case c == '"':
-			out = append(out, word{text: p.quoted(), space: space})
+			out = append(out, word{text: p.quoted(), quoted: true, space: space})
 		case isLoose(c):
 			a := p.i
 			for p.i < len(p.s) && isLoose(p.s[p.i]) {
