@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,6 +41,11 @@ func mailFile(t testing.TB, raw []byte) string {
 	return path
 }
 
+// swaksFile is mailFile for swaks, which adds a line end of its own.
+func swaksFile(t testing.TB, raw []byte) string {
+	return mailFile(t, bytes.TrimSuffix(raw, []byte("\r\n")))
+}
+
 func TestSwaks(t *testing.T) {
 	swaks := needTool(t, "swaks")
 	s := start(t)
@@ -51,7 +57,7 @@ func TestSwaks(t *testing.T) {
 		for _, mech := range []string{"PLAIN", "LOGIN"} {
 			t.Run(sec+" "+mech, func(t *testing.T) {
 				mail := maker.Mail(from.addr, 3000)
-				args := append(s.swaksArgs(t, from, sec, mech), "--to", to.addr, "--data", "@"+mailFile(t, mail))
+				args := append(s.swaksArgs(t, from, sec, mech), "--to", to.addr, "--data", "@"+swaksFile(t, mail))
 				command(t, nil, swaks, args...).want(t, swaksOK, "TLSv1.3", "<~  250 ")
 				want[mailclient.BodyHash(mail)]++
 			})
@@ -84,7 +90,7 @@ func TestSwaksRealMail(t *testing.T) {
 				t.Fatal(err)
 			}
 			mail := strings.ReplaceAll(string(raw), "sender@example.org", users[0].addr)
-			args := append(s.swaksArgs(t, users[0], "TLS", "PLAIN"), "--to", users[1].addr, "--data", "@"+mailFile(t, []byte(mail)))
+			args := append(s.swaksArgs(t, users[0], "TLS", "PLAIN"), "--to", users[1].addr, "--data", "@"+swaksFile(t, []byte(mail)))
 			command(t, nil, swaks, args...).want(t, swaksOK, "<~  250 ")
 		})
 	}
@@ -98,8 +104,8 @@ func TestSwaksRefusals(t *testing.T) {
 	s := start(t)
 	users := s.created(t, 2)
 	me, other := users[0], users[1]
-	sealed := func(from string) string { return mailFile(t, mailclient.NewMaker(2).Mail(from, 3000)) }
-	plain := mailFile(t, []byte("From: <"+me.addr+">\r\nTo: <"+other.addr+">\r\nSubject: hello\r\n\r\nin the clear\r\n"))
+	sealed := func(from string) string { return swaksFile(t, mailclient.NewMaker(2).Mail(from, 3000)) }
+	plain := swaksFile(t, []byte("From: <"+me.addr+">\r\nTo: <"+other.addr+">\r\nSubject: hello\r\n\r\nin the clear\r\n"))
 	wrong := me
 	wrong.password = "this is not the password"
 	for _, c := range []struct {
