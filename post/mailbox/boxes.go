@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"time"
@@ -15,7 +16,7 @@ import (
 // Options of New. Zero values mean the defaults.
 type Options struct {
 	Store  store.Store
-	FS     vfs.FS       // disk of the blob files
+	FS     vfs.FS       // disk of the blob files; nil: the machine's own
 	Dir    string       // directory of the blob files; made if missing
 	Chains *seal.Chains // the writer's side of sealing
 
@@ -25,7 +26,7 @@ type Options struct {
 
 	MailAge     time.Duration // mails older are deleted; negative: never
 	LargeAge    time.Duration // large mails that were seen and are older are deleted; negative: never
-	ExpireEvery time.Duration // how often Run looks for old mails
+	ExpireEvery time.Duration // how often Run looks for old mails and full accounts
 	PurgeEvery  time.Duration // how soon deleted bytes leave the store's files
 	SweepEvery  time.Duration // how often Run looks for blob files nobody refers to
 
@@ -34,63 +35,195 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Target is one recipient of a delivery.
-type Target struct {
-	ID     seal.AccountID
-	Public seal.PublicKey
-	Quota  int64  // bytes; 0: the default of Options, negative: none
-	Box    uint32 // Inbox on delivery
-	// Unsealed is set when the owner is here (APPEND); nil on delivery. Keywords
-	// need it.
-	Unsealed *seal.Opened
+func (o Options) withDefaults() Options {
+	def := func(p *int64, v int64) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	defAge := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&o.Quota, DefaultQuota)
+	def(&o.MaxMessage, DefaultMaxMessage)
+	def(&o.ViewBytes, DefaultViewBytes)
+	defAge(&o.MailAge, DefaultMailAge)
+	defAge(&o.LargeAge, DefaultLargeAge)
+	defAge(&o.ExpireEvery, DefaultExpireEvery)
+	defAge(&o.PurgeEvery, DefaultPurgeEvery)
+	defAge(&o.SweepEvery, DefaultSweepEvery)
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
 }
 
 // Boxes holds the mailboxes of all accounts. All methods may be called by many goroutines.
-type Boxes struct{ o Options }
+type Boxes struct {
+	o     Options
+	views *viewCache
+	blobs *blobs
+	purge *purger
+	full  chan fullAccount // accounts that Room saw nearly full, for Run to trim
+}
 
-// New opens the mailboxes over a store. Call Run to keep them clean.
-func New(o Options) (*Boxes, error) { return &Boxes{o: o}, nil }
+type fullAccount struct {
+	id    seal.AccountID
+	limit int64
+}
+
+// maxFull bounds the queue of nearly full accounts; one that finds no place is found
+// by the next walk over all accounts.
+const maxFull = 256
+
+// New opens the mailboxes over a store. Call Run to keep them clean and Close at the end.
+func New(o Options) (*Boxes, error) {
+	const op = "post/mailbox.New"
+	if o.Store == nil || o.Chains == nil || o.Dir == "" {
+		return nil, errs.E(op, errs.Invalid, "", nil)
+	}
+	o = o.withDefaults()
+	s, err := openBlobs(o.FS, o.Dir, o.Rand)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	return &Boxes{o: o, views: newViewCache(o.ViewBytes), blobs: s, purge: newPurger(),
+		full: make(chan fullAccount, maxFull)}, nil
+}
+
+// Close gives back what New took; the store stays open. Nothing may be running.
+func (b *Boxes) Close() error { return b.blobs.close() }
+
+// firstFolders are the folders of a new account.
+var firstFolders = [...]struct{ name, use string }{
+	{"INBOX", ""}, {"Drafts", `\Drafts`}, {"Junk", `\Junk`}, {"Trash", `\Trash`}, {"Sent", `\Sent`},
+}
 
 // Init makes INBOX, Drafts, Junk, Trash and Sent of a new account, in its shard and
 // in the transaction that creates it.
-func (b *Boxes) Init(tx store.Tx, key *seal.Opened) error { return todo("Init") }
+func (b *Boxes) Init(tx store.Tx, key *seal.Opened) error {
+	const op = "post/mailbox.Init"
+	t := &txn{b: b, tx: tx, id: key.ID(), cRead: true, cChanged: true}
+	t.c = counters{nextMid: 1, nextBox: Inbox, nextSeries: 1, nextUIDValidity: 1}
+	for _, f := range firstFolders {
+		if _, err := t.newFolder(key, f.name, f.use); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
+	if err := t.folderListChanged(); err != nil {
+		return errs.Wrap(op, err)
+	}
+	return errs.Wrap(op, t.flush())
+}
 
 // Remove deletes all mailboxes of an account, with their blob files. It may be repeated.
-func (b *Boxes) Remove(ctx context.Context, id seal.AccountID) error { return todo("Remove") }
+func (b *Boxes) Remove(ctx context.Context, id seal.AccountID) error {
+	const op = "post/mailbox.Remove"
+	var names []blobName
+	err := b.o.Store.Update(ctx, id.Shard(), func(tx store.Tx) error {
+		names = names[:0]
+		start := key(id, kindBlob)
+		err := tx.Scan(start, after(start), func(k, _ []byte) (bool, error) {
+			if _, _, rest, ok := kindOf(k); ok && len(rest) == len(blobName{}) {
+				names = append(names, blobName(rest))
+			}
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+		// Single deletes first, so that watches fire and sessions see their mailbox go.
+		start = key(id, kindState)
+		var states [][]byte
+		err = tx.Scan(start, after(start), func(k, _ []byte) (bool, error) {
+			states = append(states, append([]byte(nil), k...))
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, k := range states {
+			if err := tx.Delete(k); err != nil {
+				return err
+			}
+		}
+		for _, kind := range []byte(kinds) {
+			start := key(id, kind)
+			if err := tx.DeleteRange(start, after(start)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	b.purge.note()
+	b.unlink(names)
+	return nil
+}
 
-// Room is errs.Full when a mail of size bytes would not fit into the account now.
-// quota as in Target.
+// limit gives the bytes an account may hold; 0 for no limit.
+func (b *Boxes) limit(quota int64) int64 {
+	switch {
+	case quota < 0:
+		return 0
+	case quota == 0:
+		return max(b.o.Quota, 0)
+	}
+	return quota
+}
+
+// Trimming begins above trimAt percent of the quota and goes down to trimTo (reference §1.5).
+const (
+	trimAt = 75
+	trimTo = 70
+)
+
+// Room is errs.Full when a mail of size bytes would not fit into the account now,
+// and errs.TooLarge when it is larger than any mail may be. quota as in Target.
 func (b *Boxes) Room(ctx context.Context, id seal.AccountID, quota, size int64) error {
-	return todo("Room")
+	const op = "post/mailbox.Room"
+	if size > b.o.MaxMessage {
+		return errs.E(op, errs.TooLarge, "message too large", nil)
+	}
+	limit := b.limit(quota)
+	var c counters
+	err := b.o.Store.View(ctx, id.Shard(), func(r store.Reader) (err error) {
+		c, err = getCounters(r, id)
+		return err
+	})
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	if limit > 0 && c.used > limit/100*trimAt {
+		select {
+		case b.full <- fullAccount{id, limit}:
+		default:
+		}
+	}
+	if limit > 0 && c.used+max(size, 1) > limit {
+		return errs.E(op, errs.Full, "mailbox is full", nil)
+	}
+	return nil
 }
 
-// Run deletes what is too old or over quota, takes deleted bytes out of the store's
-// files, and removes blob files nobody refers to, until ctx ends.
-func (b *Boxes) Run(ctx context.Context) error { return todo("Run") }
-
-// Check walks every invariant and reports each one that is broken.
-func (b *Boxes) Check(ctx context.Context, report func(Finding)) error { return todo("Check") }
-
-// Prepare parses a mail, seals it once per target and writes what is too large for the
-// store to synced files. It needs no transaction. Every Delivery must be
-// ended by Discard.
-func (b *Boxes) Prepare(ctx context.Context, m Message, targets []Target) (*Delivery, error) {
-	return nil, todo("Prepare")
-}
-
-// Delivery is a sealed mail on its way into one or more accounts.
-type Delivery struct{}
-
-// Put writes the mail into the mailbox of target i; tx lies in the shard of that
-// account. It only does index work. A function that calls it may be run again.
-// Errors: errs.Full (quota), errs.NotFound (no such account or mailbox).
-func (d *Delivery) Put(tx store.Tx, i int) (Placed, error) { return Placed{}, todo("Put") }
-
-// Discard ends the delivery: call it once, when no transaction with a Put of it is
-// running or will follow. It removes the files that no committed Put refers to, so
-// `defer d.Discard()` is right after success, failure and half success alike.
-func (d *Delivery) Discard() {}
-
-func todo(what string) error {
-	return errs.E("post/mailbox."+what, errs.Unsupported, "", nil)
+// unlink removes blob files whose records are gone. What fails is swept later.
+func (b *Boxes) unlink(names []blobName) {
+	for _, n := range names {
+		if err := b.blobs.remove(n); err != nil {
+			b.o.Logger.Debug("cannot remove the file of a deleted mail", "err", err)
+		}
+	}
 }

@@ -12,10 +12,10 @@ const (
 	MaxMetadataEntries = 100  // per mailbox
 	MaxMetadataBytes   = 64 << 10
 
-	MaxHeader     = 256 << 10 // larger headers are read from the body
-	maxStructure  = 256 << 10 // larger ones are made again from the body
-	MaxInline     = 64 << 10  // larger bodies go into a file of their own
-	blobChunk     = 64 << 10
+	MaxHeader     = 256 << 10  // larger headers are read from the body
+	maxStructure  = 256 << 10  // larger ones are made again from the body
+	MaxInline     = 64 << 10   // larger bodies go into a file of their own
+	blobChunk     = 64<<10 - 1 // so that a sealed chunk is 64 KiB and the tag: padding adds at least one byte
 	pageEntries   = 128
 	batchMails    = 1000   // mails changed by one transaction
 	maxTombstones = 10_000 // expunged UIDs remembered per mailbox
@@ -29,7 +29,7 @@ const (
 	DefaultViewBytes   = 64 << 20
 	DefaultMailAge     = 20 * 24 * time.Hour
 	DefaultLargeAge    = 7 * 24 * time.Hour
-	DefaultTrimYoung   = 24 * time.Hour
+	trimYoung          = 24 * time.Hour
 	DefaultExpireEvery = time.Hour
 	DefaultPurgeEvery  = 5 * time.Minute
 	DefaultSweepEvery  = 6 * time.Hour

@@ -1,0 +1,113 @@
+package mailbox
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail/mime"
+	"postern.email/post/seal"
+)
+
+// messageHead is the readable part of a message record.
+type messageHead struct {
+	chain  seal.ChainID
+	index  uint16
+	stored int64 // sealed bytes of summary and body: what the quota counts
+	blob   bool  // the body lies in the file name; else in a body record
+	name   blobName
+}
+
+// encodeMessage puts the sealed summary behind the head.
+func encodeMessage(h *messageHead, summary []byte) []byte {
+	b := make([]byte, 0, 1+16+3+10+1+16+len(summary))
+	b = append(b, formatVersion)
+	b = append(b, h.chain[:]...)
+	b = binary.AppendUvarint(b, uint64(h.index))
+	b = binary.AppendUvarint(b, uint64(h.stored))
+	if h.blob {
+		b = append(b, 1)
+		b = append(b, h.name[:]...)
+	} else {
+		b = append(b, 0)
+	}
+	return append(b, summary...)
+}
+
+// decodeMessage splits a message record without copying.
+func decodeMessage(b []byte) (h messageHead, summary []byte, err error) {
+	d := newDec(b)
+	copy(h.chain[:], d.bytes(len(h.chain)))
+	h.index = uint16(d.int(seal.MaxChainMails - 1))
+	h.stored = d.int(math.MaxInt64)
+	switch d.byte() {
+	case 0:
+	case 1:
+		h.blob = true
+		copy(h.name[:], d.bytes(len(h.name)))
+	default:
+		d.bad = true
+	}
+	if d.bad {
+		return h, nil, errs.E("post/mailbox.decodeMessage", errs.Corrupt, "", nil)
+	}
+	return h, d.b, nil
+}
+
+// summary is what lies inside the sealed summary.
+type summary struct {
+	size      int64
+	date      time.Time
+	blobKey   []byte // key of the blob file; nil when the body is a record
+	header    []byte
+	structure []byte // mime.Encode
+}
+
+func (s *summary) encode() []byte {
+	_, zone := s.date.Zone()
+	b := make([]byte, 0, 40+len(s.blobKey)+len(s.header)+len(s.structure))
+	b = append(b, formatVersion)
+	b = binary.AppendUvarint(b, uint64(s.size))
+	b = binary.AppendVarint(b, s.date.Unix())
+	b = binary.AppendVarint(b, int64(zone/60))
+	b = appendSized(b, s.blobKey)
+	b = appendSized(b, s.header)
+	return appendSized(b, s.structure)
+}
+
+// decodeSummary shares the bytes of b.
+func decodeSummary(b []byte) (s summary, err error) {
+	d := newDec(b)
+	s.size = d.int(math.MaxInt64)
+	sec, zone := d.varint(), d.varint()
+	s.blobKey = d.sized(seal.KeyLen)
+	s.header = d.sized(MaxHeader)
+	s.structure = d.sized(maxStructure)
+	if n := len(s.blobKey); n != 0 && n != seal.KeyLen || zone < -24*60 || zone > 24*60 {
+		d.bad = true
+	}
+	if zone == 0 {
+		s.date = time.Unix(sec, 0).UTC()
+	} else {
+		s.date = time.Unix(sec, 0).In(time.FixedZone("", int(zone)*60))
+	}
+	return s, d.end("post/mailbox.decodeSummary")
+}
+
+// summarize parses a mail. What is too large for the summary is left out and made again
+// from the body when it is asked for.
+func summarize(m *Message, date time.Time) (*summary, error) {
+	s := &summary{size: int64(len(m.Raw)), date: date}
+	root, err := mime.Parse(m.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if root.BodyStart <= MaxHeader && root.BodyStart <= int64(len(m.Raw)) {
+		s.header = m.Raw[:root.BodyStart]
+	}
+	if b := mime.Encode(root); len(b) <= maxStructure {
+		s.structure = b
+	}
+	return s, nil
+}

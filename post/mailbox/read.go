@@ -1,0 +1,289 @@
+package mailbox
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"sync"
+
+	"postern.email/kit/errs"
+	"postern.email/kit/vfs"
+	"postern.email/mail/mime"
+	"postern.email/post/seal"
+	"postern.email/store"
+)
+
+// mailKey gives the key of a mail.
+func (a *Account) mailKey(r store.Reader, h *messageHead) (*seal.MailKey, error) {
+	if e := a.encap.Load(); e != nil && e.chain == h.chain {
+		return a.key.MailKey(h.chain, e.encap, h.index)
+	}
+	b, err := r.Get(encapKey(a.key.ID(), h.chain))
+	if err != nil {
+		return nil, errs.E("post/mailbox.mailKey", errs.Corrupt, "", err)
+	}
+	e := &encapsulation{h.chain, slices.Clone(b)}
+	a.encap.Store(e)
+	return a.key.MailKey(h.chain, e.encap, h.index)
+}
+
+// openMail reads a message record and gives its key. The summary is still sealed and
+// valid as long as r.
+func (a *Account) openMail(r store.Reader, mid uint64) (h messageHead, sealed []byte, k *seal.MailKey, err error) {
+	b, err := r.Get(messageKey(a.key.ID(), mid))
+	if err != nil {
+		return h, nil, nil, err
+	}
+	if h, sealed, err = decodeMessage(b); err != nil {
+		return h, nil, nil, err
+	}
+	k, err = a.mailKey(r, &h)
+	return h, sealed, k, err
+}
+
+func (a *Account) summary(r store.Reader, mid uint64) (h messageHead, s summary, err error) {
+	h, sealed, k, err := a.openMail(r, mid)
+	if err != nil {
+		return h, s, err
+	}
+	plain, err := k.OpenPart(seal.PartSummary, 0, sealed)
+	if err != nil {
+		return h, s, err
+	}
+	s, err = decodeSummary(plain)
+	return h, s, err
+}
+
+// Summary opens a mail's summary. errs.NotFound: it was expunged meanwhile.
+func (a *Account) Summary(ctx context.Context, box uint32, e Entry) (*Summary, error) {
+	const op = "post/mailbox.Summary"
+	var s summary
+	err := a.read(ctx, func(r store.Reader) (err error) {
+		_, s, err = a.summary(r, e.Mid)
+		return err
+	})
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	out := &Summary{Size: s.size, Date: s.date, Header: s.header, structure: s.structure}
+	if len(s.header) == 0 {
+		out.Header = nil
+	}
+	if len(s.structure) == 0 {
+		if out.structure, err = a.remakeStructure(ctx, box, e); err != nil {
+			return nil, errs.Wrap(op, err)
+		}
+	}
+	return out, nil
+}
+
+// remakeStructure parses a mail again whose structure was too large to be kept.
+func (a *Account) remakeStructure(ctx context.Context, box uint32, e Entry) ([]byte, error) {
+	body, err := a.Body(ctx, box, e)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	raw := make([]byte, body.Size())
+	if _, err := body.ReadAt(raw, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	root, err := mime.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	return mime.Encode(root), nil
+}
+
+// Body is an open mail: the exact bytes of the whole message. It is safe for use by
+// many goroutines, Close excepted.
+type Body interface {
+	io.ReaderAt
+	io.WriterTo
+	Size() int64
+	Close() error
+}
+
+// Body opens a mail for reading. Chunks of large mails are opened when they are read;
+// memory is at most two chunks of 64 KiB. errs.NotFound: it was expunged meanwhile.
+func (a *Account) Body(ctx context.Context, box uint32, e Entry) (Body, error) {
+	const op = "post/mailbox.Body"
+	var h messageHead
+	var s summary
+	var plain []byte
+	err := a.read(ctx, func(r store.Reader) (err error) {
+		var sealed []byte
+		var k *seal.MailKey
+		if h, sealed, k, err = a.openMail(r, e.Mid); err != nil {
+			return err
+		}
+		if h.blob {
+			if plain, err = k.OpenPart(seal.PartSummary, 0, sealed); err == nil {
+				s, err = decodeSummary(plain)
+			}
+			return err
+		}
+		if sealed, err = r.Get(bodyKey(a.key.ID(), e.Mid)); err != nil {
+			return errs.E(op, errs.Corrupt, "", err)
+		}
+		plain, err = k.OpenPart(seal.PartBody, 0, sealed)
+		return err
+	})
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	if !h.blob {
+		return memBody(plain), nil
+	}
+	f, err := a.openBlob(ctx, &h, &s)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	return f, nil
+}
+
+func (a *Account) openBlob(ctx context.Context, h *messageHead, s *summary) (*fileBody, error) {
+	const op = "post/mailbox.openBlob"
+	k, err := seal.MailKeyOf(s.blobKey)
+	if err != nil {
+		return nil, errs.E(op, errs.Corrupt, "", err)
+	}
+	f, err := a.b.blobs.fs.Open(a.b.blobs.path(h.name))
+	if err != nil {
+		if !errors.Is(err, os.ErrNotExist) {
+			return nil, diskError(op, err)
+		}
+		// Gone because the mail is gone, or lost?
+		lost := a.read(ctx, func(r store.Reader) error {
+			_, err := r.Get(blobKey(a.key.ID(), h.name))
+			return err
+		})
+		if lost == nil {
+			return nil, errs.E(op, errs.Corrupt, "", err)
+		}
+		return nil, errs.Wrap(op, lost)
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != blobFileLen(s.size) {
+		err = errs.E(op, errs.Corrupt, "", nil)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &fileBody{f: f, key: k, size: s.size, at: -1}, nil
+}
+
+// memBody is a mail whose body is one record.
+type memBody []byte
+
+func (m memBody) Size() int64  { return int64(len(m)) }
+func (m memBody) Close() error { return nil }
+
+func (m memBody) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errs.E("post/mailbox.ReadAt", errs.Invalid, "", nil)
+	}
+	if off >= int64(len(m)) {
+		return 0, io.EOF
+	}
+	n := copy(p, m[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (m memBody) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(m)
+	return int64(n), err
+}
+
+// fileBody is a mail whose body is a blob file. It keeps the chunk opened last.
+type fileBody struct {
+	f    vfs.File
+	key  *seal.MailKey
+	size int64
+
+	mu    sync.Mutex
+	at    int64 // number of the open chunk, -1: none
+	plain []byte
+}
+
+// sealedChunks holds buffers for chunks as they lie on disk.
+var sealedChunks = sync.Pool{New: func() any {
+	b := make([]byte, 0, seal.SealedLen(blobChunk))
+	return &b
+}}
+
+func (b *fileBody) Size() int64 { return b.size }
+
+func (b *fileBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.plain, b.at = nil, -1
+	return b.f.Close()
+}
+
+// chunk gives the exact bytes of chunk c. mu is held.
+func (b *fileBody) chunk(c int64) ([]byte, error) {
+	const op = "post/mailbox.chunk"
+	if c == b.at {
+		return b.plain, nil
+	}
+	n := min(blobLen(b.size)-c*blobChunk, blobChunk)
+	buf := sealedChunks.Get().(*[]byte)
+	defer sealedChunks.Put(buf)
+	sealed := (*buf)[:seal.SealedLen(int(n))]
+	if _, err := b.f.ReadAt(sealed, c*int64(seal.SealedLen(blobChunk))); err != nil {
+		return nil, diskError(op, err)
+	}
+	plain, err := b.key.OpenPart(seal.PartBody, uint32(c), sealed)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	if int64(len(plain)) != n {
+		return nil, errs.E(op, errs.Corrupt, "", nil)
+	}
+	b.at, b.plain = c, plain[:min(n, b.size-c*blobChunk)] // without the zeros at the end
+	return b.plain, nil
+}
+
+func (b *fileBody) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, errs.E("post/mailbox.ReadAt", errs.Invalid, "", nil)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for n < len(p) {
+		if off >= b.size {
+			return n, io.EOF
+		}
+		plain, err := b.chunk(off / blobChunk)
+		if err != nil {
+			return n, err
+		}
+		m := copy(p[n:], plain[off%blobChunk:])
+		n, off = n+m, off+int64(m)
+	}
+	return n, nil
+}
+
+func (b *fileBody) WriteTo(w io.Writer) (n int64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for n < b.size {
+		plain, err := b.chunk(n / blobChunk)
+		if err != nil {
+			return n, err
+		}
+		m, err := w.Write(plain)
+		n += int64(m)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,158 @@
+package mailbox
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/post/seal"
+	"postern.email/store"
+)
+
+// purger remembers whether bytes were deleted since the store was last purged.
+type purger struct{ needed atomic.Bool }
+
+// newPurger begins with a purge, because the process before this one may have ended
+// between a deletion and its purge.
+func newPurger() *purger {
+	p := &purger{}
+	p.needed.Store(true)
+	return p
+}
+
+func (p *purger) note() { p.needed.Store(true) }
+
+// Run deletes what is too old or over quota, takes deleted bytes out of the store's
+// files, and removes blob files nobody refers to, until ctx ends. It returns nil.
+func (b *Boxes) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	// Purge has its own goroutine: rewriting a large store takes a while, and a long
+	// walk over all accounts must not keep deleted bytes on the disk.
+	wg.Go(func() { b.every(ctx, b.o.PurgeEvery, b.purgeOnce) })
+	wg.Go(func() { b.every(ctx, b.o.SweepEvery, b.sweep) })
+	wg.Go(func() { b.trimFull(ctx) })
+	b.every(ctx, b.o.ExpireEvery, b.expireAll)
+	wg.Wait()
+	return nil
+}
+
+// every calls fn now and then in each interval. After a failure of the store it only waits.
+func (b *Boxes) every(ctx context.Context, interval time.Duration, fn func(context.Context) error) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		if err := fn(ctx); err != nil && ctx.Err() == nil {
+			b.o.Logger.Warn("cleaning the mailboxes failed; it is tried again", "kind", errs.KindOf(err))
+			b.o.Logger.Debug("cleaning the mailboxes failed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.o.Store.Failed():
+			<-ctx.Done()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// purgeOnce takes deleted bytes out of the store's files, if there are any.
+func (b *Boxes) purgeOnce(ctx context.Context) error {
+	b.o.Chains.Expire()
+	if !b.purge.needed.Swap(false) {
+		return nil
+	}
+	if err := b.o.Store.Purge(ctx); err != nil {
+		b.purge.note()
+		return err
+	}
+	return nil
+}
+
+// trimFull trims the accounts that Room found nearly full.
+func (b *Boxes) trimFull(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-b.full:
+			if err := b.trim(ctx, f.id, f.limit); err != nil && ctx.Err() == nil {
+				b.o.Logger.Debug("trimming an account failed", "err", err)
+			}
+		}
+	}
+}
+
+// accounts calls fn for each account in the store, by shard and number.
+func (b *Boxes) accounts(ctx context.Context, fn func(id seal.AccountID) error) error {
+	for s := range store.Shards {
+		from := []byte{seal.AccountPrefix}
+		for from != nil {
+			var id seal.AccountID
+			found := false
+			err := b.o.Store.View(ctx, store.Shard(s), func(r store.Reader) error {
+				found = false
+				return r.Scan(from, []byte{seal.AccountPrefix + 1}, func(k, _ []byte) (bool, error) {
+					id, _, _, found = kindOf(k)
+					return false, nil
+				})
+			})
+			if err != nil {
+				return err
+			}
+			if !found {
+				break
+			}
+			if err := fn(id); err != nil {
+				return err
+			}
+			from = id.End()
+		}
+	}
+	return nil
+}
+
+// sweep removes blob files that no record names. A file that is being prepared is left
+// alone: its name is noted before the file is made, so a name that is in the listing and
+// not noted can never be named by a record any more unless one does already, and
+// the records are read after that.
+func (b *Boxes) sweep(ctx context.Context) error {
+	list, err := b.blobs.fs.List(b.blobs.dir)
+	if err != nil {
+		return diskError("post/mailbox.sweep", err)
+	}
+	var orphans []blobName
+	for _, f := range list {
+		if n, ok := parseBlobName(f); ok && !b.blobs.inFlight(n) {
+			orphans = append(orphans, n)
+		}
+	}
+	if len(orphans) == 0 {
+		return nil
+	}
+	named := make(map[blobName]struct{})
+	err = b.accounts(ctx, func(id seal.AccountID) error {
+		return b.o.Store.View(ctx, id.Shard(), func(r store.Reader) error {
+			start := key(id, kindBlob)
+			return r.Scan(start, after(start), func(k, _ []byte) (bool, error) {
+				if _, _, rest, ok := kindOf(k); ok && len(rest) == len(blobName{}) {
+					named[blobName(rest)] = struct{}{}
+				}
+				return true, nil
+			})
+		})
+	})
+	if err != nil || b.o.Store.Health() != nil {
+		return err
+	}
+	for _, n := range orphans {
+		if _, ok := named[n]; !ok {
+			if err := b.blobs.remove(n); err != nil {
+				return diskError("post/mailbox.sweep", err)
+			}
+		}
+	}
+	return nil
+}
