@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,19 +22,29 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // handshake connects to a server with cfg and gives what the client saw.
 func handshake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	done := make(chan error, 1)
-	go func() { done <- tls.Server(a, server).HandshakeContext(t.Context()) }()
+	go func() {
+		a, err := l.Accept()
+		if err == nil {
+			defer a.Close()
+			err = tls.Server(a, server).HandshakeContext(t.Context())
+		}
+		done <- err
+	}()
+	b, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
 	c := tls.Client(b, client)
-	err := c.HandshakeContext(t.Context())
+	err = c.HandshakeContext(t.Context())
 	if err != nil {
 		b.Close()
-	} else { // the server's session tickets want a reader
-		read := make(chan struct{})
-		go func() { defer close(read); io.Copy(io.Discard, c) }()
-		defer func() { b.Close(); <-read }()
 	}
 	if serr := <-done; err == nil {
 		err = serr
