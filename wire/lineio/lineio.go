@@ -32,8 +32,9 @@ var (
 // give. It is a bit more than a TLS record, so that one read drains one.
 const BufferSize = 17 << 10
 
-// idleBytes is what a reader holds while it waits for the first byte.
-const idleBytes = 64
+// idleBytes is what a reader holds while it waits for the first byte: enough for a
+// usual pipelined group, so that its replies leave together.
+const idleBytes = 512
 
 // buffers are shared by all readers and writers of the process; sync.Pool is empty
 // or full, never wrong, so it is no state.
