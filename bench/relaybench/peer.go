@@ -136,7 +136,6 @@ log_path = {dir}/dovecot.log
 auth_mechanisms = plain login
 auth_username_chars = abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@[]
 default_client_limit = 20000
-default_process_limit = 20000
 mail_plugins = zlib quota
 mail_location = maildir:{dir}/mail/%u
 mail_cache_max_size = 500K
@@ -172,7 +171,7 @@ plugin {
   quota_grace = 0
 }
 service imap {
-  process_limit = 50000
+  process_limit = 10000
   unix_listener imap-master {
     user = dovecot
   }
