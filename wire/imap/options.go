@@ -38,6 +38,7 @@ type Options struct {
 	MaxCommand    int           // bytes of a command with its small literals; default 256 KiB
 	MaxAppend     int64         // bytes of one appended message (APPENDLIMIT); default 30 MiB
 	AppendMemory  int64         // bytes of all appended messages at one time in all sessions; default 256 MiB
+	MaxMetadata   int           // bytes of one METADATA value; default 4 KiB
 	MaxBad        int           // wrong commands in a row before the connection is closed; default 20
 	LoginTimeout  time.Duration // from connect to login; default 60 s
 	IdleTimeout   time.Duration // between two commands; default 30 min (the least of RFC 9051 §5.4)
@@ -52,6 +53,7 @@ const (
 	DefaultMaxCommand    = 256 << 10
 	DefaultMaxAppend     = 31457280
 	DefaultAppendMemory  = 256 << 20
+	DefaultMaxMetadata   = 4 << 10
 	DefaultMaxBad        = 20
 	DefaultLoginTimeout  = 60 * time.Second
 	DefaultIdleTimeout   = 30 * time.Minute
@@ -71,6 +73,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.MaxCommand, DefaultMaxCommand)
 	orDefault(&o.MaxAppend, DefaultMaxAppend)
 	orDefault(&o.AppendMemory, DefaultAppendMemory)
+	orDefault(&o.MaxMetadata, DefaultMaxMetadata)
 	orDefault(&o.MaxBad, DefaultMaxBad)
 	orDefault(&o.LoginTimeout, DefaultLoginTimeout)
 	orDefault(&o.IdleTimeout, DefaultIdleTimeout)

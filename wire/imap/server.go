@@ -2,14 +2,21 @@ package imap
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"postern.email/kit/errs"
 )
 
 // Server serves any number of listeners with one set of options.
 type Server struct {
-	o Options
+	o        Options
+	appended atomic.Int64 // bytes of messages now being received
 }
 
 // New makes a server. errs.Invalid: no backend, or Implicit without TLS.
@@ -30,14 +37,108 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 	return s.Serve(ctx, l)
 }
 
+// ServeConn is New(o) and Server.ServeConn.
+func ServeConn(ctx context.Context, nc net.Conn, o Options) error {
+	s, err := New(o)
+	if err != nil {
+		_ = nc.Close()
+		return err
+	}
+	return s.ServeConn(ctx, nc)
+}
+
+// acceptPause is the wait after a passing accept error (no file descriptors left).
+const acceptPause = 50 * time.Millisecond
+
 // Serve accepts connections until ctx ends or l fails; it closes l and returns
 // when all sessions are closed. The end of ctx is not an error.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return errs.E("wire/imap.Serve", errs.Unsupported, "", nil)
+	const op = "wire/imap.Serve"
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a listener that failed ends its sessions too
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	defer l.Close()
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			sessions.Go(func() { _ = s.ServeConn(ctx, nc) })
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return errs.E(op, errs.Unavailable, "the listener was closed", err)
+		default:
+			s.o.Logger.Warn("imap: accept failed", "kind", errs.KindOf(err).Error())
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(acceptPause):
+			}
+		}
+	}
 }
 
-// ServeConn serves one connection and closes it: for a port that is shared with
-// other protocols. A *tls.Conn counts as protected.
+// ServeConn serves one connection and closes it. With ctx it ends politely: the
+// running command has Options.ShutdownGrace to finish, then the client gets BYE.
+// A *tls.Conn counts as protected: so a port can be shared by ALPN.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
-	return errs.E("wire/imap.ServeConn", errs.Unsupported, "", nil)
+	const op = "wire/imap.ServeConn"
+	peer := s.o.PeerOf(nc)
+	release, ok := s.o.Conns.Acquire(peer)
+	if !ok {
+		s.refuse(nc)
+		return errs.E(op, errs.Busy, "too many connections", nil)
+	}
+	defer release()
+
+	c := &conn{s: s, raw: nc, peer: peer}
+	c.use(nc)
+	_, c.tls = nc.(*tls.Conn)
+	running, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	stop := context.AfterFunc(ctx, func() {
+		c.stop()
+		grace := time.AfterFunc(s.o.ShutdownGrace, func() { kill(); _ = nc.Close() })
+		context.AfterFunc(running, func() { grace.Stop() })
+	})
+	defer stop()
+	defer c.close()
+	if s.o.Implicit && !c.tls {
+		if err := c.handshake(running); err != nil {
+			return errs.E(op, errs.Unavailable, "", err)
+		}
+	}
+	c.serve(running)
+	return nil
+}
+
+// refuse tells a client that there is no place. With implicit TLS nothing can be
+// said without a handshake, which is the cost that the limit avoids.
+func (s *Server) refuse(nc net.Conn) {
+	if !s.o.Implicit {
+		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = nc.Write([]byte("* BYE [UNAVAILABLE] Too many connections\r\n"))
+	}
+	_ = nc.Close()
+}
+
+// onOwnStack runs fn on a goroutine of its own and waits for it. What fn needs of
+// stack is given back with it: the goroutine that waits for the client stays small.
+func (c *conn) onOwnStack(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			// A fault in one session must not take the others down.
+			if e := recover(); e != nil {
+				c.s.o.Logger.Error("imap: a command failed badly", "stack", string(debug.Stack()))
+				c.closing = true
+			}
+		}()
+		fn()
+	}()
+	<-done
 }
