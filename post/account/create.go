@@ -50,8 +50,8 @@ func (a *Accounts) makeOnLogin(ctx context.Context, addr mail.Address, password 
 	if err != nil {
 		return nil, err
 	}
-	check := a.ring.passwordCheck(key.ID(), password)
 	for {
+		check := a.ring.passwordCheck(key.ID(), password) // after gen: its key may change with it
 		if k, ok := a.ring.put(key, check, sha256.Sum256(keyRecord), gen); ok {
 			return k, nil
 		}

@@ -149,4 +149,3 @@ func openX(aead cipher.AEAD, version byte, aad, sealed []byte) ([]byte, error) {
 	return Unpad(plain)
 }
 
-// String, GoString, LogValue and MarshalJSON: see secret.go.
