@@ -120,7 +120,7 @@ func checkRefusals(t *testing.T, refusals []error) {
 // after room was made it goes on.
 func TestDiskFull(t *testing.T) {
 	disk, _ := smallDisk(t, 256)
-	s := startIn(t, filepath.Join(disk, "state"), append([]string{}, smallDiskOptions...)...)
+	s := startIn(t, filepath.Join(disk, "state"), noSendLimit...)
 	users := s.created(t, 4)
 	a := newAcks()
 	ballast := filepath.Join(disk, "ballast")
@@ -177,7 +177,7 @@ func TestDiskFull(t *testing.T) {
 // does on an error.
 func TestDiskReadOnly(t *testing.T) {
 	disk, remount := smallDisk(t, 256)
-	s := startIn(t, filepath.Join(disk, "state"), append([]string{}, smallDiskOptions...)...)
+	s := startIn(t, filepath.Join(disk, "state"), noSendLimit...)
 	users := s.created(t, 4)
 	a := newAcks()
 	before := 0

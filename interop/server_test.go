@@ -53,10 +53,6 @@ type server struct {
 	pool  *x509.CertPool
 }
 
-// quiet lifts the limits that most tests are not about: how fast one network
-// may make addresses, log in and connect, and how fast one sender may send.
-var quiet = []string{}
-
 // start runs the program on a new directory until the test ends.
 func start(t testing.TB, sets ...string) *server {
 	t.Helper()
@@ -215,8 +211,14 @@ func (s *server) created(t testing.TB, n int) []user {
 	return users
 }
 
-func (s *server) login(u user) (*mailclient.IMAP, error) {
-	c, err := mailclient.DialIMAP(s.IMAPS, mailclient.TLS, s.dialer())
+func (s *server) login(u user) (*mailclient.IMAP, error) { return s.loginFrom("", u) }
+
+// loginFrom logs in from one of the loopback's addresses: on Linux all of
+// 127.0.0.0/8 is there, so that one machine can be many networks.
+func (s *server) loginFrom(from string, u user) (*mailclient.IMAP, error) {
+	d := s.dialer()
+	d.From = from
+	c, err := mailclient.DialIMAP(s.IMAPS, mailclient.TLS, d)
 	if err != nil {
 		return nil, err
 	}

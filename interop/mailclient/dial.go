@@ -25,6 +25,7 @@ const DefaultTimeout = 30 * time.Second
 type Dialer struct {
 	TLS     *tls.Config   // nil: no check of the certificate
 	Timeout time.Duration // 0: DefaultTimeout
+	From    string        // local address ("127.1.2.3"): who the server takes it for; "": any
 }
 
 func (d Dialer) timeout() time.Duration {
@@ -45,6 +46,9 @@ func (d Dialer) dial(addr string, implicit bool) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout())
 	defer cancel()
 	var nd net.Dialer
+	if d.From != "" {
+		nd.LocalAddr = &net.TCPAddr{IP: net.ParseIP(d.From)}
+	}
 	raw, err := nd.DialContext(ctx, "tcp", addr)
 	if err != nil || !implicit {
 		return raw, err
