@@ -48,6 +48,7 @@ type result struct {
 	Deliver       time.Duration // first byte until the last copy is visible by IMAP
 	Commits       []time.Duration
 	ServerCPU     time.Duration // until Deliver
+	ClientCPU     time.Duration // the same, of this process
 }
 
 func (r result) accepted() float64  { return float64(r.Mails) / r.Accept.Seconds() }
@@ -104,6 +105,7 @@ func (s *System) send(parcels []parcel, c int, fresh bool, l *ledger) (result, e
 		return res, err
 	}
 	defer closeAll(poll)
+	own := ownCPU()
 	before, err := s.cpu()
 	if err != nil {
 		return res, err
@@ -153,7 +155,7 @@ func (s *System) send(parcels []parcel, c int, fresh bool, l *ledger) (result, e
 	}
 	res.Deliver = time.Since(start)
 	after, err := s.cpu()
-	res.ServerCPU = after - before
+	res.ServerCPU, res.ClientCPU = after-before, ownCPU()-own
 	return res, err
 }
 

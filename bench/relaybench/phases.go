@@ -27,6 +27,7 @@ const (
 	mCommit95    = "- commit p95 ms"
 	mCommit99    = "- commit p99 ms"
 	mCPU         = "- server CPU ms per mail"
+	mClientCPU   = "- load generator CPU ms per mail"
 	mSyncs16     = "- syncs per mail (own phase, traced)"
 	mAccepted1   = "submission, 1 session: accepted/s"
 	mCommit1p50  = "- commit p50 ms (1 session)"
@@ -44,7 +45,7 @@ const (
 	mPerSession  = "PSS growth per idle IDLE session KiB"
 )
 
-var order = []string{mAccepted16, mDelivered16, mCommit50, mCommit95, mCommit99, mCPU, mSyncs16,
+var order = []string{mAccepted16, mDelivered16, mCommit50, mCommit95, mCommit99, mCPU, mClientCPU, mSyncs16,
 	mAccepted1, mCommit1p50, mCommit1p99, mSyncs1, mTenAccept, mTenDeliver, mFresh,
 	mIdle50, mIdle95, mLogins, mRSS, mPSS, mPSSEnd, mPerSession}
 
@@ -98,7 +99,7 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 	}
 	m[mAccepted16], m[mDelivered16] = r.accepted(), r.delivered()
 	m[mCommit50], m[mCommit95], m[mCommit99] = ms(percentile(r.Commits, 50)), ms(percentile(r.Commits, 95)), ms(percentile(r.Commits, 99))
-	m[mCPU] = ms(r.ServerCPU) / float64(r.Mails)
+	m[mCPU], m[mClientCPU] = ms(r.ServerCPU)/float64(r.Mails), ms(r.ClientCPU)/float64(r.Mails)
 	if err := verify(); err != nil {
 		return m, err
 	}
