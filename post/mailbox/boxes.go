@@ -3,6 +3,7 @@ package mailbox
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"time"
@@ -115,7 +116,10 @@ var firstFolders = [...]struct{ name, use string }{
 func (b *Boxes) Init(tx store.Tx, key *seal.Opened) error {
 	const op = "post/mailbox.Init"
 	t := &txn{b: b, tx: tx, id: key.ID(), cRead: true, cChanged: true}
-	t.c = counters{nextMid: 1, nextBox: Inbox, nextSeries: 1, nextUIDValidity: 1}
+	var err error
+	if t.c, err = b.firstCounters(tx, key.ID()); err != nil {
+		return errs.Wrap(op, err)
+	}
 	for _, f := range firstFolders {
 		if _, err := t.newFolder(key, f.name, f.use); err != nil {
 			return errs.Wrap(op, err)
@@ -127,7 +131,28 @@ func (b *Boxes) Init(tx store.Tx, key *seal.Opened) error {
 	return errs.Wrap(op, t.flush())
 }
 
-// Remove deletes all mailboxes of an account, with their blob files. It may be repeated.
+// firstCounters gives where the numbers of a new account begin. After Remove (a password
+// reset) they go on. Else UIDVALIDITY begins at random, so that a program that
+// knew an earlier account of the same name sees that these are other mails (RFC 9051 §2.3.1.1).
+func (b *Boxes) firstCounters(tx store.Tx, id seal.AccountID) (counters, error) {
+	c, err := getCounters(tx, id)
+	if err == nil {
+		c.nextBox = Inbox
+		return c, nil
+	}
+	if errs.KindOf(err) != errs.NotFound {
+		return c, err
+	}
+	var r [4]byte
+	if _, err := io.ReadFull(b.o.Rand, r[:]); err != nil {
+		return c, errs.E("post/mailbox.firstCounters", errs.Internal, "", err)
+	}
+	return counters{nextMid: 1, nextBox: Inbox, nextSeries: 1,
+		nextUIDValidity: 1 + binary.BigEndian.Uint32(r[:])>>2}, nil
+}
+
+// Remove deletes all mailboxes of an account, with their blob files. Only its counters
+// stay, so that Init after it gives no number twice. It may be repeated.
 func (b *Boxes) Remove(ctx context.Context, id seal.AccountID) error {
 	const op = "post/mailbox.Remove"
 	var names []blobName
@@ -164,7 +189,15 @@ func (b *Boxes) Remove(ctx context.Context, id seal.AccountID) error {
 				return err
 			}
 		}
-		return nil
+		c, err := getCounters(tx, id)
+		if err != nil {
+			if errs.KindOf(err) == errs.NotFound {
+				return nil
+			}
+			return err
+		}
+		c.used, c.folders = 0, 0
+		return tx.Set(countersKey(id), c.encode())
 	})
 	if err != nil {
 		return errs.Wrap(op, err)

@@ -27,8 +27,8 @@ const (
 	kindChainRefs  = 'n' // chain
 )
 
-// kinds lists all of them: what Remove deletes and Check walks.
-const kinds = "cfvsopwlxdmbrgen"
+// kinds lists all but the counters: what Remove deletes.
+const kinds = "fvsopwlxdmbrgen"
 
 // blobName is the random name of a blob file; the file's name is its hex form.
 type blobName [16]byte
@@ -105,3 +105,7 @@ func kindOf(k []byte) (id seal.AccountID, kind byte, rest []byte, ok bool) {
 	copy(id[:], k[1:9])
 	return id, k[9], k[10:], true
 }
+
+// keyUID gives the number in the last four bytes of a key, keyUint64 in the last eight.
+func keyUID(k []byte) uint32    { return binary.BigEndian.Uint32(k[len(k)-4:]) }
+func keyUint64(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }

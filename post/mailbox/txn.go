@@ -382,12 +382,6 @@ func (x *boxTx) load(lo, hi uint32) ([]*page, error) {
 	return pages, err
 }
 
-// keyUID gives the last four bytes of a page's key.
-func keyUID(k []byte) uint32 {
-	k = k[len(k)-4:]
-	return uint32(k[0])<<24 | uint32(k[1])<<16 | uint32(k[2])<<8 | uint32(k[3])
-}
-
 // A page with fewer rows than joinBelow is joined to the one before it if both
 // together have at most joinMax; so deleting does not leave crumbs behind.
 const (
