@@ -84,6 +84,12 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 		return m, err
 	}
 	m[mRSS], m[mPSS] = float64(rss)/1024, float64(pss)/1024
+	if sz.Idle > 0 {
+		step(fmt.Sprintf("%d idle sessions", sz.Idle))
+		if m[mPerSession], err = s.idleMemory(sz.Idle); err != nil {
+			return m, err
+		}
+	}
 
 	// Caches, pools and worker processes get warm before any clock runs.
 	if _, err := s.send(s.pack(seed+1000, 200, 1, sz.MailBytes), senders, false, &l); err != nil {
@@ -162,13 +168,6 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 		return m, err
 	}
 	m[mPSSEnd] = float64(pss) / 1024
-
-	if sz.Idle > 0 {
-		step(fmt.Sprintf("%d idle sessions", sz.Idle))
-		if m[mPerSession], err = s.idleMemory(sz.Idle); err != nil {
-			return m, err
-		}
-	}
 	fmt.Fprintf(say, "  %s: %d copies checked: each arrived once and unaltered\n", s.Name, checked)
 	return m, nil
 }
