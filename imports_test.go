@@ -30,7 +30,7 @@ var sideways = map[string][]string{
 	"agent/submit":    {"agent/deliver"},
 	"agent/receive":   {"agent/deliver"},
 	"wire/smtp":       {"wire/lineio", "wire/sasl"},
-	"wire/imap":       {"wire/lineio", "wire/sasl"},
+	"wire/imap":       {"wire/lineio", "wire/sasl", "wire/imap/imaptest"},
 	"wire/pop3":       {"wire/lineio", "wire/sasl"},
 	"post/account":    {"post/seal"},
 	"post/mailbox":    {"post/seal"},

@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"io"
+	"iter"
 	"time"
 
 	"postern.email/kit/limits"
@@ -72,6 +73,8 @@ type Mailbox interface {
 
 	Summary(ctx context.Context, e Entry) (*Summary, error) // errs.NotFound when expunged meanwhile
 	Keywords(ctx context.Context, e Entry) ([]string, error)
+	// BoxKeywords gives the keywords that are in use in the mailbox.
+	BoxKeywords(ctx context.Context) ([]string, error)
 	Body(ctx context.Context, e Entry) (Body, error)
 
 	SetFlags(ctx context.Context, s SetFlags) (SetFlagsResult, error)
@@ -84,8 +87,8 @@ type Mailbox interface {
 	Expunged(ctx context.Context, since uint64) (uids []uint32, complete bool, err error)
 }
 
-// View is an immutable state of a mailbox, shared by its sessions. Entries are
-// ordered by UID.
+// View is an immutable state of a mailbox; what it stands on is shared by all
+// sessions. Entries are ordered by UID. One goroutine at a time uses a View.
 type View interface {
 	UIDValidity() uint32
 	UIDNext() uint32
@@ -94,6 +97,12 @@ type View interface {
 	At(i int) Entry
 	// Find gives the position of uid, or, with ok false, of the next higher one.
 	Find(uid uint32) (i int, ok bool)
+	// Range gives the entries from ≤ i < to in order.
+	Range(from, to int) iter.Seq2[int, Entry]
+	// Changed gives, in order, the entries with a modseq above since.
+	Changed(since uint64) iter.Seq2[int, Entry]
+	// FirstUnseen gives the position of the first entry without Seen, or -1.
+	FirstUnseen() int
 }
 
 // Watch is a wake-up without content.
@@ -134,6 +143,8 @@ type Folder struct {
 	Use        string // special-use attribute like "\\Sent", or ""
 	Subscribed bool
 	NoSelect   bool
+	// NonExistent: only a subscription, or a parent without a mailbox of its own.
+	NonExistent bool
 	// UIDValidity of a mailbox that can be selected.
 	UIDValidity uint32
 }
@@ -148,10 +159,13 @@ type Status struct {
 
 // Summary is what is known of a message without its body.
 type Summary struct {
-	Size      int64
-	Date      time.Time // internal date
-	Header    []byte    // with the empty line
-	Structure *mime.Part
+	Size int64
+	Date time.Time // internal date
+	// Header is the message's header with the empty line; nil when it is so long
+	// that it must be read from the body.
+	Header []byte
+	// Structure gives the tree of parts, with envelopes.
+	Structure func() (*mime.Part, error)
 }
 
 // Body reads a message.

@@ -338,7 +338,7 @@ func (c *conn) folder(ctx context.Context, name string, selectable bool) (Folder
 		return Folder{}, err
 	}
 	for _, f := range all {
-		if f.Name == name && !(selectable && f.NoSelect) {
+		if f.Name == name && !f.NonExistent && !(selectable && f.NoSelect) {
 			return f, nil
 		}
 	}

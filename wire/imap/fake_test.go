@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"io"
+	"iter"
 	"slices"
 	"sort"
 	"strings"
@@ -338,6 +339,41 @@ func (v *fakeView) Find(uid uint32) (int, bool) {
 	})
 }
 
+func (v *fakeView) Range(from, to int) iter.Seq2[int, Entry] {
+	return func(yield func(int, Entry) bool) {
+		for i := from; i < to; i++ {
+			if !yield(i, v.entries[i]) {
+				return
+			}
+		}
+	}
+}
+func (v *fakeView) Changed(since uint64) iter.Seq2[int, Entry] {
+	return func(yield func(int, Entry) bool) {
+		for i, e := range v.entries {
+			if e.ModSeq > since && !yield(i, e) {
+				return
+			}
+		}
+	}
+}
+func (v *fakeView) FirstUnseen() int {
+	return slices.IndexFunc(v.entries, func(e Entry) bool { return e.Flags&Seen == 0 })
+}
+
+func (m *fakeMailbox) BoxKeywords(context.Context) (all []string, _ error) {
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	for _, msg := range m.x.msgs {
+		for _, k := range msg.keywords {
+			if !slices.Contains(all, k) {
+				all = append(all, k)
+			}
+		}
+	}
+	return all, nil
+}
+
 func (m *fakeMailbox) View(context.Context) (View, error) {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
@@ -400,12 +436,8 @@ func (m *fakeMailbox) Summary(_ context.Context, e Entry) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	part, err := mime.Parse(msg.raw)
-	if err != nil {
-		return nil, err
-	}
 	_, at, _ := mail.ParseHeader(msg.raw)
-	return &Summary{Size: int64(len(msg.raw)), Date: msg.date, Header: msg.raw[:at], Structure: part}, nil
+	return &Summary{Size: int64(len(msg.raw)), Date: msg.date, Header: msg.raw[:at], Structure: func() (*mime.Part, error) { return mime.Parse(msg.raw) }}, nil
 }
 
 func (m *fakeMailbox) Keywords(_ context.Context, e Entry) ([]string, error) {

@@ -29,10 +29,11 @@ type fetch struct {
 	items []fetchItem
 	since uint64 // CHANGEDSINCE
 
-	needSummary, modseq, uid, flags bool
-	seen                            bool // some item sets \Seen
-	gone                            bool // a message was expunged while we read
-	batch                           []pending
+	needSummary, needTree bool
+	modseq, uid, flags    bool
+	seen                  bool // some item sets \Seen
+	gone                  bool // a message was expunged while we read
+	batch                 []pending
 }
 
 // pending is a message whose \Seen is to be set.
@@ -77,8 +78,11 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 			f.uid = true
 		case itemModSeq:
 			f.modseq, c.enabled.condstore = true, true
+		case itemDate, itemSize, itemEmailID:
+			f.needSummary = true
 		default:
 			f.needSummary = true
+			f.needTree = f.needTree || !it.fromHeader()
 		}
 		f.seen = f.seen || ((it.kind == itemSection || it.kind == itemBinary) && !it.peek && !c.sel.readOnly)
 	}
@@ -139,6 +143,7 @@ func (f *fetch) message(seq uint32, e Entry) error {
 	c, m := f.c, f.c.sel.mailbox
 	var keywords []string
 	var sum *Summary
+	var tree *mime.Part
 	var err error
 	if f.flags {
 		if keywords, err = c.keywords(f.ctx, e); err != nil {
@@ -149,10 +154,15 @@ func (f *fetch) message(seq uint32, e Entry) error {
 		if sum, err = m.Summary(f.ctx, e); err != nil {
 			return f.skipGone(err)
 		}
+		if f.needTree || sum.Header == nil {
+			if tree, err = sum.Structure(); err != nil {
+				return err
+			}
+		}
 	}
 	lazy := &lazyBody{ctx: f.ctx, mailbox: m, entry: e}
 	defer lazy.close()
-	if f.needsBody() { // before the response begins, while an error can still be told
+	if f.needsBody(sum) { // before the response begins, while an error can still be told
 		if _, err := lazy.get(); err != nil {
 			return f.skipGone(err)
 		}
@@ -180,15 +190,15 @@ func (f *fetch) message(seq uint32, e Entry) error {
 			w.s("RFC822.SIZE ").u(uint64(sum.Size))
 		case itemEnvelope:
 			w.s("ENVELOPE ")
-			c.envelope(sum.Structure.Envelope)
+			c.envelope(tree.Envelope)
 		case itemBodyStructure:
 			w.s("BODYSTRUCTURE ")
-			c.structure(sum.Structure, true)
+			c.structure(tree, true)
 		case itemBody:
 			w.s("BODY ")
-			c.structure(sum.Structure, false)
+			c.structure(tree, false)
 		default:
-			if err := f.section(it, sum, lazy); err != nil {
+			if err := f.section(it, sum, tree, lazy); err != nil {
 				return &brokenError{err}
 			}
 		}
@@ -283,10 +293,15 @@ func (l *lazyBody) close() {
 }
 
 // needsBody reports whether an item needs more than the summary.
-func (f *fetch) needsBody() bool {
+func (f *fetch) needsBody(sum *Summary) bool {
 	for i := range f.items {
-		if it := &f.items[i]; it.kind >= itemSection && it.kind <= itemPreview && !it.fromHeader() && it.kind != itemEmailID {
+		switch it := &f.items[i]; it.kind {
+		case itemBinary, itemBinarySize, itemPreview:
 			return true
+		case itemSection:
+			if !it.fromHeader() || sum.Header == nil {
+				return true
+			}
 		}
 	}
 	return false
@@ -298,7 +313,7 @@ func (it *fetchItem) fromHeader() bool {
 }
 
 // section writes BODY[…] and its relatives.
-func (f *fetch) section(it *fetchItem, sum *Summary, lazy *lazyBody) error {
+func (f *fetch) section(it *fetchItem, sum *Summary, tree *mime.Part, lazy *lazyBody) error {
 	c := f.c
 	w := &c.w
 	w.s(it.name)
@@ -306,7 +321,7 @@ func (f *fetch) section(it *fetchItem, sum *Summary, lazy *lazyBody) error {
 		w.s("<").u(it.offset).s(">")
 	}
 	w.s(" ")
-	if it.fromHeader() {
+	if it.fromHeader() && sum.Header != nil {
 		header := sum.Header
 		if it.fields != nil {
 			header = mime.FilterFields(header, it.fields, it.not)
@@ -326,7 +341,7 @@ func (f *fetch) section(it *fetchItem, sum *Summary, lazy *lazyBody) error {
 		}
 		return err
 	}
-	r, ok := sum.Structure.Section(it.path, it.what)
+	r, ok := tree.Section(it.path, it.what)
 	if len(it.path) == 0 && it.what == mime.Whole {
 		r, ok = mime.Range{Start: 0, End: body.Size()}, true
 	}
@@ -339,9 +354,9 @@ func (f *fetch) section(it *fetchItem, sum *Summary, lazy *lazyBody) error {
 		return w.err
 	}
 	if it.kind != itemSection {
-		return f.binary(it, sum, body, r)
+		return f.binary(it, tree, body, r)
 	}
-	if it.fields != nil {
+	if it.fields != nil { // only the beginning of a header of absurd length is searched
 		if r.Len() > maxHeader {
 			r.End = r.Start + maxHeader
 		}
@@ -392,10 +407,10 @@ func cutPartial(b []byte, it *fetchItem) []byte {
 // binary writes BINARY[…] and BINARY.SIZE[…] (RFC 9051 §6.4.5, RFC 3516). The
 // length must be told before the data, so the part is decoded twice rather than
 // held in memory.
-func (f *fetch) binary(it *fetchItem, sum *Summary, body Body, r mime.Range) error {
+func (f *fetch) binary(it *fetchItem, tree *mime.Part, body Body, r mime.Range) error {
 	w := &f.c.w
 	encoding := ""
-	if part := sum.Structure.Find(it.path); part != nil && len(it.path) > 0 && len(part.Parts) == 0 && part.Message == nil {
+	if part := tree.Find(it.path); part != nil && len(it.path) > 0 && len(part.Parts) == 0 && part.Message == nil {
 		encoding = part.Encoding
 	}
 	decoded := func() (io.Reader, error) {

@@ -69,8 +69,9 @@ func (c *conn) idleWatch(ctx context.Context, watch Watch, stop <-chan struct{})
 		case <-changed:
 			c.onOwnStack(func() { failed = c.idleSync(ctx) })
 		case <-keepAlive.C:
+			// Looking also finds out that the account or the mailbox is gone.
 			c.w.s("* OK Still here\r\n")
-			c.onOwnStack(func() { failed = c.w.flush() != nil })
+			c.onOwnStack(func() { failed = c.idleSync(ctx) })
 		}
 		if failed {
 			c.closing = true

@@ -136,7 +136,6 @@ func (p *parser) listReturn(q *listRequest) error {
 // listed is a folder with what LIST needs beside it.
 type listed struct {
 	Folder
-	missing         bool // only a parent of others
 	children        bool
 	subscribedBelow bool
 	useBelow        bool
@@ -162,7 +161,7 @@ func tree(folders []Folder) []listed {
 			if !ok {
 				k = len(out)
 				at[name] = k
-				out = append(out, listed{Folder: Folder{Name: name, NoSelect: true}, missing: true})
+				out = append(out, listed{Folder: Folder{Name: name, NoSelect: true, NonExistent: true}})
 			}
 			out[k].children = true
 			out[k].subscribedBelow = out[k].subscribedBelow || folders[i].Subscribed
@@ -187,13 +186,16 @@ func (c *conn) list(ctx context.Context, q *listRequest) error {
 		if !matchAny(q.patterns, f.Name) {
 			continue
 		}
+		if f.NonExistent && !f.children && !q.selSubscribed {
+			continue // only a subscription
+		}
 		hit := (!q.selSubscribed || f.Subscribed) && (!q.selSpecialUse || f.Use != "")
 		below := q.recursive && (!q.selSubscribed || f.subscribedBelow) && (!q.selSpecialUse || f.useBelow)
 		if !hit && !below {
 			continue
 		}
 		c.listLine("LIST", f, q.selSubscribed || q.retSubscribed, below && q.selSubscribed)
-		if len(q.status) > 0 && !f.NoSelect {
+		if len(q.status) > 0 && !f.NoSelect && !f.NonExistent {
 			if err := c.status(ctx, f.Folder, q.status); err != nil {
 				return err
 			}
@@ -208,7 +210,7 @@ func (c *conn) list(ctx context.Context, q *listRequest) error {
 func (c *conn) listLine(word string, f listed, subscribed, childInfo bool) {
 	c.w.s("* ", word, " (")
 	attributes := make([]string, 0, 4)
-	if f.missing {
+	if f.NonExistent {
 		attributes = append(attributes, `\NonExistent`, `\Noselect`)
 	} else if f.NoSelect {
 		attributes = append(attributes, `\Noselect`)

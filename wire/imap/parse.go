@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // maxDepth bounds nested parentheses in a command.
@@ -298,6 +300,10 @@ func (p *parser) mailboxName(s string) (string, error) {
 	}
 	if !utf8.ValidString(s) {
 		return "", syntaxf("mailbox name is not UTF-8")
+	}
+	if !isASCII(s) {
+		// One spelling of a name, whatever the client's system composes (RFC 5198 §3).
+		s = norm.NFC.String(s)
 	}
 	return canonicalInbox(s), nil
 }

@@ -74,9 +74,8 @@ func (c *conn) tellResync(ctx context.Context, q *resync) error {
 	if err := c.tellVanished(ctx, known, q.modseq, q.matched(s)); err != nil {
 		return err
 	}
-	for i, n := 0, s.view.Len(); i < n; i++ {
-		e := s.view.At(i)
-		if e.ModSeq <= q.modseq || !inRanges(known, e.UID) {
+	for i, e := range s.view.Changed(q.modseq) {
+		if !inRanges(known, e.UID) {
 			continue
 		}
 		if err := c.tellFlagsOf(ctx, uint32(i)+1, e, true, true); err != nil {

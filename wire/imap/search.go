@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"io"
 	"slices"
 	"sort"
 	"strings"
@@ -196,10 +197,44 @@ func (m *candidate) fields() (mail.Header, error) {
 		if err != nil {
 			return mail.Header{}, err
 		}
-		h, _, _ := mail.ParseHeader(s.Header) // of a broken header what can be read
+		raw := s.Header
+		if raw == nil {
+			if raw, err = m.longHeader(s); err != nil {
+				return mail.Header{}, err
+			}
+		}
+		h, _, _ := mail.ParseHeader(raw) // of a broken header what can be read
 		m.header = &h
 	}
 	return *m.header, nil
+}
+
+// open opens the body once.
+func (m *candidate) open() error {
+	if m.body != nil {
+		return nil
+	}
+	b, err := m.c.sel.mailbox.Body(m.ctx, m.e)
+	if err == nil {
+		m.body = b
+	}
+	return err
+}
+
+// longHeader reads the beginning of a header that the summary does not hold.
+func (m *candidate) longHeader(s *Summary) ([]byte, error) {
+	tree, err := s.Structure()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.open(); err != nil {
+		return nil, err
+	}
+	raw := make([]byte, min(tree.BodyStart, maxHeader, m.body.Size()))
+	if _, err := m.body.ReadAt(raw, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	return raw, nil
 }
 
 func (m *candidate) matches(k *searchKey) (bool, error) {

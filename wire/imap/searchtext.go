@@ -62,12 +62,14 @@ func (m *candidate) matchText(k *searchKey) (bool, error) {
 			}
 		}
 	}
-	if m.body == nil {
-		if m.body, err = m.c.sel.mailbox.Body(m.ctx, m.e); err != nil {
-			return false, err
-		}
+	tree, err := s.Structure()
+	if err != nil {
+		return false, err
 	}
-	return m.textIn(s.Structure, k)
+	if err := m.open(); err != nil {
+		return false, err
+	}
+	return m.textIn(tree, k)
 }
 
 func (m *candidate) textIn(p *mime.Part, k *searchKey) (bool, error) {

@@ -59,7 +59,12 @@ func (c *conn) doSelect(ctx context.Context, p *parser, readOnly bool) (reply, e
 	}
 	s := &selected{mailbox: mailbox, box: folder.Box, readOnly: readOnly, uidValidity: v.UIDValidity(),
 		uidNext: v.UIDNext(), told: v.HighestModSeq(), recent: v.UIDNext(), view: v}
-	firstUnseen := s.load(v)
+	s.load(v)
+	firstUnseen := v.FirstUnseen() + 1
+	keywords, err := mailbox.BoxKeywords(ctx)
+	if err != nil {
+		return reply{}, err
+	}
 	if !c.enabled.rev2 {
 		if s.recent, err = mailbox.Recent(ctx, v, !readOnly); err != nil {
 			return reply{}, err
@@ -67,6 +72,7 @@ func (c *conn) doSelect(ctx context.Context, p *parser, readOnly bool) (reply, e
 	}
 	c.sel, c.state = s, inMailbox
 
+	s.learn(keywords)
 	c.tellKnown()
 	c.w.s("* OK [PERMANENTFLAGS (")
 	if !readOnly {
@@ -75,7 +81,7 @@ func (c *conn) doSelect(ctx context.Context, p *parser, readOnly bool) (reply, e
 	c.w.s(")] Flags that can be kept\r\n* ").u32(s.seq.len()).s(" EXISTS\r\n")
 	c.tellRecent()
 	if firstUnseen > 0 && !c.enabled.rev2 {
-		c.w.s("* OK [UNSEEN ").u32(firstUnseen).s("] First unseen message\r\n")
+		c.w.s("* OK [UNSEEN ").u(uint64(firstUnseen)).s("] First unseen message\r\n")
 	}
 	c.w.s("* OK [UIDVALIDITY ").u32(s.uidValidity).s("] UIDs are valid\r\n")
 	c.w.s("* OK [UIDNEXT ").u32(s.uidNext).s("] Predicted next UID\r\n")
@@ -95,19 +101,14 @@ func (c *conn) doSelect(ctx context.Context, p *parser, readOnly bool) (reply, e
 	return reply{"READ-WRITE", "Mailbox opened"}, nil
 }
 
-// load fills the map of sequence numbers and finds the first unseen message.
-func (s *selected) load(v View) (firstUnseen uint32) {
-	for i, n := 0, v.Len(); i < n; i++ {
-		e := v.At(i)
+// load fills the map of sequence numbers.
+func (s *selected) load(v View) {
+	for _, e := range v.Range(0, v.Len()) {
 		s.seq.add(e.UID)
-		if firstUnseen == 0 && e.Flags&Seen == 0 {
-			firstUnseen = uint32(i) + 1
-		}
 	}
 	if last := s.seq.last(); last >= s.uidNext {
 		s.uidNext = last + 1
 	}
-	return firstUnseen
 }
 
 // unselect forgets the selected mailbox. A client of QRESYNC or IMAP4rev2 is told

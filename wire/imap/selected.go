@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"slices"
 	"sort"
 	"strings"
 
@@ -36,7 +37,12 @@ const maxKnown = 1000
 // refresh takes the current state of the mailbox for a command.
 func (c *conn) refresh(ctx context.Context) error {
 	v, err := c.sel.mailbox.View(ctx)
-	if err != nil {
+	switch k := errs.KindOf(err); {
+	case err == nil:
+	case k == errs.NotFound || k == errs.Denied:
+		// The mailbox was deleted, or the user was locked out: nothing is left to do.
+		return &statusError{code: respCode(k, false), text: publicText(errs.Public(err)), closing: true}
+	default:
 		return err
 	}
 	if v.UIDValidity() != c.sel.uidValidity {
@@ -70,10 +76,10 @@ func (c *conn) sync(ctx context.Context, expunge bool) error {
 		s.told = v.HighestModSeq()
 	}
 	if n := v.Len(); old < n {
-		for i := old; i < n; i++ {
-			s.seq.add(v.At(i).UID)
+		for _, e := range v.Range(old, n) {
+			s.seq.add(e.UID)
+			s.uidNext = e.UID + 1
 		}
-		s.uidNext = v.At(n-1).UID + 1
 		if !s.readOnly && !c.enabled.rev2 {
 			if _, err := s.mailbox.Recent(ctx, v, true); err != nil {
 				return err
@@ -130,9 +136,11 @@ func (c *conn) tellExpunged(v View, old int) {
 // tellFlags sends the flags of known messages that changed since they were told.
 func (c *conn) tellFlags(ctx context.Context, v View, old int) error {
 	s := c.sel
-	for i := range old {
-		e := v.At(i)
-		if e.ModSeq <= s.told || s.isOwn(e) {
+	for i, e := range v.Changed(s.told) {
+		if i >= old {
+			break
+		}
+		if s.isOwn(e) {
 			continue
 		}
 		seq, ok := s.seq.seq(e.UID)
@@ -198,13 +206,16 @@ func (c *conn) keywords(ctx context.Context, e Entry) ([]string, error) {
 }
 
 func (c *conn) announce(keywords []string) {
-	s, fresh := c.sel, false
-next:
+	if c.sel.learn(keywords) {
+		c.tellKnown()
+	}
+}
+
+// learn notes keywords and reports whether one of them was not known.
+func (s *selected) learn(keywords []string) (fresh bool) {
 	for _, k := range keywords {
-		for _, common := range commonKeywords {
-			if k == common {
-				continue next
-			}
+		if slices.Contains(commonKeywords, k) {
+			continue
 		}
 		if _, ok := s.known[k]; ok {
 			continue
@@ -215,9 +226,7 @@ next:
 		s.known[k] = struct{}{}
 		fresh = true
 	}
-	if fresh {
-		c.tellKnown()
-	}
+	return fresh
 }
 
 // tellKnown writes the untagged FLAGS (RFC 9051 §7.3.5).

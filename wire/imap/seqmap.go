@@ -14,15 +14,6 @@ type seqMap struct {
 // to the next run.
 type run struct{ uid, seq uint32 }
 
-// newSeqMap takes all messages of a view.
-func newSeqMap(v View) seqMap {
-	var m seqMap
-	for i, n := 0, v.Len(); i < n; i++ {
-		m.add(v.At(i).UID)
-	}
-	return m
-}
-
 // add appends a message; uid must be higher than all before.
 func (m *seqMap) add(uid uint32) {
 	m.n++
