@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern.email/interop/mailclient"
 )
@@ -47,6 +50,12 @@ func runChild(role string) int {
 	for i, password := range job.Passwords {
 		wg.Go(func() {
 			err := firstLogin(job, i, password)
+			// "Later" is neither yes nor no: wrong passwords of the others slow this
+			// network down. A client asks again.
+			for pause := 100 * time.Millisecond; temporary(err) && pause < 20*time.Second; pause *= 2 {
+				<-time.After(pause)
+				err = firstLogin(job, i, password)
+			}
 			all[i] = outcome{Password: password}
 			if err != nil {
 				all[i].Error = err.Error()
@@ -58,6 +67,15 @@ func runChild(role string) int {
 		return 2
 	}
 	return 0
+}
+
+// temporary reports whether a refusal says "try later" (RFC 5530, RFC 4954 §6).
+func temporary(err error) bool {
+	if code := mailclient.CodeOf(err); code >= 400 && code < 500 {
+		return true
+	}
+	var ie *mailclient.IMAPError
+	return errors.As(err, &ie) && (strings.Contains(ie.Text, "[UNAVAILABLE]") || strings.Contains(ie.Text, "[LIMIT]"))
 }
 
 func firstLogin(job firstLogins, i int, password string) error {
