@@ -51,7 +51,7 @@ type DB struct {
 	stopped chan struct{} // closed when the committer has ended
 	calls   sync.WaitGroup
 	purging chan struct{} // capacity 1: held by the running Purge
-	removed chan struct{} // capacity 1: a file was deleted
+	jobs    jobs          // of Pebble's background
 }
 
 var _ store.Store = (*DB)(nil)
@@ -149,6 +149,7 @@ func (d *DB) close() error {
 	}
 	close(d.guard.release)
 	d.calls.Wait()
+	<-d.snaps.swept
 	err := d.pdb.Close()
 	d.cache.Unref()
 	lockErr := d.lock.Close()

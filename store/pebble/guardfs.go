@@ -31,11 +31,12 @@ import (
 //     believes durable and that is not never becomes visible or acknowledged.
 //   - Any other change (tables, MANIFEST) after the trip waits until Close, and
 //     then fails. Only Pebble's background work asks for such changes, and
-//     waiting is what stops it from trying again in a circle.
+//     waiting is what stops it from trying again in a circle. (While pebble.Open
+//     runs it fails at once, so that Open can end.)
 type guard struct {
 	tripped chan struct{} // closed at the first failure
 	release chan struct{} // closed by Close: waiting changes fail now
-	opened  atomic.Bool   // Open has succeeded: failures may be reported as done
+	waits   atomic.Bool   // changes after the trip wait; set when pebble.Open is over
 
 	mu  sync.Mutex
 	err error // the first failure
@@ -77,7 +78,7 @@ func (g *guard) change(do func() error) error {
 	}
 	if err := do(); err != nil {
 		g.trip(err)
-		if g.opened.Load() {
+		if g.waits.Load() {
 			<-g.release
 		}
 		return err
@@ -88,24 +89,20 @@ func (g *guard) change(do func() error) error {
 // halt is nil before the trip. After it, it waits for Close and gives the error.
 func (g *guard) halt() error {
 	err := g.failure()
-	if err != nil && g.opened.Load() {
+	if err != nil && g.waits.Load() {
 		<-g.release
 	}
 	return err
 }
 
 // pretend runs one change whose failure Pebble must not see (see guard).
-func (g *guard) pretend(do func() error) error {
-	err := g.failure()
-	if err == nil {
-		if err = do(); err != nil {
-			g.trip(err)
-		}
+func (g *guard) pretend(do func() error) {
+	if g.failure() != nil {
+		return
 	}
-	if err != nil && !g.opened.Load() {
-		return err // Open can return it
+	if err := do(); err != nil {
+		g.trip(err)
 	}
-	return nil
 }
 
 // guardFS is the FS that Pebble gets.
@@ -125,13 +122,10 @@ func isLog(name string) bool { return filepath.Ext(name) == ".log" }
 func (f guardFS) Create(name string, c pvfs.DiskWriteCategory) (vfs.File, error) {
 	if isLog(name) {
 		var file vfs.File
-		err := f.g.pretend(func() (err error) {
+		f.g.pretend(func() (err error) {
 			file, err = f.FS.Create(name, c)
 			return err
 		})
-		if err != nil {
-			return nil, err
-		}
 		if file == nil {
 			file = voidFile{}
 		}
@@ -229,39 +223,40 @@ type logFile struct {
 }
 
 func (f *logFile) Write(p []byte) (int, error) {
-	err := f.g.pretend(func() error {
+	f.g.pretend(func() error {
 		n, err := f.File.Write(p)
 		if err == nil && n < len(p) {
 			err = io.ErrShortWrite
 		}
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
 	return len(p), nil
 }
 
 func (f *logFile) Sync() error {
 	f.g.walSyncs.Add(1)
-	return f.g.pretend(f.File.Sync)
+	f.g.pretend(f.File.Sync)
+	return nil
 }
 
 func (f *logFile) SyncData() error {
 	f.g.walSyncs.Add(1)
-	return f.g.pretend(f.File.SyncData)
+	f.g.pretend(f.File.SyncData)
+	return nil
 }
 
-func (f *logFile) SyncTo(n int64) (bool, error) {
-	full := false
-	err := f.g.pretend(func() (err error) {
+func (f *logFile) SyncTo(n int64) (full bool, err error) {
+	f.g.pretend(func() (err error) {
 		full, err = f.File.SyncTo(n)
 		return err
 	})
-	return full, err
+	return full, nil
 }
 
-func (f *logFile) Close() error { return f.g.pretend(f.File.Close) }
+func (f *logFile) Close() error {
+	f.g.pretend(f.File.Close)
+	return nil
+}
 
 // tableFile is any other file that Pebble writes.
 type tableFile struct {
@@ -302,8 +297,12 @@ type dirFile struct {
 	g *guard
 }
 
-func (f *dirFile) Sync() error     { return f.g.pretend(f.File.Sync) }
-func (f *dirFile) SyncData() error { return f.g.pretend(f.File.SyncData) }
+func (f *dirFile) Sync() error {
+	f.g.pretend(f.File.Sync)
+	return nil
+}
+
+func (f *dirFile) SyncData() error { return f.Sync() }
 
 // voidFile stands for a log that could not be created after the trip. It takes
 // everything and holds nothing.

@@ -25,6 +25,10 @@ const (
 	// that Open rewrites into tables, before Open touches anything.
 	spareBytes = 4 << 20
 
+	// openGrace is how long Open waits for pebble.Open to end after the disk failed
+	// under it. A directory left behind so stays locked until the process ends.
+	openGrace = 100 * time.Millisecond
+
 	// manifestBytes is from which size on the MANIFEST is begun anew. It names the
 	// first and last key of each table; a small one forgets those of old tables.
 	manifestBytes = 64 << 10
@@ -65,16 +69,14 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
 		purging: make(chan struct{}, 1),
-		removed: make(chan struct{}, 1),
 	}
 	d.queue.init()
-	d.snaps.old = make(map[*handle]struct{})
+	d.snaps.init()
 	if err := d.openPebble(); err != nil {
 		d.cache.Unref()
 		_ = lock.Close()
 		return nil, openError(op, err)
 	}
-	d.guard.opened.Store(true)
 	if err := d.readMeta(); err != nil {
 		close(d.guard.release)
 		_ = d.pdb.Close()
@@ -83,6 +85,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, err
 	}
 	d.snaps.publish(d.pdb.NewSnapshot())
+	go d.snaps.sweep()
 	go d.commitLoop()
 	return d, nil
 }
@@ -122,37 +125,51 @@ func (d *DB) openPebble() error {
 		db  *pebble.DB
 		err error
 	}
-	done := make(chan result, 1)
+	done := make(chan result)
+	abandoned := make(chan struct{})
 	opts := d.pebbleOptions()
 	go func() {
+		r := result{}
 		defer func() {
 			if p := recover(); p != nil {
-				done <- result{nil, panicError(p)}
+				r.err = panicError(p)
+			}
+			select {
+			case done <- r:
+			case <-abandoned:
+				if r.db != nil {
+					_ = r.db.Close()
+				}
 			}
 		}()
-		db, err := pebble.Open(d.o.Dir, opts)
-		done <- result{db, err}
+		r.db, r.err = pebble.Open(d.o.Dir, opts)
 	}()
 	var r result
 	select {
 	case r = <-done:
 	case <-d.guard.tripped:
-		t := time.NewTimer(closeGrace)
+		t := time.NewTimer(openGrace)
 		defer t.Stop()
 		select {
 		case r = <-done:
 		case <-t.C:
+			close(abandoned)
+			d.guard.waits.Store(true) // it shall stand still, not run in a circle
 			return d.guard.failure()
 		}
 	}
-	if r.err == nil {
-		r.err = d.guard.failure()
-		if r.err != nil {
+	if failure := d.guard.failure(); failure != nil {
+		if r.err == nil {
 			_ = r.db.Close()
 		}
+		return failure
 	}
+	if r.err != nil {
+		return r.err
+	}
+	d.guard.waits.Store(true)
 	d.pdb = r.db
-	return r.err
+	return nil
 }
 
 func (d *DB) pebbleOptions() *pebble.Options {
@@ -180,20 +197,15 @@ func (d *DB) pebbleOptions() *pebble.Options {
 }
 
 func (d *DB) events() *pebble.EventListener {
-	gone := func() {
-		select {
-		case d.removed <- struct{}{}:
-		default:
-		}
-	}
+	l := logger{d.log, d.guard}
 	return &pebble.EventListener{
-		TableDeleted:    func(pebble.TableDeleteInfo) { gone() },
-		WALDeleted:      func(pebble.WALDeleteInfo) { gone() },
-		ManifestDeleted: func(pebble.ManifestDeleteInfo) { gone() },
-		BackgroundError: func(err error) {
-			l := logger{d.log, d.guard}
-			l.Errorf("background work: %v", err)
-		},
+		CompactionBegin: func(i pebble.CompactionInfo) { d.jobs.begin(i.JobID) },
+		CompactionEnd:   func(i pebble.CompactionInfo) { d.jobs.end(i.JobID) },
+		FlushBegin:      func(i pebble.FlushInfo) { d.jobs.begin(i.JobID) },
+		FlushEnd:        func(i pebble.FlushInfo) { d.jobs.end(i.JobID) },
+		TableDeleted:    func(pebble.TableDeleteInfo) { d.jobs.changed() },
+		WALDeleted:      func(pebble.WALDeleteInfo) { d.jobs.changed() },
+		BackgroundError: func(err error) { l.Errorf("background work: %v", err) },
 	}
 }
 
@@ -235,18 +247,15 @@ func lockError(op string, err error) error {
 }
 
 func openError(op string, err error) error {
-	var e *errs.Error
 	switch {
-	case errors.As(err, &e):
-		return err
 	case errors.Is(err, syscall.ENOSPC):
 		return errs.E(op, errs.NoSpace, "the disk is too full to open the store", err)
 	case errors.Is(err, syscall.EROFS):
 		return errs.E(op, errs.Unavailable, "the disk of the store is read-only", err)
+	case errors.Is(err, errs.Corrupt), pebble.IsCorruptionError(err):
+		return errs.E(op, errs.Corrupt, "the store is damaged; run the store check", err)
 	case errors.Is(err, fs.ErrPermission):
 		return errs.E(op, errs.Denied, "the directory of the store may not be read or written", err)
-	case pebble.IsCorruptionError(err):
-		return errs.E(op, errs.Corrupt, "the store is damaged; run the store check", err)
 	}
 	return errs.E(op, errs.Unavailable, "the store could not be opened", err)
 }

@@ -13,8 +13,9 @@ import (
 
 // Purge implements store.Store. How the old bytes go away:
 //
-//  1. It waits for Views and Walks that began before: what they may still read
-//     cannot be dropped.
+//  1. It waits for Views and Walks that began before, as what they may still read
+//     cannot be dropped, and then for flushes and compactions that began while
+//     those were there.
 //  2. Into every table that overlaps a shard written since the last Purge it
 //     writes a marker: the table's first key again, as it is now. Pebble rewrites
 //     a table only where newer data lies above it; a version that was overwritten
@@ -75,8 +76,10 @@ func (d *DB) purge(ctx context.Context) error {
 	if err := d.snaps.waitOlder(ctx, d.guard.tripped); err != nil {
 		return err
 	}
-	before, err := d.files()
-	if err != nil {
+	if err := d.jobs.waitRunning(ctx); err != nil {
+		return err
+	}
+	if err := d.barrier(); err != nil {
 		return err
 	}
 	tables, err := d.dirtyTables()
@@ -84,6 +87,10 @@ func (d *DB) purge(ctx context.Context) error {
 		return err
 	}
 	if err := d.writeMarkers(ctx, tables); err != nil {
+		return err
+	}
+	old, err := d.files(".log") // those before the flush are not needed after it
+	if err != nil {
 		return err
 	}
 	flushed, err := d.flush()
@@ -101,7 +108,14 @@ func (d *DB) purge(ctx context.Context) error {
 			return err
 		}
 	}
-	return d.waitRemoved(ctx, before)
+	if err := d.barrier(); err != nil {
+		return err
+	}
+	now, err := d.files(".sst")
+	if err != nil {
+		return err
+	}
+	return d.waitRemoved(ctx, append(old, now...))
 }
 
 // flush begins to write the newest records into tables.
@@ -206,50 +220,52 @@ func (d *DB) rangesToCompact(tables []table) []span {
 	return out
 }
 
-// files lists the logs and tables in the directory.
-func (d *DB) files() (map[string]bool, error) {
-	names, err := d.o.FS.List(d.o.Dir)
+// files lists the files in the directory whose names end in ext.
+func (d *DB) files(ext string) (names []string, err error) {
+	all, err := d.o.FS.List(d.o.Dir)
 	if err != nil {
 		return nil, errs.E("store/pebble.Purge", errs.Unavailable, "", err)
 	}
-	out := make(map[string]bool)
-	for _, n := range names {
-		if isLog(n) || strings.HasSuffix(n, ".sst") {
-			out[n] = true
+	for _, n := range all {
+		if strings.HasSuffix(n, ext) {
+			names = append(names, n)
 		}
 	}
-	return out, nil
+	return names, nil
 }
 
-// waitRemoved waits until every file of before that is no longer in use is gone.
-// A View that still reads an old file delays it.
-func (d *DB) waitRemoved(ctx context.Context, before map[string]bool) error {
+// barrier waits until what Pebble's last event told of can be seen by all.
+func (d *DB) barrier() error {
+	// A snapshot takes the lock that events are told under.
+	return d.inside(func() error { return d.pdb.NewSnapshot().Close() })
+}
+
+// waitRemoved waits until every file of old is gone or a table in use. A View that
+// still reads an old file delays it.
+func (d *DB) waitRemoved(ctx context.Context, old []string) error {
 	for {
+		changed := d.jobs.watch()
 		used, err := d.inUse()
 		if err != nil {
 			return err
 		}
-		now, err := d.files()
+		now, err := d.files("")
 		if err != nil {
 			return err
 		}
-		left := false
-		for n := range before {
-			left = left || now[n] && !used[n]
-		}
+		left := slices.ContainsFunc(old, func(n string) bool { return slices.Contains(now, n) && !used[n] })
 		if !left {
 			return nil
 		}
 		select {
-		case <-d.removed:
+		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// inUse names the tables of the newest version. Logs older than the flush are
-// never in use.
+// inUse names the table files of the newest version.
 func (d *DB) inUse() (map[string]bool, error) {
 	levels, err := d.pdb.SSTables()
 	if err != nil {

@@ -18,12 +18,28 @@ type handle struct {
 
 // snapshots keeps the newest durable state and the older ones that readers still
 // use. There are never more of them than running readers, plus one.
+//
+// A goroutine of its own (sweep) closes those that nobody reads: closing one makes
+// Pebble look for compactions, and that can wait for a write of the MANIFEST. No
+// acknowledgement and no reader waits with it.
 type snapshots struct {
 	mu      sync.Mutex
 	cur     *handle
-	old     map[*handle]struct{} // no longer newest, still read
+	old     map[*handle]struct{} // no longer newest, not closed yet
+	unread  []*handle            // those of old that nobody reads
 	closed  bool
-	changed chan struct{} // closed and replaced when an old one is dropped
+	changed chan struct{} // closed and replaced when an old one was closed
+
+	readers sync.WaitGroup // Add only while not closed
+
+	wake  chan struct{} // capacity 1: unread has something, or closed was set
+	swept chan struct{} // closed when sweep has ended
+}
+
+func (s *snapshots) init() {
+	s.old = make(map[*handle]struct{})
+	s.wake = make(chan struct{}, 1)
+	s.swept = make(chan struct{})
 }
 
 // publish makes snap the newest durable state.
@@ -33,13 +49,10 @@ func (s *snapshots) publish(snap *pebble.Snapshot) {
 	s.cur = &handle{snap: snap, refs: 1}
 	if last != nil {
 		s.cur.gen = last.gen + 1
-		if last.refs > 1 {
-			s.old[last] = struct{}{}
-		}
 	}
 	s.mu.Unlock()
 	if last != nil {
-		s.release(last)
+		s.drop(last)
 	}
 }
 
@@ -51,27 +64,61 @@ func (s *snapshots) acquire() (*handle, error) {
 		return nil, errs.E("store/pebble", errs.Unavailable, publicClosed, nil)
 	}
 	s.cur.refs++
+	s.readers.Add(1)
 	return s.cur, nil
 }
 
+// release is for readers.
 func (s *snapshots) release(h *handle) {
+	s.drop(h)
+	s.readers.Done()
+}
+
+func (s *snapshots) drop(h *handle) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	h.refs--
-	last := h.refs == 0
-	if last {
-		delete(s.old, h)
+	if h != s.cur {
+		s.old[h] = struct{}{}
 	}
-	s.mu.Unlock()
-	if !last {
-		return
+	if h.refs == 0 {
+		s.unread = append(s.unread, h)
+		s.signal()
 	}
-	_ = h.snap.Close() // its only error is a second Close
-	s.mu.Lock()
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
+}
+
+func (s *snapshots) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
-	s.mu.Unlock()
+}
+
+// sweep closes what nobody reads, until close was called and all are closed.
+func (s *snapshots) sweep() {
+	defer close(s.swept)
+	for range s.wake {
+		s.mu.Lock()
+		unread := s.unread
+		s.unread = nil
+		s.mu.Unlock()
+		for _, h := range unread {
+			_ = h.snap.Close() // its only error is a second Close
+		}
+		s.mu.Lock()
+		for _, h := range unread {
+			delete(s.old, h)
+		}
+		if s.changed != nil && len(unread) > 0 {
+			close(s.changed)
+			s.changed = nil
+		}
+		done := s.closed && len(s.old) == 0 && len(s.unread) == 0
+		s.mu.Unlock()
+		if done {
+			return
+		}
+	}
 }
 
 // waitOlder waits until no state older than now is read any more.
@@ -104,27 +151,16 @@ func (s *snapshots) waitOlder(ctx context.Context, tripped <-chan struct{}) erro
 	}
 }
 
-// close refuses new readers and waits for the running ones.
+// close refuses new readers, waits for the running ones and hands the newest state
+// to sweep, which then ends.
 func (s *snapshots) close() {
 	s.mu.Lock()
 	s.closed = true
-	last := s.cur
-	if last.refs > 1 {
-		s.old[last] = struct{}{}
-	}
 	s.mu.Unlock()
-	s.release(last)
-	for {
-		s.mu.Lock()
-		if len(s.old) == 0 {
-			s.mu.Unlock()
-			return
-		}
-		if s.changed == nil {
-			s.changed = make(chan struct{})
-		}
-		c := s.changed
-		s.mu.Unlock()
-		<-c
-	}
+	s.readers.Wait()
+	s.mu.Lock()
+	last := s.cur
+	s.cur = nil
+	s.mu.Unlock()
+	s.drop(last)
 }

@@ -1,0 +1,788 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/kit/vfs"
+	"postern.email/store"
+)
+
+// contract checks the sentences of the contract one by one.
+func contract(t *testing.T, e Engine) {
+	cases := []struct {
+		name string
+		fn   func(*testing.T, Engine, store.Store)
+	}{
+		{"GetSetDelete", getSetDelete},
+		{"OwnWrites", ownWrites},
+		{"Scan", scans},
+		{"ScanOwnWrites", scanOwnWrites},
+		{"ScanStops", scanStops},
+		{"DeleteRange", deleteRange},
+		{"ErrorRollsBack", errorRollsBack},
+		{"PanicIsAnError", panicIsAnError},
+		{"GoexitHarmsNobody", goexitHarmsNobody},
+		{"Limits", limits},
+		{"BadShard", badShard},
+		{"ShardsAreApart", shardsAreApart},
+		{"Other", other},
+		{"CallerKeepsItsBytes", callerKeepsItsBytes},
+		{"LateUse", lateUse},
+		{"Canceled", canceled},
+		{"CanceledWhileWaiting", canceledWhileWaiting},
+		{"ViewIsOneState", viewIsOneState},
+		{"ViewSeesEarlierUpdates", viewSeesEarlierUpdates},
+		{"Watch", watch},
+		{"Intend", intend},
+		{"Walk", walk},
+		{"Healthy", healthy},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) { c.fn(t, e, open(t, e, vfs.NewCrashDisk())) })
+	}
+	t.Run("Reopen", func(t *testing.T) { reopen(t, e) })
+	t.Run("Closed", func(t *testing.T) { closed(t, e) })
+	t.Run("InUse", func(t *testing.T) { inUse(t, e) })
+}
+
+func wantKind(t *testing.T, err error, want errs.Kind) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got %v, want an error of kind %q", err, want)
+	}
+}
+
+// put writes key=value pairs in one transaction.
+func put(t *testing.T, st store.Store, s store.Shard, pairs ...string) {
+	t.Helper()
+	must(t, st.Update(t.Context(), s, func(tx store.Tx) error {
+		for i := 0; i < len(pairs); i += 2 {
+			if err := tx.Set([]byte(pairs[i]), []byte(pairs[i+1])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// dump lists a range as "k=v k=v".
+func dump(r store.Reader, start, end string, reverse bool) (string, error) {
+	var b bytes.Buffer
+	fn := func(k, v []byte) (bool, error) {
+		fmt.Fprintf(&b, "%s=%s ", k, v)
+		return true, nil
+	}
+	var from, to []byte
+	if start != "" {
+		from = []byte(start)
+	}
+	if end != "" {
+		to = []byte(end)
+	}
+	scan := r.Scan
+	if reverse {
+		scan = r.ScanReverse
+	}
+	err := scan(from, to, fn)
+	return string(bytes.TrimSpace(b.Bytes())), err
+}
+
+func wantDump(t *testing.T, r store.Reader, start, end string, reverse bool, want string) {
+	t.Helper()
+	got, err := dump(r, start, end, reverse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Fatalf("[%s, %s) reverse=%v: %q, want %q", start, end, reverse, got, want)
+	}
+}
+
+func wantShard(t *testing.T, st store.Store, s store.Shard, want string) {
+	t.Helper()
+	must(t, st.View(t.Context(), s, func(r store.Reader) error {
+		wantDump(t, r, "", "", false, want)
+		return nil
+	}))
+}
+
+func getSetDelete(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "k", "v", "empty", "")
+	must(t, st.View(t.Context(), 1, func(r store.Reader) error {
+		if v, err := r.Get([]byte("k")); err != nil || string(v) != "v" {
+			t.Errorf("k: %q, %v", v, err)
+		}
+		if v, err := r.Get([]byte("empty")); err != nil || len(v) != 0 {
+			t.Errorf("empty: %q, %v", v, err)
+		}
+		_, err := r.Get([]byte("missing"))
+		wantKind(t, err, errs.NotFound)
+		return nil
+	}))
+	put(t, st, 1, "k", "new")
+	wantShard(t, st, 1, "empty= k=new")
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		return errors.Join(tx.Delete([]byte("k")), tx.Delete([]byte("never there")))
+	}))
+	wantShard(t, st, 1, "empty=")
+}
+
+func ownWrites(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "old", "b", "old")
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		must(t, tx.Set([]byte("a"), []byte("new")))
+		must(t, tx.Delete([]byte("b")))
+		must(t, tx.Set([]byte("c"), []byte("1")))
+		must(t, tx.Set([]byte("c"), []byte("2")))
+		for k, want := range map[string]string{"a": "new", "c": "2"} {
+			if v, err := tx.Get([]byte(k)); err != nil || string(v) != want {
+				t.Errorf("%s: %q, %v, want %q", k, v, err, want)
+			}
+		}
+		_, err := tx.Get([]byte("b"))
+		wantKind(t, err, errs.NotFound)
+		must(t, tx.Set([]byte("b"), []byte("again")))
+		must(t, tx.Delete([]byte("c")))
+		return nil
+	}))
+	wantShard(t, st, 1, "a=new b=again")
+}
+
+func scans(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "1", "b", "2", "b\x00", "3", "c", "4", "\xff\xff", "5")
+	must(t, st.View(t.Context(), 1, func(r store.Reader) error {
+		wantDump(t, r, "", "", false, "a=1 b=2 b\x00=3 c=4 \xff\xff=5")
+		wantDump(t, r, "", "", true, "\xff\xff=5 c=4 b\x00=3 b=2 a=1")
+		wantDump(t, r, "b", "c", false, "b=2 b\x00=3")
+		wantDump(t, r, "b", "c", true, "b\x00=3 b=2")
+		wantDump(t, r, "b\x00", "", true, "\xff\xff=5 c=4 b\x00=3")
+		wantDump(t, r, "c", "b", false, "")
+		wantDump(t, r, "c", "c", true, "")
+		// An empty, not nil, end is before every key.
+		n := 0
+		must(t, r.Scan(nil, []byte{}, func(_, _ []byte) (bool, error) { n++; return true, nil }))
+		if n != 0 {
+			t.Errorf("%d records before an empty end", n)
+		}
+		return nil
+	}))
+}
+
+func scanOwnWrites(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "b", "1", "d", "1", "f", "1", "h", "1", "j", "1")
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		for _, k := range []string{"a", "d", "e", "k"} {
+			must(t, tx.Set([]byte(k), []byte("own")))
+		}
+		must(t, tx.Delete([]byte("f")))
+		must(t, tx.Delete([]byte("g")))
+		wantDump(t, tx, "", "", false, "a=own b=1 d=own e=own h=1 j=1 k=own")
+		wantDump(t, tx, "", "", true, "k=own j=1 h=1 e=own d=own b=1 a=own")
+		wantDump(t, tx, "b", "e", false, "b=1 d=own")
+		wantDump(t, tx, "d", "k", true, "j=1 h=1 e=own d=own")
+		must(t, tx.DeleteRange([]byte("d"), []byte("i")))
+		wantDump(t, tx, "", "", false, "a=own b=1 j=1 k=own")
+		must(t, tx.Set([]byte("h"), []byte("back")))
+		wantDump(t, tx, "", "", false, "a=own b=1 h=back j=1 k=own")
+		wantDump(t, tx, "", "", true, "k=own j=1 h=back b=1 a=own")
+		// A scan may write; it must end, and give what it began with at least once.
+		seen := 0
+		must(t, tx.Scan(nil, nil, func(k, v []byte) (bool, error) {
+			seen++
+			if v2, err := tx.Get(k); err != nil || !bytes.Equal(v, v2) {
+				t.Errorf("get inside a scan: %q, %v", v2, err)
+			}
+			return true, tx.Delete(slices.Clone(k))
+		}))
+		if seen != 5 {
+			t.Errorf("a scan that deletes saw %d records, want 5", seen)
+		}
+		wantDump(t, tx, "", "", false, "")
+		return tx.Set([]byte("z"), []byte("end"))
+	}))
+	wantShard(t, st, 1, "z=end")
+}
+
+func scanStops(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "1", "b", "2", "c", "3")
+	boom := errors.New("boom")
+	check := func(r store.Reader) {
+		for _, scan := range []func([]byte, []byte, func(_, _ []byte) (bool, error)) error{r.Scan, r.ScanReverse} {
+			n := 0
+			must(t, scan(nil, nil, func(_, _ []byte) (bool, error) { n++; return n < 2, nil }))
+			if n != 2 {
+				t.Errorf("stopped after %d records, want 2", n)
+			}
+			if err := scan(nil, nil, func(_, _ []byte) (bool, error) { return true, boom }); !errors.Is(err, boom) {
+				t.Errorf("got %v, want the function's own error", err)
+			}
+		}
+	}
+	must(t, st.View(t.Context(), 1, func(r store.Reader) error { check(r); return nil }))
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		must(t, tx.Set([]byte("b"), []byte("own")))
+		check(tx)
+		return nil
+	}))
+}
+
+// deleteRange uses few and many records, as engines may treat them differently.
+func deleteRange(t *testing.T, _ Engine, st store.Store) {
+	for _, n := range []int{3, 500} {
+		var pairs []string
+		for i := range n {
+			pairs = append(pairs, fmt.Sprintf("r%04d", i), "x")
+		}
+		put(t, st, 1, append(pairs, "q", "before", "s", "after")...)
+		must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+			must(t, tx.DeleteRange([]byte("r"), []byte("s")))
+			_, err := tx.Get([]byte("r0001"))
+			wantKind(t, err, errs.NotFound)
+			return tx.DeleteRange([]byte("x"), []byte("q")) // empty: nothing happens
+		}))
+		wantShard(t, st, 1, "q=before s=after")
+	}
+	put(t, st, 2, "other", "shard")
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error { return tx.DeleteRange(nil, nil) }))
+	wantShard(t, st, 1, "")
+	wantShard(t, st, 2, "other=shard")
+	// Overlapping ranges, with records written between them.
+	put(t, st, 1, "a", "1", "b", "1", "c", "1", "d", "1", "e", "1")
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		return errors.Join(
+			tx.DeleteRange([]byte("a"), []byte("c")),
+			tx.Set([]byte("b"), []byte("2")),
+			tx.DeleteRange([]byte("d"), []byte("e")),
+			tx.DeleteRange([]byte("bb"), []byte("dd")),
+			tx.Set([]byte("c"), []byte("2")),
+		)
+	}))
+	wantShard(t, st, 1, "b=2 c=2 e=1")
+}
+
+func errorRollsBack(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "1")
+	boom := errors.New("boom")
+	err := st.Update(t.Context(), 1, func(tx store.Tx) error {
+		must(t, tx.Set([]byte("a"), []byte("2")))
+		must(t, tx.DeleteRange(nil, nil))
+		return boom
+	})
+	if !errors.Is(err, boom) {
+		t.Fatalf("got %v, want the function's own error", err)
+	}
+	wantShard(t, st, 1, "a=1")
+}
+
+func panicIsAnError(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "1")
+	err := st.Update(t.Context(), 1, func(tx store.Tx) error {
+		must(t, tx.Set([]byte("a"), []byte("2")))
+		panic("private words")
+	})
+	wantKind(t, err, errs.Internal)
+	if got := errs.Public(err); got != errs.Internal.Error() {
+		t.Errorf("the public text is %q", got)
+	}
+	wantShard(t, st, 1, "a=1")
+	put(t, st, 1, "a", "3") // others go on
+	wantShard(t, st, 1, "a=3")
+}
+
+// goexitHarmsNobody: t.Fatal inside a transaction must fail a test, not hang it.
+func goexitHarmsNobody(t *testing.T, _ Engine, st store.Store) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := st.Update(t.Context(), 1, func(tx store.Tx) error {
+			_ = tx.Set([]byte("a"), []byte("1"))
+			goexit()
+			return nil
+		})
+		if !errors.Is(err, errs.Internal) {
+			t.Errorf("got %v, want an internal error", err)
+		}
+	})
+	wg.Wait()
+	wantShard(t, st, 1, "")
+	put(t, st, 1, "b", "2")
+	wantShard(t, st, 1, "b=2")
+}
+
+func limits(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "keep", "me")
+	key := bytes.Repeat([]byte("k"), store.MaxKey)
+	value := bytes.Repeat([]byte("v"), store.MaxValue)
+	must(t, st.Update(t.Context(), 2, func(tx store.Tx) error { return tx.Set(key, value) }))
+	must(t, st.View(t.Context(), 2, func(r store.Reader) error {
+		v, err := r.Get(key)
+		if !bytes.Equal(v, value) {
+			t.Errorf("the largest record came back with %d bytes", len(v))
+		}
+		return err
+	}))
+	long := append(slices.Clone(key), 'k')
+	for name, fn := range map[string]func(store.Tx) error{
+		"key":    func(tx store.Tx) error { return tx.Set(long, nil) },
+		"delete": func(tx store.Tx) error { return tx.Delete(long) },
+		"range":  func(tx store.Tx) error { return tx.DeleteRange(nil, long) },
+		"value":  func(tx store.Tx) error { return tx.Set(key, append(slices.Clone(value), 'v')) },
+		"transaction": func(tx store.Tx) error {
+			for i := range store.MaxTx/store.MaxValue + 1 {
+				if err := tx.Set(fmt.Appendf(nil, "%d", i), value); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		err := st.Update(t.Context(), 1, func(tx store.Tx) error {
+			must(t, tx.Set([]byte("beside"), []byte("x")))
+			return fn(tx)
+		})
+		if !errors.Is(err, errs.TooLarge) {
+			t.Errorf("%s: got %v, want too large", name, err)
+		}
+		// Ignoring the error must not commit the rest.
+		err = st.Update(t.Context(), 1, func(tx store.Tx) error {
+			must(t, tx.Set([]byte("beside"), []byte("x")))
+			_ = fn(tx)
+			return nil
+		})
+		if !errors.Is(err, errs.TooLarge) {
+			t.Errorf("%s, error ignored: got %v, want too large", name, err)
+		}
+	}
+	wantShard(t, st, 1, "keep=me")
+	// Half of the largest transaction fits, and is there as a whole.
+	must(t, st.Update(t.Context(), 3, func(tx store.Tx) error {
+		for i := range store.MaxTx / store.MaxValue / 2 {
+			if err := tx.Set(fmt.Appendf(nil, "%04d", i), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	n := 0
+	must(t, st.View(t.Context(), 3, func(r store.Reader) error {
+		return r.Scan(nil, nil, func(_, v []byte) (bool, error) {
+			n += len(v)
+			return true, nil
+		})
+	}))
+	if n != store.MaxTx/2 {
+		t.Errorf("a large transaction came back with %d bytes", n)
+	}
+}
+
+func badShard(t *testing.T, _ Engine, st store.Store) {
+	err := st.Update(t.Context(), store.Shards, func(store.Tx) error { return nil })
+	wantKind(t, err, errs.Invalid)
+	err = st.View(t.Context(), store.Shards, func(store.Reader) error { return nil })
+	wantKind(t, err, errs.Invalid)
+}
+
+func shardsAreApart(t *testing.T, _ Engine, st store.Store) {
+	for _, s := range []store.Shard{0, 1, 255, 256, store.Shards - 1} {
+		put(t, st, s, "", fmt.Sprint(s), "k", fmt.Sprint(s), "\xff\xff\xff", "end")
+	}
+	for _, s := range []store.Shard{0, 1, 255, 256, store.Shards - 1} {
+		wantShard(t, st, s, fmt.Sprintf("=%d k=%d \xff\xff\xff=end", s, s))
+	}
+	wantShard(t, st, 2, "")
+}
+
+func other(t *testing.T, e Engine, st store.Store) {
+	if !e.OneLog {
+		err := st.Update(t.Context(), 1, func(tx store.Tx) error {
+			_, err := tx.Other(2)
+			return err
+		})
+		wantKind(t, err, errs.Unsupported)
+		return
+	}
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		o, err := tx.Other(2)
+		must(t, err)
+		must(t, tx.Set([]byte("k"), []byte("one")))
+		must(t, o.Set([]byte("k"), []byte("two")))
+		back, err := o.Other(1)
+		must(t, err)
+		wantDump(t, back, "", "", false, "k=one")
+		wantDump(t, o, "", "", false, "k=two")
+		_, err = tx.Other(store.Shards)
+		wantKind(t, err, errs.Invalid)
+		return nil
+	}))
+	wantShard(t, st, 1, "k=one")
+	wantShard(t, st, 2, "k=two")
+	boom := errors.New("boom")
+	err := st.Update(t.Context(), 1, func(tx store.Tx) error {
+		o, err := tx.Other(2)
+		must(t, err)
+		must(t, o.DeleteRange(nil, nil))
+		return boom
+	})
+	if !errors.Is(err, boom) {
+		t.Fatal(err)
+	}
+	wantShard(t, st, 2, "k=two")
+}
+
+func callerKeepsItsBytes(t *testing.T, _ Engine, st store.Store) {
+	k, v := []byte("key"), []byte("value")
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		must(t, tx.Set(k, v))
+		copy(k, "xxx")
+		copy(v, "xxxxx")
+		got, err := tx.Get([]byte("key"))
+		must(t, err)
+		copy(got, "yyyyy") // what Get gave is the caller's to spoil
+		return nil
+	}))
+	wantShard(t, st, 1, "key=value")
+	must(t, st.View(t.Context(), 1, func(r store.Reader) error {
+		got, err := r.Get([]byte("key"))
+		must(t, err)
+		copy(got, "yyyyy")
+		again, err := r.Get([]byte("key"))
+		if string(again) != "value" {
+			t.Errorf("a reader changed the store: %q", again)
+		}
+		return err
+	}))
+}
+
+func lateUse(t *testing.T, _ Engine, st store.Store) {
+	var tx store.Tx
+	var r store.Reader
+	must(t, st.Update(t.Context(), 1, func(x store.Tx) error { tx = x; return nil }))
+	must(t, st.View(t.Context(), 1, func(x store.Reader) error { r = x; return nil }))
+	wantKind(t, tx.Set([]byte("k"), nil), errs.Internal)
+	_, err := r.Get([]byte("k"))
+	wantKind(t, err, errs.Internal)
+	wantKind(t, r.Scan(nil, nil, func(_, _ []byte) (bool, error) { return true, nil }), errs.Internal)
+	wantShard(t, st, 1, "")
+}
+
+func canceled(t *testing.T, _ Engine, st store.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ran := false
+	wantKind(t, st.Update(ctx, 1, func(store.Tx) error { ran = true; return nil }), errs.Canceled)
+	wantKind(t, st.View(ctx, 1, func(store.Reader) error { ran = true; return nil }), errs.Canceled)
+	wantKind(t, st.Walk(ctx, func(store.Shard, []byte, []byte) (bool, error) { ran = true; return true, nil }), errs.Canceled)
+	if ran {
+		t.Error("a function ran although its context had ended")
+	}
+	// A long scan notices.
+	var pairs []string
+	for i := range 2000 {
+		pairs = append(pairs, fmt.Sprintf("%05d", i), "x")
+	}
+	put(t, st, 1, pairs...)
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	n := 0
+	err := st.View(ctx, 1, func(r store.Reader) error {
+		return r.Scan(nil, nil, func(_, _ []byte) (bool, error) {
+			n++
+			if n == 10 {
+				cancel()
+			}
+			return true, nil
+		})
+	})
+	wantKind(t, err, errs.Canceled)
+	if n >= 2000 {
+		t.Error("the scan went on to its end")
+	}
+}
+
+// canceledWhileWaiting: an Update whose context ends before it is taken up writes
+// nothing, and one that was taken up is awaited.
+func canceledWhileWaiting(t *testing.T, _ Engine, st store.Store) {
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first := make(chan error, 1)
+	go func() {
+		first <- st.Update(ctx, 1, func(tx store.Tx) error {
+			close(inside)
+			<-goOn // only a test may block here
+			return tx.Set([]byte("first"), nil)
+		})
+	}()
+	<-inside
+	waiting, cancelWaiting := context.WithCancel(t.Context())
+	second := make(chan error, 1)
+	go func() {
+		second <- st.Update(waiting, 1, func(tx store.Tx) error { return tx.Set([]byte("second"), nil) })
+	}()
+	cancelWaiting()
+	wantKind(t, <-second, errs.Canceled)
+	cancel() // too late for the first
+	close(goOn)
+	must(t, <-first)
+	wantShard(t, st, 1, "first=")
+}
+
+func viewIsOneState(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "1", "b", "1")
+	must(t, st.View(t.Context(), 1, func(r store.Reader) error {
+		wantDump(t, r, "", "", false, "a=1 b=1")
+		put(t, st, 1, "a", "2", "b", "2", "c", "2") // by another goroutine's road
+		wantDump(t, r, "", "", false, "a=1 b=1")
+		v, err := r.Get([]byte("b"))
+		if string(v) != "1" {
+			t.Errorf("a View saw a later commit: %q", v)
+		}
+		return err
+	}))
+	wantShard(t, st, 1, "a=2 b=2 c=2")
+}
+
+func viewSeesEarlierUpdates(t *testing.T, _ Engine, st store.Store) {
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 50 {
+				want := fmt.Sprint(i)
+				err := st.Update(t.Context(), 1, func(tx store.Tx) error {
+					return tx.Set(fmt.Appendf(nil, "%d", w), []byte(want))
+				})
+				if err == nil {
+					err = st.View(t.Context(), 1, func(r store.Reader) error {
+						v, err := r.Get(fmt.Appendf(nil, "%d", w))
+						if err == nil && string(v) != want {
+							err = fmt.Errorf("a View after the Update saw %q, want %q", v, want)
+						}
+						return err
+					})
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func fired(w *store.Watch) bool {
+	select {
+	case <-w.C:
+		return true
+	default:
+		return false
+	}
+}
+
+func watch(t *testing.T, e Engine, st store.Store) {
+	w := st.Watch(1, []byte("k"))
+	w2 := st.Watch(1, []byte("k"))
+	elsewhere := []*store.Watch{st.Watch(1, []byte("kk")), st.Watch(2, []byte("k")), st.Watch(1, []byte(""))}
+	if fired(w) {
+		t.Fatal("it fired before any commit")
+	}
+	put(t, st, 1, "k", "1")
+	if !fired(w) || !fired(w2) {
+		t.Fatal("a set did not fire")
+	}
+	put(t, st, 1, "k", "2")
+	put(t, st, 1, "k", "3")
+	if !fired(w) {
+		t.Fatal("two sets did not fire")
+	}
+	if fired(w) {
+		t.Fatal("two sets fired twice: the wake-ups must join")
+	}
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error { return tx.Delete([]byte("k")) }))
+	if !fired(w) {
+		t.Fatal("a delete did not fire")
+	}
+	_ = st.Update(t.Context(), 1, func(tx store.Tx) error {
+		_ = tx.Set([]byte("k"), nil)
+		return errors.New("no")
+	})
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error { return tx.DeleteRange(nil, nil) }))
+	if fired(w) {
+		t.Fatal("it fired without a commit of this key")
+	}
+	if e.OneLog {
+		must(t, st.Update(t.Context(), 3, func(tx store.Tx) error {
+			o, err := tx.Other(1)
+			must(t, err)
+			return o.Set([]byte("k"), nil)
+		}))
+		if !fired(w) {
+			t.Fatal("a set through another shard did not fire")
+		}
+	}
+	w.Close()
+	put(t, st, 1, "k", "4")
+	if fired(w) {
+		t.Fatal("it fired after Close")
+	}
+	if !fired(w2) {
+		t.Fatal("closing one watch closed another")
+	}
+	for i, o := range elsewhere {
+		if fired(o) {
+			t.Errorf("watch %d of another key fired", i)
+		}
+		o.Close()
+	}
+	w2.Close()
+}
+
+// intend: announcing must neither lose nor stop anything, whatever callers do.
+func intend(t *testing.T, _ Engine, st store.Store) {
+	never := st.Intend() // announced, and no Update follows
+	put(t, st, 1, "a", "1")
+	put(t, st, 1, "a", "2")
+	never()
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			done := st.Intend()
+			defer done()
+			if i%4 == 0 {
+				return
+			}
+			err := st.Update(t.Context(), 1, func(tx store.Tx) error { return tx.Set(fmt.Appendf(nil, "b%02d", i), nil) })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	n := 0
+	must(t, st.View(t.Context(), 1, func(r store.Reader) error {
+		return r.Scan([]byte("b"), []byte("c"), func(_, _ []byte) (bool, error) { n++; return true, nil })
+	}))
+	if n != 24 {
+		t.Errorf("%d of 24 Updates arrived", n)
+	}
+}
+
+func walk(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 300, "c", "3")
+	put(t, st, 1, "b", "2", "a", "1")
+	put(t, st, store.Shards-1, "z", "4")
+	var got string
+	must(t, st.Walk(t.Context(), func(s store.Shard, k, v []byte) (bool, error) {
+		got += fmt.Sprintf("%d/%s=%s ", s, k, v)
+		return true, nil
+	}))
+	if want := "1/a=1 1/b=2 300/c=3 4095/z=4 "; got != want {
+		t.Errorf("walked %q, want %q", got, want)
+	}
+	n := 0
+	must(t, st.Walk(t.Context(), func(store.Shard, []byte, []byte) (bool, error) { n++; return false, nil }))
+	if n != 1 {
+		t.Errorf("went on for %d records after false", n)
+	}
+	boom := errors.New("boom")
+	err := st.Walk(t.Context(), func(store.Shard, []byte, []byte) (bool, error) { return true, boom })
+	if !errors.Is(err, boom) {
+		t.Errorf("got %v, want the function's own error", err)
+	}
+}
+
+func healthy(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "1")
+	must(t, st.Health())
+	select {
+	case <-st.Failed():
+		t.Error("Failed is closed on a healthy store")
+	default:
+	}
+}
+
+func reopen(t *testing.T, e Engine) {
+	disk := vfs.NewCrashDisk()
+	for i := range 5 {
+		must(t, using(t.Context(), e, disk, func(st store.Store) error {
+			want := ""
+			if i > 0 {
+				want = fmt.Sprintf("n=%d", i)
+			}
+			wantShard(t, st, 9, want)
+			put(t, st, 9, "n", fmt.Sprint(i+1))
+			return nil
+		}))
+	}
+}
+
+func closed(t *testing.T, e Engine) {
+	st, err := e.Open(t.Context(), vfs.NewCrashDisk(), dir)
+	must(t, err)
+	must(t, st.Close())
+	must(t, st.Close()) // a second one does nothing
+	wantKind(t, st.Update(t.Context(), 1, func(store.Tx) error { return nil }), errs.Unavailable)
+	wantKind(t, st.View(t.Context(), 1, func(store.Reader) error { return nil }), errs.Unavailable)
+	wantKind(t, st.Purge(t.Context()), errs.Unavailable)
+	st.Intend()()
+
+	// Closing answers every Update that waits, and waits for a running View.
+	st, err = e.Open(t.Context(), vfs.NewCrashDisk(), dir)
+	must(t, err)
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	viewed := make(chan error, 1)
+	go func() {
+		viewed <- st.View(context.Background(), 1, func(r store.Reader) error {
+			close(inside)
+			<-goOn
+			return nil
+		})
+	}()
+	<-inside
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for {
+				err := st.Update(context.Background(), 1, func(tx store.Tx) error { return tx.Set([]byte("k"), nil) })
+				if err != nil {
+					if !errors.Is(err, errs.Unavailable) {
+						t.Errorf("got %v, want unavailable", err)
+					}
+					return
+				}
+			}
+		})
+	}
+	closedNow := make(chan error, 1)
+	go func() { closedNow <- st.Close() }()
+	wg.Wait()
+	select {
+	case <-closedNow:
+		t.Error("Close did not wait for a View")
+	case <-time.After(10 * time.Millisecond):
+	}
+	close(goOn)
+	must(t, <-viewed)
+	must(t, <-closedNow)
+}
+
+func inUse(t *testing.T, e Engine) {
+	disk := vfs.NewCrashDisk()
+	st, err := e.Open(t.Context(), disk, dir)
+	must(t, err)
+	_, err = e.Open(t.Context(), disk, dir)
+	wantKind(t, err, errs.Busy)
+	put(t, st, 1, "a", "1") // the first one is not harmed
+	must(t, st.Close())
+	must(t, using(t.Context(), e, disk, func(st store.Store) error {
+		wantShard(t, st, 1, "a=1")
+		return nil
+	}))
+}
