@@ -99,3 +99,19 @@ type clock struct{ t time.Time }
 func newClock() *clock                   { return &clock{time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)} }
 func (c *clock) Now() time.Time          { return c.t }
 func (c *clock) Advance(d time.Duration) { c.t = c.t.Add(d) }
+
+// waitFor polls until ok, for five seconds at most.
+func waitFor(t testing.TB, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.NewTimer(5 * time.Second)
+	defer deadline.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("it did not happen")
+		}
+	}
+}

@@ -1,17 +1,21 @@
 package account
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 // What these types show of themselves, however they are printed: no address, no
 // password, no network.
 
 const redacted = "[login]"
 
+// Format hides all, whatever the verb.
+func (LoginRequest) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
 // String hides all.
 func (LoginRequest) String() string { return redacted }
-
-// GoString hides all.
-func (LoginRequest) GoString() string { return redacted }
 
 // LogValue hides all.
 func (LoginRequest) LogValue() slog.Value { return slog.StringValue(redacted) }
@@ -19,17 +23,20 @@ func (LoginRequest) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalJSON hides all.
 func (LoginRequest) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
+// Format hides all, whatever the verb.
+func (CreateRequest) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
 // String hides all.
 func (CreateRequest) String() string { return redacted }
-
-// GoString hides all.
-func (CreateRequest) GoString() string { return redacted }
 
 // LogValue hides all.
 func (CreateRequest) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// GoString is String.
-func (a Account) GoString() string { return a.String() }
+// Format shows the number only, whatever the verb.
+func (a Account) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, a.String()) }
 
 // LogValue shows the number only.
 func (a Account) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// Format shows the account's number only.
+func (s *Session) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, s.Account.String()) }
