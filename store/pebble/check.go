@@ -25,6 +25,11 @@ type Finding struct {
 // what is wrong; the error is for a check that could not be done. The store stays
 // in use meanwhile.
 func (d *DB) Check(ctx context.Context) ([]Finding, error) {
+	ctx, end, err := d.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	var found []Finding
 	tables, err := d.inUse()
 	if err != nil {
@@ -32,7 +37,7 @@ func (d *DB) Check(ctx context.Context) ([]Finding, error) {
 	}
 	for _, n := range slices.Sorted(maps.Keys(tables)) {
 		if err := ctx.Err(); err != nil {
-			return found, errs.E("store/pebble.Check", errs.Canceled, "", err)
+			return found, d.stopReason("store/pebble.Check", err)
 		}
 		if err := d.checkTable(ctx, n); err != nil {
 			found = append(found, Finding{"table file " + n + " is damaged", err})

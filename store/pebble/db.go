@@ -48,7 +48,9 @@ type DB struct {
 
 	closing chan struct{} // closed by Close
 	closed  sync.Once
-	stopped chan struct{} // closed when the committer has ended
+	opsMu   sync.Mutex     // held to close closing, and to begin an op
+	ops     sync.WaitGroup // running Purge and Check
+	stopped chan struct{}  // closed when the committer has ended
 	calls   sync.WaitGroup
 	purging chan struct{} // capacity 1: held by the running Purge
 	jobs    jobs          // of Pebble's background
@@ -138,8 +140,11 @@ func (d *DB) Close() error {
 }
 
 func (d *DB) close() error {
+	d.opsMu.Lock()
 	close(d.closing)
+	d.opsMu.Unlock()
 	<-d.stopped
+	d.ops.Wait()
 	d.snaps.close()
 	health := d.Health()
 	if health != nil && !d.callsEnd() {
@@ -162,6 +167,32 @@ func (d *DB) close() error {
 		return errs.E("store/pebble.Close", errs.Internal, "", lockErr)
 	}
 	return nil
+}
+
+// begin begins a Purge or Check, which Close waits for; ctx ends when the store
+// closes or fails. end must be called.
+func (d *DB) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	d.opsMu.Lock()
+	defer d.opsMu.Unlock()
+	select {
+	case <-d.closing:
+		return nil, nil, errs.E("store/pebble", errs.Unavailable, publicClosed, nil)
+	default:
+	}
+	if err := d.Health(); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	d.ops.Go(func() {
+		select {
+		case <-d.closing:
+		case <-d.guard.tripped:
+		case <-ctx.Done():
+		}
+		cancel()
+	})
+	d.ops.Add(1)
+	return ctx, func() { cancel(); d.ops.Done() }, nil
 }
 
 // callsEnd waits up to closeGrace until no call of inside is left.

@@ -30,25 +30,23 @@ import (
 // the file system does with freed blocks is beyond it.
 func (d *DB) Purge(ctx context.Context) error {
 	const op = "store/pebble.Purge"
+	ctx, end, err := d.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	select {
 	case d.purging <- struct{}{}:
 	case <-ctx.Done():
-		return errs.E(op, errs.Canceled, "", ctx.Err())
-	case <-d.closing:
-		return errs.E(op, errs.Unavailable, publicClosed, nil)
+		return d.stopReason(op, ctx.Err())
 	}
 	defer func() { <-d.purging }()
-	ctx, stop := d.bounded(ctx)
-	defer stop()
 
 	d.dirty.begin()
 	if err := d.purge(ctx); err != nil {
 		d.dirty.failed()
-		switch {
-		case d.Health() != nil:
-			return d.Health()
-		case ctx.Err() != nil:
-			return errs.E(op, errs.Canceled, "", err)
+		if ctx.Err() != nil {
+			return d.stopReason(op, err)
 		}
 		return errs.Wrap(op, err)
 	}
@@ -56,20 +54,17 @@ func (d *DB) Purge(ctx context.Context) error {
 	return nil
 }
 
-// bounded gives a context that also ends when the store closes or fails.
-func (d *DB) bounded(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-d.closing:
-		case <-d.guard.tripped:
-		case <-ctx.Done():
-		}
-		cancel()
-	}()
-	return ctx, func() { cancel(); <-ended }
+// stopReason says why the context that begin gave has ended.
+func (d *DB) stopReason(op string, err error) error {
+	if h := d.Health(); h != nil {
+		return h
+	}
+	select {
+	case <-d.closing:
+		return errs.E(op, errs.Unavailable, publicClosed, nil)
+	default:
+		return errs.E(op, errs.Canceled, "", err)
+	}
 }
 
 func (d *DB) purge(ctx context.Context) error {
