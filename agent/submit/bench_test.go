@@ -1,0 +1,83 @@
+package submit
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"postern.email/agent/deliver"
+	"postern.email/kit/vfs"
+	"postern.email/post/account"
+	"postern.email/wire/smtp"
+)
+
+// BenchmarkSubmission is the whole road in one process: 16 sessions over TLS, 10 KB
+// encrypted mails, sealed and synced on the machine's own disk before the 250. The
+// clients run on the same cores.
+func BenchmarkSubmission(b *testing.B) {
+	for _, sessions := range []int{1, 16} {
+		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) { benchSubmission(b, sessions) })
+	}
+}
+
+func benchSubmission(b *testing.B, sessions int) {
+	w := openWorld(b, vfs.OS(), b.TempDir(), nil)
+	s := New(Options{Accounts: Register(w.accounts), Rooms: w.boxes, Deliver: deliver.New(deliver.Options{Store: w.st, Boxes: w.boxes})})
+	conf := benchTLS(b)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- smtp.Serve(ctx, l, smtp.Options{Hostname: domain, Backend: s, TLS: conf, Implicit: true, OfferAuth: true, RequireAuth: true, MaxMails: 1 << 30})
+	}()
+	defer func() { cancel(); <-done }()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	conns := make([]*client, sessions)
+	for i := range conns {
+		name := fmt.Sprintf("user%d", i)
+		w.create(name, func(r *account.CreateRequest) { r.Quota = 1 << 40 })
+		conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer conn.Close()
+		c := &client{t: b, conn: conn, r: bufio.NewReader(conn)}
+		c.reply()
+		c.cmd("EHLO [127.0.0.1]", "250 ")
+		c.cmd("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+name+"@"+domain+"\x00"+password)), "235 ")
+		conns[i] = c
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for i, c := range conns {
+		wg.Go(func() {
+			raw := []byte(encrypted(fmt.Sprintf("user%d", i), 10_000) + ".\r\n")
+			envelope := []byte(fmt.Sprintf("MAIL FROM:<user%d@%s>\r\nRCPT TO:<user%d@%s>\r\nDATA\r\n", i, domain, (i+1)%sessions, domain))
+			for left.Add(-1) >= 0 {
+				c.conn.Write(envelope)
+				for range 3 {
+					c.reply()
+				}
+				c.conn.Write(raw)
+				if r := c.reply(); r[:3] != "250" {
+					b.Error(r)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "mails/s")
+}
