@@ -75,6 +75,7 @@ func publicText(s string) string {
 	if s == "" || s[0] == '[' {
 		s = "error " + s
 	}
+	s = strings.ToUpper(s[:1]) + s[1:]
 	if len(s) > 400 {
 		s = s[:400]
 	}

@@ -23,7 +23,7 @@ type fakeBackend struct {
 	mu       sync.Mutex
 	boxes    []*fakeBox
 	nextBox  uint32
-	modseq   uint64
+	modseq   uint64 // of the change that is being made
 	nextID   uint64
 	meta     map[uint32][]MetadataEntry
 	loginErr error
@@ -44,6 +44,7 @@ type fakeBox struct {
 	cached   *fakeView
 	deleted  bool
 	validity uint32
+	keywords []string // ever used
 }
 
 type fakeGone struct {
@@ -73,7 +74,7 @@ func fixedNow() time.Time { return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC
 
 func (b *fakeBackend) create(name, use string) *fakeBox {
 	x := &fakeBox{Folder: Folder{Box: b.nextBox, Name: name, Use: use, Subscribed: true}, uidNext: 1, recent: 1,
-		watches: map[chan struct{}]struct{}{}, modseq: b.modseq, validity: 1000 + b.nextBox}
+		watches: map[chan struct{}]struct{}{}, modseq: 1, validity: 1000 + b.nextBox}
 	x.UIDValidity = x.validity
 	b.nextBox++
 	b.boxes = append(b.boxes, x)
@@ -86,8 +87,8 @@ func (b *fakeBackend) Login(_ context.Context, r LoginRequest) (Session, error) 
 	if b.loginErr != nil {
 		return nil, b.loginErr
 	}
-	if r.Password != `pass"wo\rd` && r.Password != "secret" {
-		return nil, errs.E("fake", errs.Auth, "Wrong name or password", nil)
+	if r.Password != `secret"wo\rd` && r.Password != "secret-word" {
+		return nil, errs.E("fake", errs.Auth, "name or password is wrong", nil)
 	}
 	b.sessions++
 	return &fakeSession{b}, nil
@@ -133,6 +134,11 @@ func (s *fakeSession) CreateFolder(_ context.Context, name, use string) (Folder,
 	defer s.b.mu.Unlock()
 	if s.b.byName(name) != nil {
 		return Folder{}, errs.E("fake", errs.Exists, "The mailbox exists already", nil)
+	}
+	for i := range name {
+		if name[i] == '/' && s.b.byName(name[:i]) == nil {
+			s.b.create(name[:i], "").Subscribed = false
+		}
 	}
 	x := s.b.create(name, use)
 	x.Subscribed = false
@@ -226,7 +232,7 @@ func (s *fakeSession) Append(_ context.Context, box uint32, ms []Message) (Appen
 		return AppendResult{}, err
 	}
 	res := AppendResult{UIDValidity: x.validity}
-	s.b.modseq++
+	s.b.modseq = x.modseq + 1
 	for _, m := range ms {
 		res.UIDs = append(res.UIDs, s.b.add(x, m))
 	}
@@ -245,6 +251,7 @@ func (b *fakeBackend) add(x *fakeBox, m Message) uint32 {
 	}
 	e := Entry{UID: x.uidNext, ID: b.nextID, ModSeq: b.modseq, Flags: f}
 	x.msgs = append(x.msgs, &fakeMsg{Entry: e, raw: m.Raw, date: m.Date, keywords: m.Keywords})
+	x.used(m.Keywords)
 	x.uidNext++
 	x.changed(b.modseq)
 	return e.UID
@@ -255,7 +262,7 @@ func (b *fakeBackend) deliver(name string, raw string) uint32 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	x := b.byName(name)
-	b.modseq++
+	b.modseq = x.modseq + 1
 	uid := b.add(x, Message{Raw: []byte(raw)})
 	x.fire()
 	return uid
@@ -298,7 +305,7 @@ func (s *fakeSession) SetMetadata(_ context.Context, box uint32, entries []Metad
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name, "/shared/") {
-			return errs.E("fake", errs.Denied, "Shared entries are read-only", nil)
+			return errs.E("fake", errs.Denied, "Only private entries can be set", nil)
 		}
 	}
 	for _, e := range entries {
@@ -364,14 +371,16 @@ func (v *fakeView) FirstUnseen() int {
 func (m *fakeMailbox) BoxKeywords(context.Context) (all []string, _ error) {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	for _, msg := range m.x.msgs {
-		for _, k := range msg.keywords {
-			if !slices.Contains(all, k) {
-				all = append(all, k)
-			}
+	return slices.Clone(m.x.keywords), nil
+}
+
+// used notes keywords for BoxKeywords.
+func (x *fakeBox) used(keywords []string) {
+	for _, k := range keywords {
+		if !slices.Contains(x.keywords, k) {
+			x.keywords = append(x.keywords, k)
 		}
 	}
-	return all, nil
 }
 
 func (m *fakeMailbox) View(context.Context) (View, error) {
@@ -467,7 +476,7 @@ func (m *fakeMailbox) Body(_ context.Context, e Entry) (Body, error) {
 func (m *fakeMailbox) SetFlags(_ context.Context, s SetFlags) (res SetFlagsResult, _ error) {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	m.b.modseq++
+	m.b.modseq = m.x.modseq + 1
 	for _, msg := range m.x.msgs {
 		if _, ok := slices.BinarySearch(s.UIDs, msg.UID); !ok {
 			continue
@@ -483,13 +492,15 @@ func (m *fakeMailbox) SetFlags(_ context.Context, s SetFlags) (res SetFlagsResul
 		case FlagsAdd:
 			flags |= s.Flags
 			for _, k := range s.Keywords {
-				if !slices.Contains(kw, k) {
+				if !slices.ContainsFunc(kw, func(o string) bool { return strings.EqualFold(o, k) }) {
 					kw = append(kw, k)
 				}
 			}
 		case FlagsRemove:
 			flags &^= s.Flags
-			kw = slices.DeleteFunc(kw, func(k string) bool { return slices.Contains(s.Keywords, k) })
+			kw = slices.DeleteFunc(kw, func(k string) bool {
+				return slices.ContainsFunc(s.Keywords, func(o string) bool { return strings.EqualFold(o, k) })
+			})
 		}
 		if len(kw) > 0 {
 			flags |= HasKeywords
@@ -497,6 +508,7 @@ func (m *fakeMailbox) SetFlags(_ context.Context, s SetFlags) (res SetFlagsResul
 		if flags == msg.Flags && slices.Equal(kw, msg.keywords) {
 			continue
 		}
+		m.x.used(kw)
 		msg.Flags, msg.keywords, msg.ModSeq = flags, kw, m.b.modseq
 		m.x.changed(m.b.modseq)
 		res.Changed = append(res.Changed, msg.Entry)
@@ -526,7 +538,7 @@ func (m *fakeMailbox) remove(pick func(*fakeMsg) bool) (gone []uint32) {
 func (m *fakeMailbox) Expunge(_ context.Context, uids []uint32) ([]uint32, uint64, error) {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	m.b.modseq++
+	m.b.modseq = m.x.modseq + 1
 	gone := m.remove(func(msg *fakeMsg) bool {
 		return msg.Flags&Deleted != 0 && (uids == nil || slices.Contains(uids, msg.UID))
 	})
@@ -539,7 +551,7 @@ func (m *fakeMailbox) copy(uids []uint32, to uint32) (res CopyResult, err error)
 		return res, err
 	}
 	res.UIDValidity = y.validity
-	m.b.modseq++
+	m.b.modseq = y.modseq + 1
 	var from []*fakeMsg
 	for _, msg := range m.x.msgs {
 		if slices.Contains(uids, msg.UID) {
@@ -564,6 +576,7 @@ func (m *fakeMailbox) Move(_ context.Context, uids []uint32, to uint32) (CopyRes
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
 	res, err := m.copy(uids, to)
+	m.b.modseq = m.x.modseq + 1
 	if err == nil {
 		m.remove(func(msg *fakeMsg) bool { return slices.Contains(res.Src, msg.UID) })
 	}

@@ -284,9 +284,17 @@ func matchAny(patterns []string, name string) bool {
 	return false
 }
 
-// matchPattern matches "*" with anything and "%" with anything but "/". Its time
-// is bounded by the product of the lengths, whatever the pattern.
+// matchPattern matches "*" with anything and "%" with anything but "/"; the first
+// level INBOX in any case (RFC 9051 §5.1). Its time is bounded by the product of
+// the lengths, whatever the pattern.
 func matchPattern(pattern, name string) bool {
+	anyCase := 0 // so many letters of name
+	if name == "INBOX" || strings.HasPrefix(name, "INBOX/") {
+		anyCase = len("INBOX")
+	}
+	same := func(p byte, k int) bool {
+		return p != '*' && p != '%' && (p == name[k] || k < anyCase && p|0x20 == name[k]|0x20)
+	}
 	// reach[i]: pattern[:i] matches the part of name read so far.
 	reach := make([]bool, len(pattern)+1)
 	spread := func() {
@@ -300,9 +308,8 @@ func matchPattern(pattern, name string) bool {
 	spread()
 	for k := range len(name) {
 		for i := len(pattern); i > 0; i-- {
-			reach[i] = reach[i-1] && pattern[i-1] == name[k] && pattern[i-1] != '*' && pattern[i-1] != '%' ||
-				reach[i] && (pattern[i-1] == '*' || pattern[i-1] == '%' && name[k] != '/') ||
-				reach[i-1] && (pattern[i-1] == '*' || pattern[i-1] == '%' && name[k] != '/')
+			wild := pattern[i-1] == '*' || pattern[i-1] == '%' && name[k] != '/'
+			reach[i] = reach[i-1] && same(pattern[i-1], k) || wild && (reach[i] || reach[i-1])
 		}
 		reach[0] = false
 		spread()
