@@ -1,0 +1,277 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/post/account"
+	"postern.email/post/mailbox"
+	"postern.email/wire/control"
+)
+
+// AccountInfo is an account as the commands show it.
+type AccountInfo struct {
+	Address         string `json:"address"`
+	ID              string `json:"id"`
+	Class           string `json:"class"`
+	Blocked         bool   `json:"blocked"`
+	AcceptCleartext bool   `json:"accept_cleartext"`
+	Quota           int64  `json:"quota"` // bytes; 0 = the server's default
+	Created         string `json:"created"`
+	LastLogin       string `json:"last_login,omitempty"` // day; empty = never
+}
+
+func infoOf(a account.Account) AccountInfo {
+	i := AccountInfo{Address: a.Address.String(), ID: a.ID.String(), Class: a.Class.String(), Blocked: a.Blocked,
+		AcceptCleartext: a.AcceptCleartext, Quota: a.Quota, Created: a.Created.String()}
+	if a.LastLogin != 0 {
+		i.LastLogin = a.LastLogin.String()
+	}
+	return i
+}
+
+// AccountArgs are the arguments of the account commands; each reads its own part.
+type AccountArgs struct {
+	Address         string  `json:"address,omitempty"`
+	Password        string  `json:"password,omitempty"` // of create; the new one of passwd and reset
+	Old             string  `json:"old,omitempty"`
+	Class           *string `json:"class,omitempty"`
+	AcceptCleartext *bool   `json:"accept_cleartext,omitempty"`
+	Quota           *int64  `json:"quota,omitempty"`
+	Cursor          string  `json:"cursor,omitempty"`
+}
+
+// AccountPage is one answer of account.list.
+type AccountPage struct {
+	Accounts []AccountInfo `json:"accounts"`
+	Next     string        `json:"next,omitempty"`
+}
+
+// Finding is one thing that store.check found wrong.
+type Finding struct {
+	Part string `json:"part"` // "store", "accounts", "mailboxes"
+	Text string `json:"text"`
+}
+
+// Revealed is one thing that the node key opens.
+type Revealed struct {
+	Kind string `json:"kind"` // a row of the table in docs/threat-model.md
+	Text string `json:"text"`
+}
+
+// listPage is how many accounts account.list gives at once.
+const listPage = 500
+
+// commands is the table of the control socket.
+func (s *Server) commands() map[string]control.Handler {
+	ask := func(r Request) control.Handler {
+		return func(context.Context, json.RawMessage, func(any) error) (any, error) {
+			select {
+			case s.asked <- r:
+			default: // it is asked already
+			}
+			return os.Getpid(), nil
+		}
+	}
+	h := map[string]control.Handler{
+		"status":       func(context.Context, json.RawMessage, func(any) error) (any, error) { return s.Status(), nil },
+		"stop":         ask(RequestStop),
+		"restart":      ask(RequestRestart),
+		"account.list": s.listAccounts,
+		"store.check":  s.checkStore,
+		"store.reveal": s.revealStore,
+	}
+	for name, fn := range map[string]func(context.Context, mail.Address, AccountArgs) (account.Account, error){
+		"account.create": s.createAccount,
+		"account.show": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
+			return s.accounts.Show(ctx, addr)
+		},
+		"account.set": s.setAccount,
+		"account.passwd": func(ctx context.Context, addr mail.Address, a AccountArgs) (account.Account, error) {
+			return s.then(ctx, addr, s.accounts.Passwd(ctx, addr, a.Old, a.Password))
+		},
+		"account.reset": func(ctx context.Context, addr mail.Address, a AccountArgs) (account.Account, error) {
+			return s.then(ctx, addr, s.accounts.Reset(ctx, addr, a.Password))
+		},
+		"account.block": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
+			return s.then(ctx, addr, s.accounts.Block(ctx, addr))
+		},
+		"account.unblock": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
+			return s.then(ctx, addr, s.accounts.Unblock(ctx, addr))
+		},
+		"account.delete": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
+			a, err := s.accounts.Show(ctx, addr)
+			if err == nil {
+				err = s.accounts.Delete(ctx, addr)
+			}
+			return a, err
+		},
+	} {
+		h[name] = func(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
+			var a AccountArgs
+			if err := read(args, &a); err != nil {
+				return nil, err
+			}
+			addr, err := s.address(a.Address)
+			if err != nil {
+				return nil, err
+			}
+			got, err := fn(ctx, addr, a)
+			if err != nil {
+				return nil, commandError(err)
+			}
+			return infoOf(got), nil
+		}
+	}
+	return h
+}
+
+// commandError puts words to what the operator did not know of.
+func commandError(err error) error {
+	if errs.KindOf(err) == errs.NotFound {
+		return errs.E("role/relay.command", errs.NotFound, "there is no such account", err)
+	}
+	return err
+}
+
+// address reads an operator's argument; a name without @ is one of our domain.
+func (s *Server) address(text string) (mail.Address, error) {
+	addr, err := mail.ParseAddress(text)
+	if err != nil {
+		addr, err = mail.ParseAddress(text + "@" + s.c.Domain)
+	}
+	if err != nil {
+		return addr, errs.E("role/relay.address", errs.Invalid, "this is not a mail address", err)
+	}
+	return addr, nil
+}
+
+// then shows the account after a change.
+func (s *Server) then(ctx context.Context, addr mail.Address, err error) (account.Account, error) {
+	if err != nil {
+		return account.Account{}, err
+	}
+	return s.accounts.Show(ctx, addr)
+}
+
+func (s *Server) createAccount(ctx context.Context, addr mail.Address, a AccountArgs) (account.Account, error) {
+	r := account.CreateRequest{Address: addr, Password: a.Password}
+	if a.Class != nil {
+		class, err := account.ParseClass(*a.Class)
+		if err != nil {
+			return account.Account{}, err
+		}
+		r.Class = class
+	}
+	if a.AcceptCleartext != nil {
+		r.AcceptCleartext = *a.AcceptCleartext
+	}
+	if a.Quota != nil {
+		r.Quota = *a.Quota
+	}
+	return s.accounts.Create(ctx, r)
+}
+
+func (s *Server) setAccount(ctx context.Context, addr mail.Address, a AccountArgs) (account.Account, error) {
+	c := account.Change{AcceptCleartext: a.AcceptCleartext, Quota: a.Quota}
+	if a.Class != nil {
+		class, err := account.ParseClass(*a.Class)
+		if err != nil {
+			return account.Account{}, err
+		}
+		c.Class = &class
+	}
+	return s.accounts.Set(ctx, addr, c)
+}
+
+func (s *Server) listAccounts(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
+	var a AccountArgs
+	if err := read(args, &a); err != nil {
+		return nil, err
+	}
+	page, next, err := s.accounts.List(ctx, a.Cursor, listPage)
+	if err != nil {
+		return nil, err
+	}
+	out := AccountPage{Accounts: make([]AccountInfo, 0, len(page)), Next: next}
+	for _, acc := range page {
+		out.Accounts = append(out.Accounts, infoOf(acc))
+	}
+	return out, nil
+}
+
+// checkStore sends each finding as progress; its result is their number.
+func (s *Server) checkStore(ctx context.Context, _ json.RawMessage, progress func(any) error) (any, error) {
+	n := 0
+	err := s.Check(ctx, func(f Finding) {
+		n++
+		_ = progress(f) // a caller that went away ends ctx
+	})
+	return n, err
+}
+
+// Check walks every invariant of the store, the accounts and the mailboxes. The
+// server may be running: what is being written is left alone.
+func (s *Server) Check(ctx context.Context, report func(Finding)) error {
+	const op = "role/relay.Check"
+	found, err := s.db.Check(ctx)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	for _, f := range found {
+		text := f.What
+		if f.Err != nil {
+			text += ": " + f.Err.Error()
+		}
+		report(Finding{"store", text})
+	}
+	if err := s.accounts.Check(ctx, func(f account.Finding) { report(Finding{"accounts", f.Kind + ": " + f.Text}) }); err != nil {
+		return errs.Wrap(op, err)
+	}
+	return errs.Wrap(op, s.boxes.Check(ctx, func(f mailbox.Finding) {
+		text := f.What
+		if f.Account != "" {
+			text += fmt.Sprintf(" (account %s, mailbox %d)", f.Account, f.Box)
+		}
+		report(Finding{"mailboxes", text})
+	}))
+}
+
+func (s *Server) revealStore(ctx context.Context, _ json.RawMessage, progress func(any) error) (any, error) {
+	n := 0
+	err := s.Reveal(ctx, func(r Revealed) {
+		n++
+		_ = progress(r)
+	})
+	return n, err
+}
+
+// Reveal gives everything that the node key opens: what a thief of the disk and
+// of the node key would read.
+func (s *Server) Reveal(ctx context.Context, emit func(Revealed)) error {
+	return errs.Wrap("role/relay.Reveal", s.accounts.Reveal(ctx, func(kind, text string) { emit(Revealed{kind, text}) }))
+}
+
+// Status tells how the server does.
+func (s *Server) Status() Status {
+	st := Status{Info: s.Info(), Version: Version, PID: os.Getpid(), Since: s.started.UTC().Format(time.RFC3339),
+		Generation: strconv.FormatInt(s.started.UnixNano(), 36), Health: "ok"}
+	st.Ready = true
+	if err := s.mayWrite(); err != nil {
+		st.Health = errs.Public(err)
+	}
+	l := s.accounts.Load()
+	st.Passwords.Running, st.Passwords.Waiting = l.Hashing, l.Waiting
+	st.Keys.InUse, st.Keys.Idle, st.Keys.TakenOver, st.Keys.LiveChains = l.KeysUsed, l.KeysIdle, s.handed, s.chains.Live()
+	c := &st.Connections
+	c.IMAP, c.SMTP, c.POP3, c.Web = s.limits.imap.Open(), s.limits.smtp.Open(), s.limits.pop3.Open(), s.limits.web.Open()
+	d := s.db.Stats()
+	st.Store.Transactions, st.Store.Groups, st.Store.Syncs, st.Store.Bytes = d.Txs, d.Groups, d.Syncs, d.BytesWritten
+	return st
+}

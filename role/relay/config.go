@@ -1,0 +1,116 @@
+package relay
+
+import (
+	"postern.email/kit/config"
+)
+
+// Config is the configuration of a relay. Every field is documented by its tags:
+// docs/config.md and `postern config describe` come from there. A field has an
+// effect, and a test that shows it (config_test.go lists them all).
+type Config struct {
+	Domain string `toml:"domain" default:"postern.localhost" check:"domain" doc:"The mail domain: what stands behind the @ of every address here."`
+	Dir    string `toml:"dir" default:"/var/lib/postern" doc:"The data directory. One server at a time holds it; everything that is kept lies there."`
+
+	Listen struct {
+		HTTPS             string `toml:"https" default:":443" check:"listen" doc:"Web pages, and by ALPN also IMAP (\"imap\") and submission (\"smtp\"), under TLS."`
+		IMAPS             string `toml:"imaps" default:":993" check:"listen" doc:"IMAP under TLS."`
+		IMAP              string `toml:"imap" default:":143" check:"listen" doc:"IMAP with STARTTLS."`
+		SMTP              string `toml:"smtp" default:":25" check:"listen" doc:"Mail from other servers, with STARTTLS."`
+		Submissions       string `toml:"submissions" default:":465" check:"listen" doc:"Submission under TLS."`
+		Submission        string `toml:"submission" default:":587" check:"listen" doc:"Submission with STARTTLS."`
+		POP3S             string `toml:"pop3s" default:":995" check:"listen" doc:"POP3 under TLS."`
+		POP3              string `toml:"pop3" default:":110" check:"listen" doc:"POP3 with STLS."`
+		PrivateIMAP       string `toml:"private_imap" default:"off" check:"listen" doc:"IMAP without TLS on a way that nobody can listen on (behind an onion service, an I2P tunnel or a proxy on this machine): passwords may cross it."`
+		PrivateSubmission string `toml:"private_submission" default:"off" check:"listen" doc:"Submission without TLS on a private way, as private_imap."`
+		PrivatePOP3       string `toml:"private_pop3" default:"off" check:"listen" doc:"POP3 without TLS on a private way, as private_imap."`
+	} `toml:"listen"`
+
+	TLS struct {
+		Cert       string          `toml:"cert" default:"" doc:"PEM file of the certificate with its chain; read again when it changes. Empty: a self-signed one is made in the data directory."`
+		Key        string          `toml:"key" default:"" doc:"PEM file of the certificate's key."`
+		MinVersion string          `toml:"min_version" default:"1.3" oneof:"1.2 1.3" doc:"Lowest TLS version for users' mail programs and browsers. Other mail servers may always use 1.2."`
+		Poll       config.Duration `toml:"poll" default:"1m" min:"1ms" max:"1d" doc:"How often the certificate files are looked at."`
+	} `toml:"tls"`
+
+	Network struct {
+		TrustedProxies []string `toml:"trusted_proxies" default:"" check:"network" max:"64" doc:"Networks of reverse proxies. A connection from there may begin with a PROXY header (version 1 or 2), which is believed; one without it is free of every per-network limit, because it stands for many people."`
+	} `toml:"network"`
+
+	Connections struct {
+		IMAP           int `toml:"imap" default:"10000" unit:"connections" min:"1" max:"1000000" doc:"IMAP connections at one time."`
+		IMAPPerNetwork int `toml:"imap_per_network" default:"1000" unit:"connections" min:"0" doc:"Of them from one address (IPv6: one /64). 0: no such limit."`
+		SMTP           int `toml:"smtp" default:"1000" unit:"connections" min:"1" max:"1000000" doc:"SMTP and submission connections at one time."`
+		SMTPPerNetwork int `toml:"smtp_per_network" default:"200" unit:"connections" min:"0" doc:"Of them from one address (IPv6: one /64). 0: no such limit."`
+		POP3           int `toml:"pop3" default:"1000" unit:"connections" min:"1" max:"1000000" doc:"POP3 connections at one time."`
+		POP3PerNetwork int `toml:"pop3_per_network" default:"200" unit:"connections" min:"0" doc:"Of them from one address (IPv6: one /64). 0: no such limit."`
+		Web            int `toml:"web" default:"1000" unit:"connections" min:"1" max:"1000000" doc:"Connections to the https port at one time, before it is known what they speak."`
+		WebPerNetwork  int `toml:"web_per_network" default:"100" unit:"connections" min:"0" doc:"Of them from one address (IPv6: one /64). 0: no such limit."`
+	} `toml:"connections"`
+
+	Accounts struct {
+		UsernameMinLength   int             `toml:"username_min_length" default:"3" unit:"characters" min:"1" max:"64" doc:"Shortest name that a new address may have."`
+		UsernameMaxLength   int             `toml:"username_max_length" default:"64" unit:"characters" min:"1" max:"64" doc:"Longest name that a new address may have."`
+		PasswordMinLength   int             `toml:"password_min_length" default:"9" unit:"bytes" min:"1" max:"1024" doc:"Shortest password of a new address, and of a changed one."`
+		NoCreateFile        string          `toml:"nocreate_file" default:"/etc/postern-nocreate" doc:"While this file exists no new addresses are made. Old logins go on. Empty: never looked at."`
+		MaxLoad             float64         `toml:"max_load" default:"5" min:"0" doc:"No new addresses while the load average of the last minute is higher. 0: not looked at."`
+		MinAvailableMemory  config.Bytes    `toml:"min_available_memory" default:"200M" doc:"No new addresses while less memory is available. 0: not looked at."`
+		MinFreeDiskSpace    config.Bytes    `toml:"min_free_disk_space" default:"1G" doc:"No new addresses while less disk is free. 0: not looked at."`
+		Reuse               string          `toml:"reuse" default:"never" check:"reuse" doc:"Whether the name of a deleted account is given out again: never, or \"after N days\"."`
+		CreatePerMinute     int             `toml:"create_per_minute" default:"600" unit:"a minute" min:"0" doc:"New addresses made by logins. 0: no limit."`
+		CreatePerNetwork    int             `toml:"create_per_network" default:"20" unit:"a minute" min:"0" doc:"New addresses made by logins from one address (IPv6: one /64); five minutes' worth may come at once. 0: no limit."`
+		DeleteInactiveAfter config.Duration `toml:"delete_inactive_after" default:"90d" doc:"Accounts without login for so long are removed with their mail, in whole days. 0: never."`
+		LoginGrace          config.Duration `toml:"login_grace" default:"15m" max:"7d" doc:"How long an opened key stays in memory after the last session of its account has ended. 0: not at all."`
+		MaxIdleKeys         int             `toml:"max_idle_keys" default:"10000" unit:"keys" min:"1" max:"10000000" doc:"Opened keys without session in memory; beyond, the one unused for longest is closed."`
+	} `toml:"accounts"`
+
+	Password struct {
+		Time    int             `toml:"time" default:"2" unit:"passes" min:"1" max:"16" doc:"Argon2id passes over the memory for new passwords."`
+		Memory  config.Bytes    `toml:"memory" default:"19M" min:"8K" max:"256M" doc:"Argon2id memory for new passwords."`
+		Threads int             `toml:"threads" default:"1" unit:"threads" min:"1" max:"4" doc:"Argon2id lanes for new passwords."`
+		Queue   int             `toml:"queue" default:"4096" unit:"logins" min:"1" max:"1000000" doc:"Logins that may wait for their turn to have a password checked; more are told to try later."`
+		Wait    config.Duration `toml:"wait" default:"20s" min:"1ms" max:"5m" doc:"Longest wait of a login for its turn."`
+	} `toml:"password"`
+
+	Mail struct {
+		MaxMessageSize   config.Bytes    `toml:"max_message_size" default:"31457280" min:"1K" max:"31457280" doc:"Largest mail."`
+		MaxMailboxSize   config.Bytes    `toml:"max_mailbox_size" default:"500M" min:"1M" doc:"What an account may hold, as stored, when it has no quota of its own."`
+		DeleteAfter      config.Duration `toml:"delete_mails_after" default:"20d" doc:"Mails older than this are deleted, seen or not, in every folder. 0: never."`
+		DeleteLargeAfter config.Duration `toml:"delete_large_after" default:"7d" doc:"Mails over 200000 bytes that were seen are deleted after this. 0: never."`
+		MinFreeSpace     config.Bytes    `toml:"min_free_space" default:"64M" doc:"No mail is taken while less disk is free (452 4.3.1); reading goes on. 0: not looked at."`
+		PurgeEvery       config.Duration `toml:"purge_every" default:"5m" min:"1ms" max:"10m" doc:"How soon the bytes of deleted mails leave the files on the disk."`
+		ExpireEvery      config.Duration `toml:"expire_every" default:"1h" min:"1ms" max:"1d" doc:"How often old mails and full accounts are looked for."`
+	} `toml:"mail"`
+
+	Submission struct {
+		MaxUserSendPerMinute int  `toml:"max_user_send_per_minute" default:"60" unit:"mails a minute" min:"0" doc:"Mails that one sender may hand in, however many recipients each has. 0: no limit."`
+		MaxUserSendBurst     int  `toml:"max_user_send_burst_size" default:"10" unit:"mails" min:"1" max:"100000" doc:"Of them at once."`
+		MaxRecipients        int  `toml:"max_recipients" default:"1000" unit:"recipients" min:"1" max:"10000" doc:"Recipients of one mail; clients are told this number."`
+		SecureJoin           bool `toml:"secure_join" default:"true" doc:"Take the unencrypted first step of a key exchange (Secure-Join vc-request, vg-request)."`
+		SetupMessage         bool `toml:"setup_message" default:"true" doc:"Take an Autocrypt Setup Message that a sender sends to itself."`
+	} `toml:"submission"`
+
+	IMAP struct {
+		Compress bool `toml:"imap_compress" default:"false" doc:"Offer COMPRESS=DEFLATE. It costs memory for every connection, and lengths of compressed text tell an observer how alike two texts are."`
+	} `toml:"imap"`
+
+	Metadata struct {
+		Admin   string `toml:"admin" default:"" doc:"Contact of the operator, a URI such as mailto:admin@example.org, told to clients (RFC 5464 /shared/admin) and on the web page."`
+		Comment string `toml:"comment" default:"" doc:"A text for users, told to clients (RFC 5464 /shared/comment)."`
+		Iroh    string `toml:"iroh_relay" default:"" doc:"URL of an iroh relay for peer-to-peer data between chat apps. Empty: none is told."`
+	} `toml:"metadata"`
+
+	Web struct {
+		NameLength      int `toml:"name_length" default:"9" unit:"characters" min:"6" max:"32" doc:"Length of the names that the web page makes."`
+		CreatePerSecond int `toml:"requests_per_second" default:"2" unit:"a second" min:"0" max:"1000" doc:"Credentials that the web page makes for one address (IPv6: one /64), five at once. 0: no limit."`
+	} `toml:"web"`
+
+	NodeKey struct {
+		Source string `toml:"source" default:"file" oneof:"file credential passphrase" doc:"Where the node key comes from: a file, a systemd credential, or a passphrase that is asked for at each start."`
+		File   string `toml:"file" default:"" doc:"The file of the node key. Empty: node.key in the data directory. Put it on another disk, and a seized one shows nothing."`
+	} `toml:"node_key"`
+
+	Log struct {
+		Level  string `toml:"level" default:"info" oneof:"debug info warn error" doc:"How much is logged. Only debug shows addresses. Read again on SIGHUP."`
+		Format string `toml:"format" default:"text" oneof:"text json" doc:"Form of the log lines on standard error."`
+	} `toml:"log"`
+}

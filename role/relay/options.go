@@ -1,0 +1,126 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"postern.email/kit/config"
+	"postern.email/kit/errs"
+	"postern.email/post/account"
+	"postern.email/post/mailbox"
+	"postern.email/post/seal"
+)
+
+// orNever gives the length of time that an agent understands: it takes zero for
+// its default and a negative one for never.
+func orNever(d config.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d.Std()
+}
+
+// orNone is orNever for numbers.
+func orNone(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
+
+const day = 24 * time.Hour
+
+func accountOptions(c Config) account.Options {
+	a, p := &c.Accounts, &c.Password
+	reuse, _ := config.AfterDays(a.Reuse) // checked by the configuration
+	return account.Options{
+		Domains: []string{c.Domain},
+		MinName: a.UsernameMinLength, MaxName: a.UsernameMaxLength, MinPassword: a.PasswordMinLength,
+		Params: seal.Params{Time: uint32(p.Time), Memory: uint32(p.Memory >> 10), Threads: uint8(p.Threads)},
+		Grace:  orNever(a.LoginGrace), MaxIdleKeys: a.MaxIdleKeys,
+		GateQueue: p.Queue, GateWait: p.Wait.Std(),
+		CreatePerMinute: orNone(a.CreatePerMinute), CreateNetworkPerMinute: orNone(a.CreatePerNetwork), CreateNetworkBurst: 5 * a.CreatePerNetwork,
+		InactiveDays: orNone(int(a.DeleteInactiveAfter.Std() / day)), ReuseAfterDays: reuse,
+	}
+}
+
+func mailboxOptions(c Config) mailbox.Options {
+	m := &c.Mail
+	return mailbox.Options{Quota: int64(m.MaxMailboxSize), MaxMessage: int64(m.MaxMessageSize),
+		MailAge: orNever(m.DeleteAfter), LargeAge: orNever(m.DeleteLargeAfter),
+		ExpireEvery: m.ExpireEvery.Std(), PurgeEvery: m.PurgeEvery.Std()}
+}
+
+// mayCreate is asked before a login makes a new address. It reads the machine's
+// state afresh: a creation costs a password hash, next to which this is nothing.
+func (s *Server) mayCreate() error {
+	const op = "role/relay.mayCreate"
+	a := &s.c.Accounts
+	if f := a.NoCreateFile; f != "" {
+		if _, err := s.d.FS.Stat(f); err == nil {
+			return errs.E(op, errs.Denied, "no new addresses are made here now", nil)
+		}
+	}
+	if a.MaxLoad > 0 {
+		if v, err := s.d.System.Load1(); err == nil && v > a.MaxLoad {
+			return errs.E(op, errs.Busy, "the server is too busy for new addresses; try again later", nil)
+		}
+	}
+	if a.MinAvailableMemory > 0 {
+		if v, err := s.d.System.MemAvailable(); err == nil && v < int64(a.MinAvailableMemory) {
+			return errs.E(op, errs.Busy, "the server has too little memory for new addresses now; try again later", nil)
+		}
+	}
+	if a.MinFreeDiskSpace > 0 {
+		if v, err := s.d.System.DiskFree(); err == nil && v < int64(a.MinFreeDiskSpace) {
+			return errs.E(op, errs.NoSpace, "the server has too little disk space for new addresses now; try again later", nil)
+		}
+	}
+	return s.mayWrite()
+}
+
+// mayWrite is asked before a mail is taken.
+func (s *Server) mayWrite() error {
+	const op = "role/relay.mayWrite"
+	if err := s.db.Health(); err != nil {
+		return errs.E(op, errs.Unavailable, "the server's disk failed; nothing is accepted until it was restarted", err)
+	}
+	if least := int64(s.c.Mail.MinFreeSpace); least > 0 {
+		if v, err := s.d.System.DiskFree(); err == nil && v < least {
+			return errs.E(op, errs.NoSpace, "insufficient system storage", nil)
+		}
+	}
+	return nil
+}
+
+// metadata is what GETMETADATA "" tells clients (RFC 5464 and the keys of
+// chat-mail clients).
+func (s *Server) metadata(context.Context) map[string]string {
+	m := &s.c.Metadata
+	return map[string]string{
+		"/shared/admin":                              m.Admin,
+		"/shared/comment":                            m.Comment,
+		"/shared/vendor/deltachat/irohrelay":         m.Iroh,
+		"/shared/vendor/deltachat/maxsmtprecipients": itoa(s.c.Submission.MaxRecipients),
+	}
+}
+
+// supervise runs a worker until the server closes; one that ends by itself is
+// reported on Broken.
+func (s *Server) supervise(ctx context.Context, name string, fn func(context.Context) error) func() {
+	return func() {
+		err := fn(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("ended without an error")
+		}
+		s.d.Logger.Error("a part of the server stopped", "part", name, "err", err)
+		select {
+		case s.broken <- errs.E("role/relay."+name, errs.Unavailable, "the "+name+" part of the server stopped", err):
+		default:
+		}
+	}
+}

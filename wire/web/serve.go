@@ -1,0 +1,150 @@
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/kit/limits"
+	"postern.email/kit/serve"
+)
+
+// ServeOptions of one HTTPS port.
+type ServeOptions struct {
+	// TLS must list in NextProtos what is spoken here: "h2", "http/1.1" and the
+	// names of Protocols.
+	TLS     *tls.Config
+	Handler http.Handler
+	// Protocols are the other protocols that share the port, by ALPN name. Each
+	// serves one connection, on which the handshake is done, and closes it.
+	Protocols map[string]func(context.Context, net.Conn)
+	Conns     *limits.Conns
+	PeerOf    func(net.Conn) limits.Peer
+	Handshake time.Duration // time for the TLS handshake; 0 = 10 s
+}
+
+// Times of one HTTP connection.
+const (
+	handshakeTime = 10 * time.Second
+	requestTime   = 15 * time.Second
+	idleTime      = 2 * time.Minute
+	maxHeader     = 16 << 10
+)
+
+// Serve accepts connections on l until ctx ends; then sessions have a grace.
+func Serve(ctx context.Context, l net.Listener, o ServeOptions) error {
+	const op = "wire/web.Serve"
+	if o.TLS == nil || o.Handler == nil {
+		l.Close()
+		return errs.E(op, errs.Invalid, "", nil)
+	}
+	if o.PeerOf == nil {
+		o.PeerOf = serve.PeerOf
+	}
+	if o.Handshake <= 0 {
+		o.Handshake = handshakeTime
+	}
+	p := &port{conns: make(chan net.Conn), stop: make(chan struct{}), addr: l.Addr(), open: make(map[net.Conn]chan struct{})}
+	h := &http.Server{
+		Handler: o.Handler, ReadHeaderTimeout: requestTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0), // it would name addresses
+		ConnContext: withPeer(o.PeerOf), ConnState: p.state,
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.Serve(p)
+	}()
+	err := serve.Listener(ctx, l, serve.Options{Conns: o.Conns, PeerOf: o.PeerOf, Handle: func(ctx context.Context, c net.Conn, _ limits.Peer) {
+		t := tls.Server(c, o.TLS)
+		hctx, cancel := context.WithTimeout(ctx, o.Handshake)
+		err := t.HandshakeContext(hctx)
+		cancel()
+		if err != nil {
+			return
+		}
+		if f := o.Protocols[t.ConnectionState().NegotiatedProtocol]; f != nil {
+			f(ctx, t)
+			return
+		}
+		p.serve(ctx, t, h)
+	}})
+	p.once.Do(func() { close(p.stop) })
+	h.Close()
+	<-done
+	if err != nil {
+		return errs.E(op, errs.Unavailable, "the listener failed", err)
+	}
+	return nil
+}
+
+// port is the net.Listener that http.Server takes its connections from, after
+// the handshake has shown what they speak.
+type port struct {
+	conns chan net.Conn
+	stop  chan struct{}
+	once  sync.Once
+	addr  net.Addr
+	mu    sync.Mutex
+	open  map[net.Conn]chan struct{}
+}
+
+func (p *port) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.stop:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *port) Close() error   { return nil }
+func (p *port) Addr() net.Addr { return p.addr }
+
+// serve hands c to the HTTP server and waits until it is closed.
+func (p *port) serve(ctx context.Context, c net.Conn, h *http.Server) {
+	ended := make(chan struct{})
+	p.mu.Lock()
+	p.open[c] = ended
+	p.mu.Unlock()
+	select {
+	case p.conns <- c:
+	case <-p.stop:
+		c.Close()
+		return
+	case <-ctx.Done():
+		c.Close()
+		return
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		// Let requests under way end, which Shutdown waits for; it closes idle ones.
+		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), serve.DefaultGrace)
+		defer cancel()
+		if err := h.Shutdown(sctx); errors.Is(err, context.DeadlineExceeded) {
+			c.Close()
+		}
+		<-ended
+	}
+}
+
+func (p *port) state(c net.Conn, s http.ConnState) {
+	if s != http.StateClosed && s != http.StateHijacked {
+		return
+	}
+	p.mu.Lock()
+	ended := p.open[c]
+	delete(p.open, c)
+	p.mu.Unlock()
+	if ended != nil {
+		close(ended)
+	}
+}
