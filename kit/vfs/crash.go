@@ -43,7 +43,9 @@ func NewCrashDisk() *CrashDisk { return &CrashDisk{MemFS: vfs.NewCrashableMem()}
 
 // Clone gives the disk as a crash at this moment would leave it. The original
 // goes on; what is written to it later does not show in the clone. No file of the
-// clone is locked. seed decides what survives in a Torn clone.
+// clone is locked. seed varies what survives in a Torn clone; with
+// several unsynced directory entries, equal seeds may differ, as they are visited
+// in no fixed order.
 func (d *CrashDisk) Clone(u Unsynced, seed uint64) *CrashDisk {
 	d.guard.Lock()
 	defer d.guard.Unlock()

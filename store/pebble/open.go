@@ -72,14 +72,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	d.queue.init()
 	d.snaps.init()
-	if err := d.openPebble(); err != nil {
-		d.cache.Unref()
-		_ = lock.Close()
-		return nil, openError(op, err)
-	}
-	if err := d.readMeta(); err != nil {
-		close(d.guard.release)
-		_ = d.pdb.Close()
+	if err := d.openLocked(); err != nil {
 		d.cache.Unref()
 		_ = lock.Close()
 		return nil, err
@@ -88,6 +81,84 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	go d.snaps.sweep()
 	go d.commitLoop()
 	return d, nil
+}
+
+// openLocked is Open after the directory was locked.
+func (d *DB) openLocked() error {
+	const op = "store/pebble.Open"
+	born, err := finishedCreation(d.o.FS, d.o.Dir)
+	if err != nil {
+		return openError(op, err)
+	}
+	if err := d.openPebble(); err != nil {
+		return openError(op, err)
+	}
+	err = d.readMeta()
+	if err == nil && !born {
+		path := d.o.FS.PathJoin(d.o.Dir, bornFile)
+		if err = vfs.WriteFileAtomic(d.o.FS, path, []byte(bornText), 0o600); err != nil {
+			err = openError(op, err)
+		}
+	}
+	if err != nil {
+		close(d.guard.release)
+		_ = d.pdb.Close()
+	}
+	return err
+}
+
+const (
+	bornFile = "STORE"
+	bornText = "This directory is a store of Postern.\n"
+
+	// unbornLog is how large the log of a store can be whose creation was cut.
+	unbornLog = 4 << 10
+)
+
+// finishedCreation reports whether the store was once opened with success: then
+// bornFile is there. Without it, a few small files are what a crash left of a
+// creation, in which nothing can have been acknowledged yet; Pebble may be unable
+// to open them (the file that names the MANIFEST can survive without it), so they
+// are removed. Anything that looks like more is left to Pebble.
+func finishedCreation(f vfs.FS, dir string) (bool, error) {
+	born, err := vfs.Exists(f, f.PathJoin(dir, bornFile))
+	if born || err != nil {
+		return born, err
+	}
+	names, err := f.List(dir)
+	if err != nil {
+		return false, err
+	}
+	var remove []string
+	for _, n := range names {
+		path := f.PathJoin(dir, n)
+		switch {
+		case n == "LOCK":
+			continue
+		case isLog(n):
+			info, err := f.Stat(path)
+			if err != nil {
+				return false, err
+			}
+			if info.Size() > unbornLog {
+				return false, nil
+			}
+		case strings.HasPrefix(n, "MANIFEST-"), strings.HasPrefix(n, "OPTIONS-"),
+			strings.HasPrefix(n, "marker."), strings.HasSuffix(n, ".dbtmp"), n == bornFile+".tmp":
+		default:
+			return false, nil
+		}
+		remove = append(remove, path)
+	}
+	for _, path := range remove {
+		if err := f.Remove(path); err != nil {
+			return false, err
+		}
+	}
+	if len(remove) == 0 {
+		return false, nil
+	}
+	return false, vfs.SyncDir(f, dir)
 }
 
 // prepareDir makes the directory for its owner only and sees to room on the disk.

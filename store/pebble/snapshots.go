@@ -32,7 +32,7 @@ type snapshots struct {
 
 	readers sync.WaitGroup // Add only while not closed
 
-	wake  chan struct{} // capacity 1: unread has something, or closed was set
+	wake  chan struct{} // capacity 1: unread has something
 	swept chan struct{} // closed when sweep has ended
 }
 
@@ -113,7 +113,7 @@ func (s *snapshots) sweep() {
 			close(s.changed)
 			s.changed = nil
 		}
-		done := s.closed && len(s.old) == 0 && len(s.unread) == 0
+		done := s.cur == nil && len(s.old) == 0 // only after close
 		s.mu.Unlock()
 		if done {
 			return
