@@ -36,19 +36,8 @@ type blobs struct {
 
 func openBlobs(fs vfs.FS, dir string, rand io.Reader) (*blobs, error) {
 	const op = "post/mailbox.openBlobs"
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return nil, diskError(op, err)
-	}
-	parent, err := fs.OpenDir(fs.PathDir(dir))
-	if err != nil {
-		return nil, diskError(op, err)
-	}
-	err = parent.Sync()
-	if cerr := parent.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return nil, diskError(op, err)
+	if err := vfs.MkdirAll(fs, dir, 0o700); err != nil {
+		return nil, errs.Wrap(op, err)
 	}
 	h, err := fs.OpenDir(dir)
 	if err != nil {

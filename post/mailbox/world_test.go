@@ -3,6 +3,7 @@ package mailbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -25,6 +26,7 @@ type world struct {
 	boxes *Boxes
 	clock *clock
 	opt   Options
+	wrap  func(store.Store) store.Store
 }
 
 // clock is a clock that only tests move.
@@ -51,6 +53,30 @@ type worldOption func(*world)
 
 func withFS(fs vfs.FS) worldOption { return func(w *world) { w.fs = fs } }
 
+func withStore(wrap func(store.Store) store.Store) worldOption {
+	return func(w *world) { w.wrap = wrap }
+}
+
+// twice is an engine that runs every transaction function once for nothing before
+// the run that counts, as the contract allows.
+type twice struct{ store.Store }
+
+var errAgain = errors.New("run it again")
+
+func (s twice) Update(ctx context.Context, shard store.Shard, fn func(store.Tx) error) error {
+	var wrong error
+	err := s.Store.Update(ctx, shard, func(tx store.Tx) error {
+		if wrong = fn(tx); wrong != nil {
+			return wrong
+		}
+		return errAgain
+	})
+	if wrong != nil || !errors.Is(err, errAgain) {
+		return err
+	}
+	return s.Store.Update(ctx, shard, fn)
+}
+
 // onDisk puts the world on the machine's own disk.
 func onDisk() worldOption {
 	return func(w *world) { w.fs, w.dir = vfs.OS(), w.tb.TempDir() }
@@ -71,7 +97,7 @@ func newWorld(tb testing.TB, opts ...worldOption) *world {
 
 func (w *world) open() {
 	w.tb.Helper()
-	if err := w.fs.MkdirAll(w.dir, 0o700); err != nil {
+	if err := vfs.MkdirAll(w.fs, w.dir, 0o700); err != nil {
 		w.tb.Fatal(err)
 	}
 	st, err := pebble.Open(context.Background(), pebble.Options{FS: w.fs, Dir: w.dir + "/store"})
@@ -79,8 +105,11 @@ func (w *world) open() {
 		w.tb.Fatal(err)
 	}
 	w.st = st
+	if w.wrap != nil {
+		w.st = w.wrap(st)
+	}
 	o := w.opt
-	o.Store, o.FS, o.Dir, o.Now = st, w.fs, w.dir+"/blobs", w.clock.Now
+	o.Store, o.FS, o.Dir, o.Now = w.st, w.fs, w.dir+"/blobs", w.clock.Now
 	if o.Chains == nil {
 		o.Chains = seal.NewChains(seal.ChainOptions{Now: w.clock.Now})
 	}
