@@ -320,6 +320,7 @@ func (p *parser) contentType(part *Part, value string) {
 func (p *parser) languages(v string) (out []string) {
 	for s := range strings.SplitSeq(v, ",") {
 		if s = p.keep(strings.TrimSpace(skipComments(s))); s != "" && len(out) < maxParams {
+			p.budget -= 2 // its length, and room for a slice
 			out = append(out, s)
 		}
 	}
@@ -338,6 +339,9 @@ func (p *parser) keep(s string) string {
 func (p *parser) keepParams(params []Param) []Param {
 	for i, x := range params {
 		if p.budget -= len(x.Name) + len(x.Value) + 2; p.budget < 0 {
+			if i == 0 {
+				return nil
+			}
 			return params[:i:i]
 		}
 	}

@@ -274,6 +274,29 @@ func TestBounds(t *testing.T) {
 	if len(p.Parts[0].Description) != maxValue || p.Parts[2999].Description != "" || p.Parts[2999].MediaType != "text" {
 		t.Errorf("%+v", p.Parts[2999])
 	}
+	if _, err := Decode(Encode(p)); err != nil {
+		t.Error(err)
+	}
+	// Every small thing costs, so that what Parse makes can always be stored and read.
+	for name, field := range map[string]string{
+		"languages":  "Content-Language: " + strings.Repeat("a,", maxParams),
+		"parameters": "Content-Type: a/b" + strings.Repeat(";a=", maxParams),
+		"messages":   "Content-Type: message/rfc822\r\n\r\nTo: " + strings.Repeat("a,", 50),
+		"groups":     "Content-Type: message/rfc822\r\n\r\nTo: " + strings.Repeat("a:,", 50),
+	} {
+		q := mustParse(t, "Content-Type: multipart/mixed; boundary=b\r\n\r\n"+strings.Repeat("--b\r\n"+field+"\r\n\r\n", MaxParts))
+		b := Encode(q)
+		if back, err := Decode(b); err != nil || !reflect.DeepEqual(back, q) {
+			t.Errorf("%s: %d bytes, %v", name, len(b), err)
+		}
+	}
+	big := strings.Repeat("G:a@b,;", mail.MaxMailboxes)
+	for _, name := range []string{"From", "To", "Sender"} {
+		q := mustParse(t, name+": a@b\r\n"+name+": "+big+"\r\n"+name+": "+big+"\r\n\r\n")
+		if back, err := Decode(Encode(q)); err != nil || !reflect.DeepEqual(back, q) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if len(p.Parts) != 3001 {
 		t.Errorf("%d parts", len(p.Parts))
 	}

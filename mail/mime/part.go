@@ -97,8 +97,8 @@ func NewEnvelope(h mail.Header) *Envelope {
 		for _, v := range h.All(name) { // RFC 5322 §4.5.3: several fields are one list
 			l, _ := mail.ParseAddressList(v)
 			out = append(out, l...)
-			if len(out) > mail.MaxMailboxes {
-				return out[:mail.MaxMailboxes]
+			if len(out) >= mail.MaxMailboxes {
+				break
 			}
 		}
 		return out

@@ -163,7 +163,13 @@ func Decode(b []byte) (*Part, error) {
 	return root, nil
 }
 
-const maxOffset = 1 << 32
+const (
+	maxOffset = 1 << 32
+
+	// maxList: NewEnvelope stops at a field that brings a list to MaxMailboxes, and one
+	// field may have a few borders of groups more.
+	maxList = 2*mail.MaxMailboxes + 8
+)
 
 // decoder reads the stored form; after the first mistake bad stays set and all reads
 // give zero.
@@ -281,7 +287,7 @@ func (d *decoder) part(base, end int64, depth int) *Part {
 func (d *decoder) envelope() *Envelope {
 	v := &Envelope{Date: d.str(), Subject: d.str(), InReplyTo: d.str(), MessageID: d.str()}
 	for i, l := range v.lists() {
-		n := d.num(2*mail.MaxMailboxes + 2)
+		n := d.num(maxList + 1)
 		if n > int64(len(d.b))+1 {
 			d.fail()
 			return v

@@ -5,7 +5,7 @@
 //
 //   - Content-Type, once, is multipart/encrypted with a plain boundary parameter.
 //   - Exactly two parts. Before the first boundary stands nothing, or one CRLF, or
-//     the fixed sentence that Thunderbird writes there (knownPreamble). Behind the
+//     a fixed sentence that some programs write there (knownPreambles). Behind the
 //     last one stands nothing, or one or two CRLFs. A boundary line holds the boundary only.
 //   - Part 1 is application/pgp-encrypted and says "Version: 1".
 //   - Part 2 is application/octet-stream; its body, after 7bit, base64 or
@@ -52,10 +52,13 @@ type Verdict struct {
 // Allowed reports whether the mail may pass.
 func (v Verdict) Allowed() bool { return v.Encrypted || v.Exception != NoException }
 
-// knownPreamble is what Enigmail and Thunderbird put before the first boundary of every
-// encrypted mail. Being fixed it can carry no text, and without it the most used
-// mail program with OpenPGP would be refused.
-const knownPreamble = "This is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)\r\n"
+// knownPreambles are what Enigmail and Thunderbird (first) and GPGTools (second) put before
+// the first boundary of every encrypted mail. Being fixed they can carry no text, and
+// without them the most used mail programs with OpenPGP would be refused.
+var knownPreambles = [...]string{
+	"This is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)\r\n",
+	"This is an OpenPGP/MIME encrypted message (RFC 2440 and 3156)\r\n",
+}
 
 // maxSmallPart bounds the bodies that are compared as a whole: "Version: 1" and the
 // secure-join line.
@@ -125,14 +128,19 @@ func (m *message) split(limit int) (parts [2][]byte, n int, why string) {
 	delim = append(delim, m.ct.boundary...)
 
 	rest := m.body
+	if m.ct.is("multipart/encrypted") {
+		for _, p := range knownPreambles {
+			if bytes.HasPrefix(rest, []byte(p)) {
+				rest = rest[len(p)-2:] // its CRLF belongs to the boundary
+				break
+			}
+		}
+	}
 	switch {
 	case bytes.HasPrefix(rest, delim[2:]):
 		rest = rest[len(delim)-2:]
 	case bytes.HasPrefix(rest, delim):
 		rest = rest[len(delim):]
-	case m.ct.is("multipart/encrypted") && bytes.HasPrefix(rest, []byte(knownPreamble)) &&
-		bytes.HasPrefix(rest[len(knownPreamble)-2:], delim):
-		rest = rest[len(knownPreamble)-2+len(delim):]
 	default:
 		return parts, 0, "text before the first part"
 	}
