@@ -59,7 +59,7 @@ func answer(err error, login bool) *statusError {
 	}
 	var syn *syntaxError
 	if errors.As(err, &syn) {
-		return &statusError{bad: true, text: syn.text}
+		return &statusError{bad: true, text: publicText(syn.text)}
 	}
 	return &statusError{code: respCode(errs.KindOf(err), login), text: publicText(errs.Public(err))}
 }

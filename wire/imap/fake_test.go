@@ -73,7 +73,7 @@ func newFake() *fakeBackend {
 func fixedNow() time.Time { return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC) }
 
 func (b *fakeBackend) create(name, use string) *fakeBox {
-	x := &fakeBox{Folder: Folder{Box: b.nextBox, Name: name, Use: use, Subscribed: true}, uidNext: 1, recent: 1,
+	x := &fakeBox{Folder: Folder{Box: b.nextBox, Name: name, Use: use}, uidNext: 1, recent: 1,
 		watches: map[chan struct{}]struct{}{}, modseq: 1, validity: 1000 + b.nextBox}
 	x.UIDValidity = x.validity
 	b.nextBox++
@@ -181,10 +181,16 @@ func (s *fakeSession) Subscribe(_ context.Context, name string, on bool) error {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
 	x := s.b.byName(name)
-	if x == nil {
-		return errs.E("fake", errs.NotFound, "No such mailbox", nil)
+	if x == nil && on {
+		x = s.b.create(name, "")
+		x.NonExistent, x.NoSelect = true, true
 	}
-	x.Subscribed = on
+	if x != nil {
+		x.Subscribed = on
+	}
+	if x != nil && x.NonExistent && !on {
+		s.b.boxes = slices.DeleteFunc(s.b.boxes, func(y *fakeBox) bool { return x == y })
+	}
 	return nil
 }
 

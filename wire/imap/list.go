@@ -210,9 +210,9 @@ func (c *conn) list(ctx context.Context, q *listRequest) error {
 func (c *conn) listLine(word string, f listed, subscribed, childInfo bool) {
 	c.w.s("* ", word, " (")
 	attributes := make([]string, 0, 4)
-	if f.NonExistent {
+	if f.NonExistent && word == "LIST" { // RFC 5258 §3; LSUB is older
 		attributes = append(attributes, `\NonExistent`, `\Noselect`)
-	} else if f.NoSelect {
+	} else if f.NoSelect || f.NonExistent {
 		attributes = append(attributes, `\Noselect`)
 	}
 	if f.children {
