@@ -70,7 +70,7 @@ func (c *content) readType(v string) string {
 		if !ok || !isToken(name) {
 			return "malformed Content-Type"
 		}
-		value, rest, ok := cutValue(strings.TrimLeft(rest, " \t"))
+		value, rest, quoted, ok := cutValue(strings.TrimLeft(rest, " \t"))
 		if !ok {
 			return "malformed Content-Type"
 		}
@@ -81,19 +81,21 @@ func (c *content) readType(v string) string {
 		if len(name) > len("boundary") && name[len("boundary")] != '*' {
 			continue
 		}
-		if len(name) > len("boundary") || c.boundary != "" || !isBoundary(value) {
+		if len(name) > len("boundary") || c.boundary != "" || !isBoundary(value) || !quoted && strings.ContainsAny(value, " <>@,") {
 			return "malformed boundary"
 		}
 		c.boundary = value
 	}
 }
 
-// cutValue takes a token or quoted string from the start of s; rest starts at ";".
-func cutValue(s string) (value, rest string, ok bool) {
+// cutValue takes a quoted string or a token from the start of s; rest starts at ";". A
+// token may have spaces, as file names of careless programs do, but nothing that
+// could begin a quoted string or a comment.
+func cutValue(s string) (value, rest string, quoted, ok bool) {
 	if s == "" || s[0] != '"' {
 		value, rest, _ = strings.Cut(s, ";")
 		value = strings.TrimRight(value, " \t")
-		return value, rest, value != "" && !strings.ContainsAny(value, " \t\"()<>@,\\")
+		return value, rest, false, value != "" && !strings.ContainsAny(value, "\t\"()\\")
 	}
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -101,13 +103,10 @@ func cutValue(s string) (value, rest string, ok bool) {
 			i++
 		case '"':
 			value, rest = s[1:i], strings.TrimLeft(s[i+1:], " \t")
-			if rest != "" && rest[0] != ';' {
-				return "", "", false
-			}
-			return value, rest, true
+			return value, rest, true, rest == "" || rest[0] == ';'
 		}
 	}
-	return "", "", false
+	return "", "", true, false
 }
 
 // isToken is RFC 2045 §5.1.
