@@ -263,6 +263,7 @@ func (d *DB) pebbleOptions() *pebble.Options {
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.TargetFileSizes[i] = d.o.MemTableBytes / 2 // Purge rewrites whole tables, and up to ten below each
 	}
 	return o
 }

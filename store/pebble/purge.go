@@ -24,10 +24,11 @@ import (
 //     compacts those key ranges, which rewrites every marked table.
 //  4. It waits until the old files have left the directory.
 //
-// The cost is the size of the tables that hold shards written since the last
-// Purge, and of the upper levels (at most about LBaseMaxBytes). Keys may outlive
-// their records as borders of tables in the MANIFEST, until it is begun anew. What
-// the file system does with freed blocks is beyond it.
+// The cost, beside the newest records: on each level the tables that hold shards
+// written since the last Purge, and about ten tables on the level below for each
+// (a table is half of MemTableBytes). Keys may outlive their records as borders of
+// tables in the MANIFEST, until that is begun anew (manifestBytes). What the file
+// system does with freed blocks is beyond it.
 func (d *DB) Purge(ctx context.Context) error {
 	const op = "store/pebble.Purge"
 	ctx, end, err := d.begin(ctx)

@@ -19,7 +19,7 @@ type CrashConfig struct {
 	Seed    uint64 // of what survives in torn crashes
 }
 
-// CrashCheck runs concurrent writers on a crashable disk and, before and after
+// CrashCheck runs concurrent writers and some Purges on a crashable disk and, before and after
 // every sync, restarts the engine on what a crash at that moment would leave:
 // unsynced data dropped, kept and torn. Everything acknowledged (and everything a
 // reader was shown) must be there, no transaction by half, and the transactions
@@ -61,7 +61,10 @@ func CrashCheck(ctx context.Context, e Engine, c CrashConfig) (restarts int, err
 	if err != nil {
 		return 0, err
 	}
+	purged := make(chan error, 1)
+	go func() { purged <- errors.Join(st.Purge(ctx), st.Purge(ctx), st.Purge(ctx)) }()
 	err = s.run(ctx, st, c.Txs)
+	err = errors.Join(err, <-purged)
 	if err == nil {
 		for _, mode := range []vfs.Unsynced{vfs.Dropped, vfs.Kept, vfs.Torn} {
 			look("at the end", mode, c.Seed)
