@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -92,7 +91,7 @@ func (a *Accounts) mark(ctx context.Context) error {
 		}
 		return check(sealed)
 	})
-	if !errors.Is(err, errs.NotFound) {
+	if !is(err, errs.NotFound) {
 		return err
 	}
 	fresh, err := a.o.Root.Seal(seal.PurposeMarker, key, []byte(markerText))
@@ -101,7 +100,7 @@ func (a *Accounts) mark(ctx context.Context) error {
 	}
 	return a.o.Store.Update(ctx, markerShard, func(tx store.Tx) error {
 		sealed, err := tx.Get(key)
-		if errors.Is(err, errs.NotFound) {
+		if is(err, errs.NotFound) {
 			return tx.Set(key, fresh)
 		}
 		if err != nil {

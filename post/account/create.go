@@ -22,7 +22,7 @@ var errHidden = errors.New("creation is off")
 func (a *Accounts) mayCreate(addr mail.Address, password string, gone bool) error {
 	const op = "account.mayCreate"
 	if a.o.MayCreate != nil {
-		if err := a.o.MayCreate(); errors.Is(err, errs.Denied) {
+		if err := a.o.MayCreate(); is(err, errs.Denied) {
 			return errs.E(op, errs.Auth, textAuth, errHidden)
 		} else if err != nil {
 			if errs.Public(err) == errs.KindOf(err).Error() {
@@ -140,7 +140,7 @@ func (a *Accounts) register(ctx context.Context, key *seal.Opened, keyRecord []b
 		names := tx
 		if nameShard != id.Shard() {
 			other, err := tx.Other(nameShard)
-			if errors.Is(err, errs.Unsupported) {
+			if is(err, errs.Unsupported) {
 				return errTwoLogs
 			}
 			if err != nil {
@@ -161,7 +161,7 @@ func (a *Accounts) register(ctx context.Context, key *seal.Opened, keyRecord []b
 		return err
 	}
 	err = a.o.Store.Update(ctx, nameShard, func(tx store.Tx) error { return a.claim(tx, nameKey, id, i.created) })
-	if k := errs.KindOf(err); err != nil && (k == errs.Exists || k == errs.Denied) {
+	if is(err, errs.Exists) || is(err, errs.Denied) {
 		if gone := a.erase(ctx, id); gone != nil {
 			a.o.Logger.Warn("records of an account that lost its name stay for the sweeper", "kind", errs.KindOf(gone).Error())
 		}
@@ -174,7 +174,7 @@ func (a *Accounts) claim(tx store.Tx, nameKey [20]byte, id seal.AccountID, today
 	const op = "account.claim"
 	n, err := a.getName(tx, nameKey)
 	switch {
-	case errors.Is(err, errs.NotFound):
+	case is(err, errs.NotFound):
 	case err != nil:
 		return err
 	case !n.tombstone:
@@ -196,7 +196,7 @@ func (a *Accounts) putRecords(tx store.Tx, key *seal.Opened, keyRecord []byte, i
 	// a pair, but looking costs nothing.
 	if _, err := tx.Get(infoKey(id)); err == nil {
 		return errs.E("account.putRecords", errs.Conflict, "", nil)
-	} else if !errors.Is(err, errs.NotFound) {
+	} else if !is(err, errs.NotFound) {
 		return err
 	}
 	if err := a.setInfo(tx, id, i); err != nil {
@@ -257,7 +257,7 @@ func (a *Accounts) Create(ctx context.Context, r CreateRequest) (Account, error)
 		}
 		return err
 	})
-	if errors.Is(err, errs.Exists) {
+	if is(err, errs.Exists) {
 		return Account{}, errs.E(op, errs.Exists, "this address exists already", err)
 	}
 	if err != nil {

@@ -181,7 +181,7 @@ func (a *Accounts) imported(ctx context.Context, h handedKey) (*seal.Opened, err
 	var pub []byte
 	err := a.o.Store.View(ctx, h.id.Shard(), func(r store.Reader) error {
 		record, err := r.Get(keyKey(h.id))
-		if errs.KindOf(err) == errs.NotFound && err != nil {
+		if is(err, errs.NotFound) {
 			return nil
 		}
 		if err != nil {

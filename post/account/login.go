@@ -83,7 +83,7 @@ func (a *Accounts) Login(ctx context.Context, r LoginRequest) (*Session, error) 
 		return nil, errs.E(op, errs.Auth, textAuth, nil)
 	}
 	rec, err := a.find(ctx, addr)
-	if err != nil && !errors.Is(err, errs.NotFound) {
+	if err != nil && !is(err, errs.NotFound) {
 		return nil, errs.Wrap(op, err)
 	}
 	if rec != nil {
@@ -190,7 +190,7 @@ func (a *Accounts) open(ctx context.Context, addr mail.Address, password string,
 			if !again {
 				return k, err
 			}
-		case !errors.Is(err, errs.NotFound):
+		case !is(err, errs.NotFound):
 			return nil, err
 		default:
 			refusal := a.mayCreate(addr, password, errors.Is(err, errTombstone))
@@ -217,7 +217,7 @@ func (a *Accounts) open(ctx context.Context, addr mail.Address, password string,
 			if err == nil {
 				a.slow.passed(at)
 			}
-			if !errors.Is(err, errs.Exists) {
+			if !is(err, errs.Exists) {
 				return k, err
 			}
 			// Another process was faster: it is a login now.
@@ -241,7 +241,7 @@ func (a *Accounts) verify(rec *record, keyRecord []byte, password string, at att
 	}
 	var key *seal.Opened
 	a.hash(func() { key, err = wrapped.Unwrap(rec.ID, pub, password) })
-	if errors.Is(err, errs.Auth) {
+	if is(err, errs.Auth) {
 		a.slow.failed(at)
 		return nil, false, errs.E(op, errs.Auth, textAuth, nil)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"slices"
 
 	"postern.email/kit/errs"
@@ -49,7 +48,7 @@ func (a *Accounts) Passwd(ctx context.Context, addr mail.Address, old, new strin
 		}
 		var key *seal.Opened
 		a.hash(func() { key, err = wrapped.Unwrap(rec.ID, pub, old) })
-		if errors.Is(err, errs.Auth) {
+		if is(err, errs.Auth) {
 			return errs.E(op, errs.Auth, "the old password is wrong", nil)
 		}
 		if err != nil {
@@ -256,7 +255,7 @@ func (a *Accounts) stillSo(tx store.Tx, here store.Shard, id seal.AccountID, sti
 	t := tx
 	if id.Shard() != here {
 		other, err := tx.Other(id.Shard())
-		if errors.Is(err, errs.Unsupported) {
+		if is(err, errs.Unsupported) {
 			return true, nil // two logs: the caller has looked a moment ago
 		}
 		if err != nil {

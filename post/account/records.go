@@ -223,3 +223,7 @@ func decodeTokens(b []byte) ([]tokenRecord, error) {
 	}
 	return ts, nil
 }
+
+// is reports whether err is of kind k. errors.Is would also find the kind of a
+// cause further down the chain, which means something else.
+func is(err error, k errs.Kind) bool { return err != nil && errs.KindOf(err) == k }

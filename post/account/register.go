@@ -108,7 +108,7 @@ func (a *Accounts) load(ctx context.Context, id seal.AccountID) (rec *record, ke
 			return err
 		}
 		b, err := r.Get(keyKey(id))
-		if errors.Is(err, errs.NotFound) {
+		if is(err, errs.NotFound) {
 			return corrupt("account.load", err)
 		}
 		if err != nil {
@@ -157,7 +157,7 @@ func (a *Accounts) findFresh(ctx context.Context, addr mail.Address) (*record, [
 			return nil, nil, errs.E(op, errs.NotFound, "", errTombstone)
 		}
 		rec, key, err := a.load(ctx, n.id)
-		if errors.Is(err, errs.NotFound) {
+		if is(err, errs.NotFound) {
 			// Deleted between the two reads: the name tells so the second time.
 			if try == 0 {
 				continue

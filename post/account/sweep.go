@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"postern.email/kit/errs"
@@ -115,7 +114,7 @@ func (a *Accounts) removeInactive(ctx context.Context, id seal.AccountID, today 
 		return false, nil
 	}
 	rec, _, err := a.load(ctx, id)
-	if k := errs.KindOf(err); err != nil && (k == errs.NotFound || k == errs.Corrupt) {
+	if is(err, errs.NotFound) || is(err, errs.Corrupt) {
 		return false, nil
 	}
 	if err != nil {
@@ -126,7 +125,7 @@ func (a *Accounts) removeInactive(ctx context.Context, id seal.AccountID, today 
 		return false, nil
 	}
 	ok, err := a.remove(ctx, rec.Account, still)
-	if errors.Is(err, errs.NotFound) {
+	if is(err, errs.NotFound) {
 		return false, nil // somebody else removed it
 	}
 	return ok, err
@@ -136,7 +135,7 @@ func (a *Accounts) dropTombstone(ctx context.Context, n storedName, today Day) (
 	err = a.o.Store.Update(ctx, n.shard, func(tx store.Tx) error {
 		dropped = false
 		now, err := a.getName(tx, n.key)
-		if errors.Is(err, errs.NotFound) {
+		if is(err, errs.NotFound) {
 			return nil
 		}
 		if err != nil {

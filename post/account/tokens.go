@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"postern.email/kit/errs"
@@ -12,7 +11,7 @@ import (
 
 func (a *Accounts) getTokens(r store.Reader, id seal.AccountID) ([]tokenRecord, error) {
 	sealed, err := r.Get(tokensKey(id))
-	if errors.Is(err, errs.NotFound) {
+	if is(err, errs.NotFound) {
 		return nil, nil
 	}
 	if err != nil {

@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -137,7 +136,7 @@ func (a *Accounts) List(ctx context.Context, cursor string, limit int) (page []A
 			return true, nil
 		}
 		rec, _, err := a.load(ctx, n.id)
-		if k := errs.KindOf(err); err != nil && (k == errs.NotFound || k == errs.Corrupt) {
+		if is(err, errs.NotFound) || is(err, errs.Corrupt) {
 			return true, nil
 		}
 		if err != nil {
@@ -200,7 +199,7 @@ func (a *Accounts) Check(ctx context.Context, report func(Finding)) error {
 			return true, nil
 		}
 		rec, _, err := a.load(ctx, n.id)
-		if errors.Is(err, errs.NotFound) { // deleted a moment ago?
+		if is(err, errs.NotFound) { // deleted a moment ago?
 			again, nerr := a.nameAt(ctx, n.shard, n.key)
 			if nerr != nil || again.tombstone || again.id != n.id {
 				return true, nil
@@ -243,7 +242,7 @@ func (a *Accounts) Check(ctx context.Context, report func(Finding)) error {
 }
 
 func (a *Accounts) unlessCorrupt(err error) error {
-	if errs.KindOf(err) == errs.Corrupt {
+	if is(err, errs.Corrupt) {
 		return nil
 	}
 	return err
@@ -271,7 +270,7 @@ const (
 func (a *Accounts) state(ctx context.Context, id seal.AccountID) (accountState, error) {
 	rec, key, err := a.load(ctx, id)
 	switch {
-	case errors.Is(err, errs.NotFound):
+	case is(err, errs.NotFound):
 		// Nothing is left at all, if it was deleted just now.
 		left := false
 		err := a.o.Store.View(ctx, id.Shard(), func(r store.Reader) error {
@@ -281,7 +280,7 @@ func (a *Accounts) state(ctx context.Context, id seal.AccountID) (accountState, 
 			return accountGood, err
 		}
 		return accountLeftover, nil
-	case errs.KindOf(err) == errs.Corrupt:
+	case is(err, errs.Corrupt):
 		return accountDamaged, nil
 	case err != nil:
 		return 0, err
@@ -290,7 +289,7 @@ func (a *Accounts) state(ctx context.Context, id seal.AccountID) (accountState, 
 		return accountDamaged, nil
 	}
 	err = a.o.Store.View(ctx, id.Shard(), func(r store.Reader) error { _, err := a.getTokens(r, id); return err })
-	if errs.KindOf(err) == errs.Corrupt && err != nil {
+	if is(err, errs.Corrupt) {
 		return accountDamaged, nil
 	}
 	if err != nil {
@@ -298,9 +297,9 @@ func (a *Accounts) state(ctx context.Context, id seal.AccountID) (accountState, 
 	}
 	n, err := a.name(ctx, rec.Address)
 	switch {
-	case errors.Is(err, errs.NotFound), err == nil && (n.tombstone || n.id != id):
+	case is(err, errs.NotFound), err == nil && (n.tombstone || n.id != id):
 		return accountOrphan, nil
-	case errs.KindOf(err) == errs.Corrupt && err != nil:
+	case is(err, errs.Corrupt):
 		return accountGood, nil // the name is reported by itself
 	case err != nil:
 		return 0, err
@@ -319,7 +318,7 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 	err := a.o.Store.View(ctx, markerShard, func(r store.Reader) error {
 		key := []byte{letterMarker}
 		sealed, err := r.Get(key)
-		if errors.Is(err, errs.NotFound) {
+		if is(err, errs.NotFound) {
 			return nil
 		}
 		if err != nil {
@@ -350,7 +349,7 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 	}
 	return errs.Wrap(op, a.ids(ctx, func(_ store.Shard, id seal.AccountID) error {
 		rec, key, err := a.load(ctx, id)
-		if errors.Is(err, errs.NotFound) {
+		if is(err, errs.NotFound) {
 			return nil
 		}
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"io"
 	"strings"
 
@@ -66,7 +65,7 @@ func (s FileSource) key(_ context.Context, _ *rootFile, fresh bool) (k nodeKey, 
 		defer clear(b)
 		k, err = decodeNodeKey(b)
 		return k, errs.Wrap(op, err)
-	case !errors.Is(err, errs.NotFound):
+	case errs.KindOf(err) != errs.NotFound:
 		return k, errs.Wrap(op, err)
 	case !fresh:
 		// Never make a new one: it would open nothing, and its presence would hide

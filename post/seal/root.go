@@ -148,4 +148,3 @@ func openX(aead cipher.AEAD, version byte, aad, sealed []byte) ([]byte, error) {
 	}
 	return Unpad(plain)
 }
-

@@ -83,7 +83,7 @@ func OpenRoot(ctx context.Context, fs vfs.FS, path string, src Source, random io
 		random = rand.Reader
 	}
 	b, err := readSmall(fs, path)
-	if errors.Is(err, errs.NotFound) {
+	if err != nil && errs.KindOf(err) == errs.NotFound {
 		r, err := newRootFile(ctx, fs, path, src, random)
 		return r, errs.Wrap(op, err)
 	}
