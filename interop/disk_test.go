@@ -143,7 +143,7 @@ func TestDiskFull(t *testing.T) {
 	a.check(t, s, users) // reading goes on while the disk is full
 	s.kill()
 	if err := s.tryRun(t, startLimit); err != nil {
-		t.Logf("start on a full disk: %v", err)
+		t.Logf("start on a full disk: %v\n%s", err, tail(s.log, 1500))
 		if err := os.Remove(ballast); err != nil {
 			t.Fatal(err)
 		}
