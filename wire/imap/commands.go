@@ -35,8 +35,9 @@ func (c *conn) capabilities() string {
 
 // loggedInCapabilities is what the command table and the parsers really do.
 var loggedInCapabilities = []string{
-	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE",
-	"CONDSTORE", "METADATA", "QUOTA", "QUOTA=RES-STORAGE",
+	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
+	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "CONDSTORE", "QRESYNC", "ESEARCH", "SEARCHRES", "WITHIN",
+	"MULTIAPPEND", "BINARY", "UTF8=ACCEPT", "OBJECTID", "METADATA", "QUOTA", "QUOTA=RES-STORAGE",
 }
 
 // cmdCapability is RFC 9051 §6.1.1.

@@ -511,6 +511,7 @@ func (m *fakeMailbox) SetFlags(_ context.Context, s SetFlags) (res SetFlagsResul
 		if len(kw) > 0 {
 			flags |= HasKeywords
 		}
+		slices.Sort(kw)
 		if flags == msg.Flags && slices.Equal(kw, msg.keywords) {
 			continue
 		}

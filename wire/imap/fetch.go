@@ -78,8 +78,9 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 			f.uid = true
 		case itemModSeq:
 			f.modseq, c.enabled.condstore = true, true
-		case itemDate, itemSize, itemEmailID:
+		case itemDate, itemSize:
 			f.needSummary = true
+		case itemEmailID, itemThreadID:
 		default:
 			f.needSummary = true
 			f.needTree = f.needTree || !it.fromHeader()
@@ -167,6 +168,10 @@ func (f *fetch) message(seq uint32, e Entry) error {
 			return f.skipGone(err)
 		}
 	}
+	sizes, err := f.binarySizes(tree, lazy)
+	if err != nil {
+		return err
+	}
 	w := &c.w
 	w.s("* ").u32(seq).s(" FETCH (")
 	sep := ""
@@ -197,6 +202,16 @@ func (f *fetch) message(seq uint32, e Entry) error {
 		case itemBody:
 			w.s("BODY ")
 			c.structure(tree, false)
+		case itemEmailID:
+			w.s("EMAILID (M").u(e.ID).s(")")
+		case itemThreadID: // there are no threads (RFC 8474 §5.2)
+			w.s("THREADID NIL")
+		case itemBinarySize:
+			w.s(it.name, " ").u(uint64(sizes[i]))
+		case itemBinary:
+			if err := f.binary(it, tree, lazy, sizes[i]); err != nil {
+				return &brokenError{err}
+			}
 		default:
 			if err := f.section(it, sum, tree, lazy); err != nil {
 				return &brokenError{err}
@@ -296,7 +311,7 @@ func (l *lazyBody) close() {
 func (f *fetch) needsBody(sum *Summary) bool {
 	for i := range f.items {
 		switch it := &f.items[i]; it.kind {
-		case itemBinary, itemBinarySize, itemPreview:
+		case itemBinary, itemBinarySize:
 			return true
 		case itemSection:
 			if !it.fromHeader() || sum.Header == nil {
@@ -317,7 +332,7 @@ func (f *fetch) section(it *fetchItem, sum *Summary, tree *mime.Part, lazy *lazy
 	c := f.c
 	w := &c.w
 	w.s(it.name)
-	if it.partial && it.kind != itemBinarySize {
+	if it.partial {
 		w.s("<").u(it.offset).s(">")
 	}
 	w.s(" ")
@@ -333,7 +348,7 @@ func (f *fetch) section(it *fetchItem, sum *Summary, tree *mime.Part, lazy *lazy
 	if err != nil {
 		return err
 	}
-	if len(it.path) == 0 && it.what == mime.Whole && !it.partial && it.kind == itemSection {
+	if len(it.path) == 0 && it.what == mime.Whole && !it.partial {
 		w.s("{").u(uint64(body.Size())).s("}\r\n")
 		n, err := body.WriteTo(w)
 		if err == nil && n != body.Size() {
@@ -346,15 +361,8 @@ func (f *fetch) section(it *fetchItem, sum *Summary, tree *mime.Part, lazy *lazy
 		r, ok = mime.Range{Start: 0, End: body.Size()}, true
 	}
 	if !ok || r.End > body.Size() {
-		if it.kind == itemBinarySize {
-			w.s("0")
-		} else {
-			w.s("NIL")
-		}
+		w.s("NIL")
 		return w.err
-	}
-	if it.kind != itemSection {
-		return f.binary(it, tree, body, r)
 	}
 	if it.fields != nil { // only the beginning of a header of absurd length is searched
 		if r.Len() > maxHeader {
@@ -402,44 +410,4 @@ func cutPartial(b []byte, it *fetchItem) []byte {
 	}
 	b = b[min(it.offset, uint64(len(b))):]
 	return b[:min(it.len, uint64(len(b)))]
-}
-
-// binary writes BINARY[…] and BINARY.SIZE[…] (RFC 9051 §6.4.5, RFC 3516). The
-// length must be told before the data, so the part is decoded twice rather than
-// held in memory.
-func (f *fetch) binary(it *fetchItem, tree *mime.Part, body Body, r mime.Range) error {
-	w := &f.c.w
-	encoding := ""
-	if part := tree.Find(it.path); part != nil && len(it.path) > 0 && len(part.Parts) == 0 && part.Message == nil {
-		encoding = part.Encoding
-	}
-	decoded := func() (io.Reader, error) {
-		return mime.NewDecoder(io.NewSectionReader(body, r.Start, r.Len()), encoding)
-	}
-	src, err := decoded()
-	if err != nil {
-		return err
-	}
-	size, err := io.Copy(io.Discard, src)
-	if err != nil {
-		return err
-	}
-	if it.kind == itemBinarySize {
-		w.u(uint64(size))
-		return w.err
-	}
-	offset, length := int64(0), size
-	if it.partial {
-		offset = int64(min(it.offset, uint64(size)))
-		length = int64(min(it.len, uint64(size-offset)))
-	}
-	if src, err = decoded(); err != nil {
-		return err
-	}
-	if _, err := io.CopyN(io.Discard, src, offset); err != nil {
-		return err
-	}
-	w.s("~{").u(uint64(length)).s("}\r\n")
-	_, err = io.CopyN(w, src, length)
-	return err
 }

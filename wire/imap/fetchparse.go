@@ -21,8 +21,8 @@ const (
 	itemSection    // BODY[…], RFC822…
 	itemBinary     // BINARY[…]
 	itemBinarySize // BINARY.SIZE[…]
-	itemEmailID
-	itemPreview
+	itemEmailID    // RFC 8474
+	itemThreadID
 )
 
 // fetchItem is one item of a FETCH.
@@ -90,6 +90,8 @@ var simpleItems = map[string]fetchItem{
 	"BODYSTRUCTURE": {kind: itemBodyStructure},
 	"BODY":          {kind: itemBody},
 	"MODSEQ":        {kind: itemModSeq},
+	"EMAILID":       {kind: itemEmailID},
+	"THREADID":      {kind: itemThreadID},
 	"RFC822":        {kind: itemSection, what: mime.Whole},
 	"RFC822.HEADER": {kind: itemSection, what: mime.Header, peek: true},
 	"RFC822.TEXT":   {kind: itemSection, what: mime.Text},

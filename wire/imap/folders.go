@@ -87,10 +87,11 @@ func cmdCreate(c *conn, ctx context.Context, p *parser) (reply, error) {
 			return reply{}, no("USEATTR", "Another mailbox has this special use")
 		}
 	}
-	if _, err := c.session.CreateFolder(ctx, name, use); err != nil {
+	folder, err := c.session.CreateFolder(ctx, name, use)
+	if err != nil {
 		return reply{}, err
 	}
-	return reply{"", "Mailbox created"}, nil
+	return reply{"MAILBOXID (" + mailboxID(folder) + ")", "Mailbox created"}, nil
 }
 
 // specialUses are the attributes of RFC 6154 §2 that a mailbox can have here.

@@ -253,6 +253,10 @@ func (m *candidate) matches(k *searchKey) (bool, error) {
 		return m.e.UID >= m.c.sel.recent, nil
 	case opOld:
 		return m.e.UID < m.c.sel.recent, nil
+	case opEmailID:
+		return m.e.ID == k.n, nil
+	case opNever:
+		return false, nil
 	case opModSeq:
 		return m.e.ModSeq >= k.n, nil
 	case opKeyword, opNoKeyword:

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ const (
 	opRecent  // RECENT
 	opOld     // OLD
 	opModSeq  // MODSEQ (RFC 7162)
+	opEmailID // EMAILID (RFC 8474)
+	opNever   // matches nothing
 	opKeyword // needs keywords
 	opNoKeyword
 	opBefore // need the summary
@@ -291,6 +294,8 @@ func (p *searchParser) otherKey(word string, depth int) (k searchKey, err error)
 		k.op = opUIDs
 		k.nums, err = p.sequence()
 		return k, err
+	case "EMAILID", "THREADID":
+		return p.objectKey(word)
 	case "MODSEQ":
 		return p.modseqKey()
 	case "NOT", "OR":
@@ -312,6 +317,22 @@ func (p *searchParser) otherKey(word string, depth int) (k searchKey, err error)
 		return k, nil
 	}
 	return k, syntaxf("unknown search key")
+}
+
+// objectKey is RFC 8474 §7. An id that we never gave out matches nothing.
+func (p *searchParser) objectKey(word string) (k searchKey, err error) {
+	if err := p.sp(); err != nil {
+		return k, err
+	}
+	id, err := p.atom()
+	if err != nil {
+		return k, err
+	}
+	k.op = opNever
+	if n, err := strconv.ParseUint(strings.TrimPrefix(id, "M"), 10, 64); err == nil && word == "EMAILID" && id[0] == 'M' {
+		k.op, k.n = opEmailID, n
+	}
+	return k, nil
 }
 
 // modseqKey is RFC 7162 §3.1.5: the entry name may be given and is ignored,

@@ -86,6 +86,7 @@ func (c *conn) doSelect(ctx context.Context, p *parser, readOnly bool) (reply, e
 	c.w.s("* OK [UIDVALIDITY ").u32(s.uidValidity).s("] UIDs are valid\r\n")
 	c.w.s("* OK [UIDNEXT ").u32(s.uidNext).s("] Predicted next UID\r\n")
 	c.w.s("* OK [HIGHESTMODSEQ ").u(s.told).s("] Highest mod-sequence\r\n")
+	c.w.s("* OK [MAILBOXID (", mailboxID(folder), ")] Id of the mailbox\r\n")
 	if c.enabled.rev2 { // RFC 9051 §6.3.2: the mailbox name as it is stored
 		c.w.s("* LIST () \"/\" ")
 		c.name(folder.Name).crlf()
@@ -99,6 +100,12 @@ func (c *conn) doSelect(ctx context.Context, p *parser, readOnly bool) (reply, e
 		return reply{"READ-ONLY", "Mailbox opened to read"}, nil
 	}
 	return reply{"READ-WRITE", "Mailbox opened"}, nil
+}
+
+// mailboxID names a mailbox for good, whatever its name becomes (RFC 8474 §4):
+// UIDVALIDITY is new for each mailbox and stays with it.
+func mailboxID(f Folder) string {
+	return "F" + itoa(int64(f.Box)) + "-" + itoa(int64(f.UIDValidity))
 }
 
 // load fills the map of sequence numbers.

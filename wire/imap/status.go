@@ -7,7 +7,7 @@ import (
 
 // statusNames are the items of STATUS (RFC 9051 §6.3.11, RFC 7162, 7889, 8474).
 var statusNames = []string{"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE",
-	"HIGHESTMODSEQ", "APPENDLIMIT"}
+	"HIGHESTMODSEQ", "APPENDLIMIT", "MAILBOXID"}
 
 func (p *parser) statusItems() ([]string, error) {
 	var items []string
@@ -84,6 +84,8 @@ func (c *conn) status(ctx context.Context, f Folder, items []string) error {
 		case "HIGHESTMODSEQ":
 			c.enabled.condstore = true // RFC 7162 §3.1.2
 			c.w.u(st.HighestModSeq)
+		case "MAILBOXID":
+			c.w.s("(", mailboxID(f), ")")
 		case "APPENDLIMIT":
 			c.w.u(uint64(c.s.o.MaxAppend))
 		}

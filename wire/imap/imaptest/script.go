@@ -24,9 +24,11 @@ const Patience = 10 * time.Second
 
 // Conn is a client that knows lines and literals only.
 type Conn struct {
-	t  testing.TB
-	nc net.Conn
-	r  *bufio.Reader
+	t testing.TB
+	// Validity is the last UIDVALIDITY that the server told; scripts write $UIDVALIDITY.
+	Validity string
+	nc       net.Conn
+	r        *bufio.Reader
 }
 
 // Dial connects; the connection is closed with the test.
@@ -41,7 +43,7 @@ func Dial(t testing.TB, addr string) *Conn {
 }
 
 // New makes a client of a connection.
-func New(t testing.TB, nc net.Conn) *Conn { return &Conn{t, nc, bufio.NewReader(nc)} }
+func New(t testing.TB, nc net.Conn) *Conn { return &Conn{t: t, nc: nc, r: bufio.NewReader(nc)} }
 
 // Send sends text as it is.
 func (c *Conn) Send(s string) {
@@ -66,6 +68,9 @@ func (c *Conn) Line() (string, error) {
 		}
 		s = s[:len(s)-2]
 		b.WriteString(s)
+		if m := validity.FindStringSubmatch(s); m != nil && m[1] == "UIDVALIDITY " {
+			c.Validity = m[2]
+		}
 		open := strings.LastIndexByte(s, '{')
 		if open < 0 || !strings.HasSuffix(s, "}") {
 			return b.String(), nil
@@ -156,6 +161,7 @@ func RunScript(t *testing.T, file string, update bool, start Start) {
 			deliver(box, scriptLiteral(t, file, raw))
 		case "C":
 			out = append(out, l)
+			text = strings.ReplaceAll(text, "$UIDVALIDITY", c.Validity)
 			tag, _, _ := strings.Cut(text, " ")
 			if tags[id] == "" {
 				tags[id] = tag + " "
@@ -233,7 +239,7 @@ func RunScript(t *testing.T, file string, update bool, start Start) {
 	}
 }
 
-var validity = regexp.MustCompile(`(UIDVALIDITY|APPENDUID|COPYUID) [1-9][0-9]*`)
+var validity = regexp.MustCompile(`((?:UIDVALIDITY|APPENDUID|COPYUID) |\(F[0-9]+-)([1-9][0-9]*)`)
 
 var sizeOver0 = regexp.MustCompile(` SIZE [1-9][0-9]*`)
 
@@ -242,7 +248,7 @@ func mask(s string, options map[string]string) string {
 	if options["mask"] == "no" {
 		return s
 	}
-	s = validity.ReplaceAllString(s, "$1 #")
+	s = validity.ReplaceAllString(s, "$1#")
 	if strings.HasPrefix(s, "* STATUS ") { // what a store needs for a mail is its own affair
 		s = sizeOver0.ReplaceAllString(s, " SIZE #")
 	}
