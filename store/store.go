@@ -18,7 +18,8 @@ type Shard uint16
 const Shards = 4096
 
 // MaxKey and MaxValue bound one record in bytes; a transaction's writes
-// together may not exceed MaxTx. Beyond: errs.TooLarge, and nothing is written.
+// together, each counted with a small overhead, may not exceed MaxTx. Beyond:
+// errs.TooLarge, and nothing is written, even if the function ignores the error.
 const (
 	MaxKey   = 1024
 	MaxValue = 1 << 20
@@ -28,8 +29,8 @@ const (
 // Reader reads one consistent state of a shard. It must not be used after the
 // function it was passed to has returned, nor by two goroutines at once.
 type Reader interface {
-	// Get gives the value of key, or errs.NotFound. The slice is valid until
-	// the transaction function returns; copy what has to live longer.
+	// Get gives the value of key, or errs.NotFound. The slice is a copy of the
+	// caller's own.
 	Get(key []byte) ([]byte, error)
 
 	// Scan calls fn for each key in [start, end) in ascending order until fn
@@ -62,7 +63,9 @@ type Store interface {
 	// View runs fn on a state that is durable: what fn reads can never be
 	// taken back by a crash. It sees every Update that returned before it
 	// began. It works also after Health has turned bad, as far as the disk
-	// can still be read.
+	// can still be read. It may take long, but the old state that it reads is
+	// kept as long, and Purge and Close wait for it. A context that ends stops
+	// it at the next Get or within a long scan.
 	View(ctx context.Context, s Shard, fn func(Reader) error) error
 
 	// Update runs fn and makes its writes durable. Update returning nil IS the
@@ -71,20 +74,24 @@ type Store interface {
 	// returned. Transactions are serializable. fn may be run more than once
 	// and must have no effect outside the Tx but overwriting variables it
 	// sets; it must be quick (microseconds) and must not block: seal, hash and
-	// read files before, wait after. When ctx ends before the transaction was
+	// read files before, wait after. It runs in another goroutine, so it must
+	// not call t.Fatal, and must not call View, Update, Walk or Purge. A panic in
+	// it becomes an errs.Internal. When ctx ends before the transaction was
 	// taken up, Update returns errs.Canceled and nothing is written; later the
 	// outcome is awaited, so an error never hides a commit, except
 	// errs.Unavailable after a failed sync (see Health).
 	Update(ctx context.Context, s Shard, fn func(Tx) error) error
 
-	// Intend announces that the caller will soon call Update (it is reading or
-	// sealing a mail), so that the engine may hold a group commit open for it
-	// for at most a few milliseconds. Call done exactly once, after Update
-	// returned or when no Update will follow.
+	// Intend announces that the caller will call Update within a millisecond or
+	// two (it has a mail and is sealing it), so that the engine may hold a group
+	// commit open for it. One that comes late delays others once, for a few
+	// milliseconds. Call done after Update returned or when no Update will
+	// follow.
 	Intend() (done func())
 
 	// Watch gives a watch that fires after any durable commit that set or
-	// deleted exactly this key. Deletions by DeleteRange do not fire.
+	// deleted exactly this key. Deletions by DeleteRange do not fire. The callers
+	// bound how many watches there are.
 	Watch(s Shard, key []byte) *Watch
 
 	// Walk calls fn for every record of every shard, in shard and key order,
@@ -92,7 +99,11 @@ type Store interface {
 	Walk(ctx context.Context, fn func(s Shard, key, value []byte) (bool, error)) error
 
 	// Purge rewrites what the engine must rewrite so that the bytes of records
-	// deleted or overwritten before the call are in no file afterwards.
+	// deleted or overwritten before the call are in no file afterwards. Keys
+	// may stay a while as borders in an index. It waits for Views and Walks
+	// that began before it, so give it a context that ends. It costs about the
+	// size of what was written since the last one, several times over: call it
+	// every few minutes when something was deleted, not after each deletion.
 	Purge(ctx context.Context) error
 
 	// Health is nil, or why the store accepts no more writes (errs.Unavailable
@@ -102,6 +113,9 @@ type Store interface {
 	// Failed is closed when Health turns bad.
 	Failed() <-chan struct{}
 
+	// Close answers waiting Updates with errs.Unavailable, waits for running
+	// Views and closes the files. After it every call gives errs.Unavailable. A
+	// second Close does nothing. After a failure of the disk it returns that.
 	Close() error
 }
 

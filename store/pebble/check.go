@@ -83,7 +83,7 @@ func (d *DB) checkRecords(ctx context.Context) ([]Finding, error) {
 	r := &reader{ctx: ctx, stop: d.closing, src: h.snap}
 	defer r.end()
 	var strange, large int
-	err = r.scan([]byte{}, []byte{0xff, 0xff, 0xff, 0xff}, false, func(key, value []byte) (bool, error) {
+	err = r.scan(nil, []byte{0xff, 0xff, 0xff, 0xff}, false, func(key, value []byte) (bool, error) {
 		switch {
 		case len(key) < 2:
 			strange++

@@ -49,10 +49,12 @@ func CrashCheck(ctx context.Context, e Engine, c CrashConfig) (restarts int, err
 		if c.Every > 1 && p.N%int64(c.Every) != 0 {
 			return
 		}
-		where := fmt.Sprintf("before sync %d (%s)", p.N, p.Path)
 		if p.After {
-			where = fmt.Sprintf("after sync %d (%s)", p.N, p.Path)
+			// Only what is lost is of interest here; the rest shows before the next.
+			look(fmt.Sprintf("after sync %d (%s)", p.N, p.Path), vfs.Dropped, 0)
+			return
 		}
+		where := fmt.Sprintf("before sync %d (%s)", p.N, p.Path)
 		for _, mode := range []vfs.Unsynced{vfs.Dropped, vfs.Kept, vfs.Torn} {
 			look(where, mode, c.Seed+uint64(p.N))
 		}
@@ -122,15 +124,15 @@ func using(ctx context.Context, e Engine, fs vfs.FS, fn func(store.Store) error)
 
 func crash(t *testing.T, e Engine) {
 	c := CrashConfig{Writers: 4, Txs: 40, Seed: 1}
-	if testing.Short() {
-		c.Every = 5
+	if sample() {
+		c.Every = 8
 	}
 	n, err := CrashCheck(t.Context(), e, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d restarts", n)
-	if !testing.Short() && n < 100 {
+	if !sample() && n < 100 {
 		t.Fatalf("only %d restarts: the workload syncs too seldom to show anything", n)
 	}
 }

@@ -145,7 +145,7 @@ func everyNth(t *testing.T, e Engine, fault func(*vfs.Faults, int)) {
 	t.Helper()
 	const writers, txs = 3, 25
 	step := func(n int) int { return 1 + n/8 } // densely at first, then sparser
-	if testing.Short() {
+	if sample() {
 		step = func(n int) int { return 1 + n }
 	}
 	count := 0
@@ -177,7 +177,11 @@ func openFaults(t *testing.T, e Engine) {
 	left := disk.Clone(vfs.Kept, 0) // as kill -9 leaves it
 	must(t, st.Close())
 	failures := 0
-	for n := 1; ; n += 1 + n/8 {
+	step := 8
+	if sample() {
+		step = 2
+	}
+	for n := 1; ; n += 1 + n/step {
 		disk := left.Clone(vfs.Kept, 0)
 		f := vfs.NewFaults(disk)
 		f.FailNth(vfs.OpAny, n, syscall.ENOSPC)
@@ -200,7 +204,7 @@ func openFaults(t *testing.T, e Engine) {
 			t.Fatalf("n=%d: after mending: %v", n, err)
 		}
 	}
-	if failures < 5 {
+	if failures < 4 {
 		t.Fatalf("only %d failed opens", failures)
 	}
 }

@@ -157,7 +157,7 @@ func linearDo(ctx context.Context, st store.Store, oneLog bool, op linearOp) (ou
 }
 
 func linearizable(t *testing.T, e Engine) {
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		if err := LinearCheck(t.Context(), e, LinearConfig{Clients: 6, Ops: 40, Seed: seed}); err != nil {
 			t.Fatal(err)
 		}

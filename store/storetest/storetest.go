@@ -40,6 +40,9 @@ func Run(t *testing.T, e Engine) {
 	t.Run("Purge", func(t *testing.T) { purge(t, e) })
 }
 
+// sample reports whether to look at a part of all cases only.
+func sample() bool { return testing.Short() || raceDetector }
+
 // open opens a store that the test closes at its end.
 func open(t *testing.T, e Engine, fs vfs.FS) store.Store {
 	t.Helper()
