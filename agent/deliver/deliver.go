@@ -68,26 +68,33 @@ func (m *Mail) Cancel() { m.done() }
 // Local puts one mail into the INBOX of each account (each account once, however often
 // it is named), sealed to it, under the header rules of final delivery with from as
 // Return-Path. All copies become durable together or none: nil is the acknowledgement.
+// Neither rcpts nor raw is kept.
 //
 // Errors: errs.Full when a mailbox has no room (which one is not said),
 // errs.Unavailable for an account that went away meanwhile and for a store that
 // takes no more writes, errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
 // a header that cannot be read), errs.Canceled.
 func (m *Mail) Local(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte) error {
+	return m.LocalParts(ctx, from, rcpts, raw, nil)
+}
+
+// LocalParts is Local for a mail in two pieces, of which the first holds the whole
+// header: a caller that has changed the header need not copy the body.
+func (m *Mail) LocalParts(ctx context.Context, from mail.Address, rcpts []account.Account, head, tail []byte) error {
 	const op = "agent/deliver.Local"
 	defer m.done()
 	d := m.d
-	header, body, err := sanitize.Delivery(raw, from)
+	header, body, err := sanitize.Delivery(head, from)
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	text := make([]byte, 0, len(header)+len(raw)-body)
-	text = append(append(text, header...), raw[body:]...)
 	to := targets(rcpts)
 	if len(to) == 0 {
 		return errs.E(op, errs.Invalid, "no recipients", nil)
 	}
-	delivery, err := d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text, Date: d.o.Now()}, to)
+	text := join(header, head[body:], tail)
+	defer text.release()
+	delivery, err := d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
 	if err != nil {
 		return errs.Wrap(op, err)
 	}

@@ -133,41 +133,41 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	defer c.Reset()
 	coming := m.coming
 	m.coming = nil
-	text, err := c.s.judge(m, raw)
+	header, body, err := c.s.judge(m, raw)
 	if err != nil {
 		coming.Cancel()
 		return err
 	}
-	return coming.Local(ctx, m.from, m.rcpts, text)
+	return coming.LocalParts(ctx, m.from, m.rcpts, header, body)
 }
 
-// judge applies the rules to the content and gives the mail as it goes on.
-func (s *Submit) judge(m *envelope, raw []byte) ([]byte, error) {
+// judge applies the rules to the content and gives the mail as it goes on, with a new
+// header and the old body.
+func (s *Submit) judge(m *envelope, raw []byte) (header, body []byte, err error) {
 	if !utf8.Valid(raw) {
-		return nil, replyNotUTF8
+		return nil, nil, replyNotUTF8
 	}
 	h, _, err := mail.ParseHeader(raw)
 	if err != nil {
-		return nil, replyParse(err)
+		return nil, nil, replyParse(err)
 	}
 	from, err := mail.FromAddress(h)
 	if err != nil {
-		return nil, replyFromHeader(err)
+		return nil, nil, replyFromHeader(err)
 	}
 	if !from.Equal(m.from) || !SenderAllowed(m.sender, from) {
-		return nil, replyFrom(from, m.from)
+		return nil, nil, replyFrom(from, m.from)
 	}
 	verdict := pgpmime.Check(raw, pgpmime.Outgoing, m.to)
 	if !s.passes(verdict) {
 		s.o.Logger.Debug("submit: not encrypted", "reason", verdict.Reason)
-		return nil, replyCleartext
+		return nil, nil, replyCleartext
 	}
-	header, body, err := sanitize.Submission(raw)
+	header, off, err := sanitize.Submission(raw)
 	if err != nil {
-		return nil, replyParse(err)
+		return nil, nil, replyParse(err)
 	}
-	text := make([]byte, 0, len(header)+len(raw)-body)
-	return append(append(text, header...), raw[body:]...), nil
+	return header, raw[off:], nil
 }
 
 // passes applies the switches of the exceptions.
