@@ -21,12 +21,14 @@ import (
 // encrypted mails, sealed and synced on the machine's own disk before the 250. The
 // clients run on the same cores.
 func BenchmarkSubmission(b *testing.B) {
-	for _, sessions := range []int{1, 16} {
-		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) { benchSubmission(b, sessions) })
+	for _, c := range []struct{ sessions, rcpts int }{{1, 1}, {16, 1}, {16, 10}} {
+		b.Run(fmt.Sprintf("sessions=%d/recipients=%d", c.sessions, c.rcpts), func(b *testing.B) {
+			benchSubmission(b, c.sessions, c.rcpts)
+		})
 	}
 }
 
-func benchSubmission(b *testing.B, sessions int) {
+func benchSubmission(b *testing.B, sessions, rcpts int) {
 	w := openWorld(b, vfs.OS(), b.TempDir(), nil)
 	s := New(Options{Accounts: Register(w.accounts), Rooms: w.boxes, Deliver: deliver.New(deliver.Options{Store: w.st, Boxes: w.boxes})})
 	conf := benchTLS(b)
@@ -63,10 +65,14 @@ func benchSubmission(b *testing.B, sessions int) {
 	for i, c := range conns {
 		wg.Go(func() {
 			raw := []byte(encrypted(fmt.Sprintf("user%d", i), 10_000) + ".\r\n")
-			envelope := []byte(fmt.Sprintf("MAIL FROM:<user%d@%s>\r\nRCPT TO:<user%d@%s>\r\nDATA\r\n", i, domain, (i+1)%sessions, domain))
+			envelope := fmt.Appendf(nil, "MAIL FROM:<user%d@%s>\r\n", i, domain)
+			for r := range rcpts {
+				envelope = fmt.Appendf(envelope, "RCPT TO:<user%d@%s>\r\n", (i+r)%sessions, domain)
+			}
+			envelope = append(envelope, "DATA\r\n"...)
 			for left.Add(-1) >= 0 {
 				c.conn.Write(envelope)
-				for range 3 {
+				for range rcpts + 2 {
 					c.reply()
 				}
 				c.conn.Write(raw)
@@ -80,4 +86,5 @@ func benchSubmission(b *testing.B, sessions int) {
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "mails/s")
+	b.ReportMetric(float64(b.N*rcpts)/b.Elapsed().Seconds(), "copies/s")
 }
