@@ -73,7 +73,9 @@ func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOption
 	return nil
 }
 
-// Rcpt judges the sender, then the rate, then the recipient.
+// Rcpt judges the sender, then the rate, then the recipient. What DSN asks for (RFC 3461)
+// is not acted on yet: all recipients are local, so failures are told in the reply
+// itself, and reports of success wait for the queue.
 func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions) error {
 	const op = "agent/submit.Rcpt"
 	m := &c.mail

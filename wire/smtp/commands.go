@@ -137,7 +137,7 @@ func (s *session) mail(ctx context.Context, arg string) {
 		return
 	}
 	s.mails++
-	s.tx = transaction{open: true, utf8: o.UTF8, size: o.Size}
+	s.tx = transaction{open: true, utf8: o.UTF8}
 	s.reply(reply(250, "2.1.0", "OK"))
 }
 

@@ -56,9 +56,8 @@ type session struct {
 type transaction struct {
 	open   bool // MAIL was accepted
 	utf8   bool
-	size   int64 // declared
-	tried  int   // RCPT commands
-	rcpts  int   // accepted
+	tried  int // RCPT commands
+	rcpts  int // accepted
 	chunks *chunks
 }
 
