@@ -27,12 +27,12 @@ type source struct {
 // flags adds --config, --dir and --set.
 func (s *source) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.file, "config", "", "configuration file")
-	c.Flags().StringVar(&s.dir, "dir", "", "data directory (default: that of the configuration, or of `postern up`)")
+	c.Flags().StringVar(&s.dir, "dir", "", "data directory (default: that of the configuration, or of \"postern up\")")
 	s.setFlag(c)
 }
 
 func (s *source) setFlag(c *cobra.Command) {
-	c.Flags().StringArrayVar(&s.set, "set", nil, "override an option: `section.key=value`; may be repeated")
+	c.Flags().StringArrayVar(&s.set, "set", nil, "override an option, section.key=`value`; may be repeated")
 }
 
 // load reads the configuration. Without --config it is that of `postern up`.
@@ -49,6 +49,9 @@ func (s *source) load() (relay.Config, error) {
 	}
 	if err := config.Apply(&c, s.set); err != nil {
 		return c, usageError{"postern config describe", err}
+	}
+	if err := c.Check(); err != nil {
+		return c, hint(err, "To see what can be set: postern config describe")
 	}
 	abs, err := filepath.Abs(c.Dir)
 	if err != nil {

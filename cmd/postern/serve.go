@@ -14,7 +14,6 @@ import (
 
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
-	"postern.email/kit/logs"
 	"postern.email/kit/vfs"
 	"postern.email/role/relay"
 )
@@ -69,11 +68,10 @@ func serve(ctx context.Context, io streams, cfg relay.Config, o serveOptions) er
 		return err
 	}
 	level := new(slog.LevelVar)
-	level.Set(logs.Level(cfg.Log.Level))
+	logger := relay.Logger(io.err, cfg, level)
 	if o.quiet && cfg.Log.Level == "info" {
 		level.Set(slog.LevelWarn)
 	}
-	logger := logs.New(io.err, logs.Options{JSON: cfg.Log.Format == "json", Level: level})
 
 	reload := make(chan struct{}, 1)
 	ctx, stopSignals := daemon.Signals(ctx, func() {

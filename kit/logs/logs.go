@@ -10,10 +10,12 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"postern.email/kit/errs"
 )
@@ -97,8 +99,15 @@ func redact(a slog.Attr) (slog.Attr, bool) {
 	case Secret:
 		return a, false
 	case *errs.Error:
-		// The operation and what may be shown to anybody; the private cause stays out.
-		return slog.String(a.Key, Scrub(v.Op+": "+errs.Public(v))), true
+		// The operation and what may be shown to anybody; the private cause stays out,
+		// but for the kernel's word on it ("read-only file system"), which an operator
+		// cannot do without and which names nothing.
+		text := v.Op + ": " + errs.Public(v)
+		var no syscall.Errno
+		if errors.As(v, &no) {
+			text += ": " + no.Error()
+		}
+		return slog.String(a.Key, Scrub(text)), true
 	}
 	v := a.Value.Resolve()
 	switch v.Kind() {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"postern.email/kit/errs"
@@ -58,6 +60,15 @@ func TestDebugShows(t *testing.T) {
 		if !strings.Contains(out.String(), p) {
 			t.Errorf("%q is not in the debug log", p)
 		}
+	}
+}
+
+func TestKernelsWordStays(t *testing.T) {
+	var out bytes.Buffer
+	err := errs.E("op.X", errs.Unavailable, "the disk failed", &os.PathError{Op: "write", Path: "/home/alice/x", Err: syscall.EROFS})
+	New(&out, Options{}).Error("stopped", "err", err)
+	if s := out.String(); !strings.Contains(s, "the disk failed: read-only file system") || strings.Contains(s, "alice") {
+		t.Error(s)
 	}
 }
 

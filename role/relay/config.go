@@ -56,7 +56,7 @@ type Config struct {
 		MinAvailableMemory  config.Bytes    `toml:"min_available_memory" default:"200M" doc:"No new addresses while less memory is available. 0: not looked at."`
 		MinFreeDiskSpace    config.Bytes    `toml:"min_free_disk_space" default:"1G" doc:"No new addresses while less disk is free. 0: not looked at."`
 		Reuse               string          `toml:"reuse" default:"never" check:"reuse" doc:"Whether the name of a deleted account is given out again: never, or \"after N days\"."`
-		CreatePerMinute     int             `toml:"create_per_minute" default:"600" unit:"a minute" min:"0" doc:"New addresses made by logins. 0: no limit."`
+		CreatePerMinute     int             `toml:"create_per_minute" default:"600" unit:"a minute" min:"0" doc:"New addresses made by logins; a minute's worth may come at once. 0: no limit."`
 		CreatePerNetwork    int             `toml:"create_per_network" default:"20" unit:"a minute" min:"0" doc:"New addresses made by logins from one address (IPv6: one /64); five minutes' worth may come at once. 0: no limit."`
 		DeleteInactiveAfter config.Duration `toml:"delete_inactive_after" default:"90d" doc:"Accounts without login for so long are removed with their mail, in whole days. 0: never."`
 		LoginGrace          config.Duration `toml:"login_grace" default:"15m" max:"7d" doc:"How long an opened key stays in memory after the last session of its account has ended. 0: not at all."`

@@ -224,7 +224,7 @@ func (s *Server) https() error {
 	if d := c.Accounts.DeleteInactiveAfter; d != 0 {
 		inactive = words(d)
 	}
-	after := "never by the server"
+	after := ""
 	if d := c.Mail.DeleteAfter; d != 0 {
 		after = words(d)
 	}
@@ -244,7 +244,7 @@ func (s *Server) https() error {
 	submission := s.submitOptions(s.certs.Config(c.tlsVersion()), false, false)
 	s.ports[0].run = func(ctx context.Context, l net.Listener) error {
 		return web.Serve(ctx, l, web.ServeOptions{TLS: s.certs.Config(c.tlsVersion(), "h2", "http/1.1", "imap", "smtp"), Handler: site,
-			Conns: s.limits.web, PeerOf: daemon.PeerOf, Protocols: map[string]func(context.Context, net.Conn){
+			Conns: s.limits.web, PeerOf: daemon.PeerOf, Grace: s.grace(), Protocols: map[string]func(context.Context, net.Conn){
 				"imap": func(ctx context.Context, c net.Conn) { _ = imaps.ServeConn(ctx, c) },
 				"smtp": func(ctx context.Context, c net.Conn) { smtp.ServeConn(ctx, c, submission) },
 			}})

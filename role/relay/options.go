@@ -29,6 +29,20 @@ func orNone(n int) int {
 	return n
 }
 
+// Check finds options that are each in order and make no sense together.
+func (c Config) Check() error {
+	bad := func(text string) error { return errs.E("role/relay.Check", errs.Invalid, text, nil) }
+	switch {
+	case c.Accounts.UsernameMinLength > c.Accounts.UsernameMaxLength:
+		return bad("accounts.username_min_length is greater than accounts.username_max_length")
+	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
+		return bad("tls.cert and tls.key belong together: give both or neither")
+	case !accountOptions(c).Params.Valid():
+		return bad("password.memory must be at least 8K for each of password.threads")
+	}
+	return nil
+}
+
 const day = 24 * time.Hour
 
 func accountOptions(c Config) account.Options {
@@ -40,7 +54,7 @@ func accountOptions(c Config) account.Options {
 		Params: seal.Params{Time: uint32(p.Time), Memory: uint32(p.Memory >> 10), Threads: uint8(p.Threads)},
 		Grace:  orNever(a.LoginGrace), MaxIdleKeys: a.MaxIdleKeys,
 		GateQueue: p.Queue, GateWait: p.Wait.Std(),
-		CreatePerMinute: orNone(a.CreatePerMinute), CreateNetworkPerMinute: orNone(a.CreatePerNetwork), CreateNetworkBurst: 5 * a.CreatePerNetwork,
+		CreatePerMinute: orNone(a.CreatePerMinute), CreateBurst: a.CreatePerMinute, CreateNetworkPerMinute: orNone(a.CreatePerNetwork), CreateNetworkBurst: 5 * a.CreatePerNetwork,
 		InactiveDays: orNone(int(a.DeleteInactiveAfter.Std() / day)), ReuseAfterDays: reuse,
 	}
 }

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log"
 	"net"
@@ -28,6 +27,7 @@ type ServeOptions struct {
 	Conns     *limits.Conns
 	PeerOf    func(net.Conn) limits.Peer
 	Handshake time.Duration // time for the TLS handshake; 0 = 10 s
+	Grace     time.Duration // for requests under way when the server stops; 0 = 5 s
 }
 
 // Times of one HTTP connection.
@@ -51,7 +51,10 @@ func Serve(ctx context.Context, l net.Listener, o ServeOptions) error {
 	if o.Handshake <= 0 {
 		o.Handshake = handshakeTime
 	}
-	p := &port{conns: make(chan net.Conn), stop: make(chan struct{}), addr: l.Addr(), open: make(map[net.Conn]chan struct{})}
+	if o.Grace <= 0 {
+		o.Grace = serve.DefaultGrace
+	}
+	p := &port{conns: make(chan net.Conn), stop: make(chan struct{}), addr: l.Addr(), grace: o.Grace, open: make(map[net.Conn]*httpConn)}
 	h := &http.Server{
 		Handler: o.Handler, ReadHeaderTimeout: requestTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0), // it would name addresses
@@ -62,7 +65,7 @@ func Serve(ctx context.Context, l net.Listener, o ServeOptions) error {
 		defer close(done)
 		h.Serve(p)
 	}()
-	err := serve.Listener(ctx, l, serve.Options{Conns: o.Conns, PeerOf: o.PeerOf, Handle: func(ctx context.Context, c net.Conn, _ limits.Peer) {
+	err := serve.Listener(ctx, l, serve.Options{Conns: o.Conns, PeerOf: o.PeerOf, Grace: 2 * o.Grace, Handle: func(ctx context.Context, c net.Conn, _ limits.Peer) {
 		t := tls.Server(c, o.TLS)
 		hctx, cancel := context.WithTimeout(ctx, o.Handshake)
 		err := t.HandshakeContext(hctx)
@@ -76,7 +79,7 @@ func Serve(ctx context.Context, l net.Listener, o ServeOptions) error {
 		}
 		p.serve(ctx, t, h)
 	}})
-	p.once.Do(func() { close(p.stop) })
+	p.Close()
 	h.Close()
 	<-done
 	if err != nil {
@@ -92,8 +95,16 @@ type port struct {
 	stop  chan struct{}
 	once  sync.Once
 	addr  net.Addr
+	grace time.Duration
 	mu    sync.Mutex
-	open  map[net.Conn]chan struct{}
+	open  map[net.Conn]*httpConn
+}
+
+// httpConn is a connection that the HTTP server has.
+type httpConn struct {
+	state   http.ConnState
+	changed chan struct{} // capacity 1
+	ended   chan struct{}
 }
 
 func (p *port) Accept() (net.Conn, error) {
@@ -105,46 +116,74 @@ func (p *port) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *port) Close() error   { return nil }
+// Close ends Accept.
+func (p *port) Close() error {
+	p.once.Do(func() { close(p.stop) })
+	return nil
+}
+
 func (p *port) Addr() net.Addr { return p.addr }
 
-// serve hands c to the HTTP server and waits until it is closed.
+// serve hands c to the HTTP server and waits until it is closed. When ctx ends, a
+// connection without a request is closed at once; one with a request has the grace.
 func (p *port) serve(ctx context.Context, c net.Conn, h *http.Server) {
-	ended := make(chan struct{})
+	x := &httpConn{changed: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.mu.Lock()
-	p.open[c] = ended
+	p.open[c] = x
 	p.mu.Unlock()
 	select {
 	case p.conns <- c:
 	case <-p.stop:
-		c.Close()
+		p.state(c, http.StateClosed)
 		return
 	case <-ctx.Done():
-		c.Close()
+		p.state(c, http.StateClosed)
 		return
 	}
 	select {
-	case <-ended:
+	case <-x.ended:
+		return
 	case <-ctx.Done():
-		// Let requests under way end, which Shutdown waits for; it closes idle ones.
-		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), serve.DefaultGrace)
-		defer cancel()
-		if err := h.Shutdown(sctx); errors.Is(err, context.DeadlineExceeded) {
+	}
+	h.SetKeepAlivesEnabled(false)
+	grace := time.NewTimer(p.grace)
+	defer grace.Stop()
+	for {
+		p.mu.Lock()
+		idle := x.state == http.StateIdle || x.state == http.StateNew
+		p.mu.Unlock()
+		if idle {
 			c.Close()
+			<-x.ended
+			return
 		}
-		<-ended
+		select {
+		case <-x.ended:
+			return
+		case <-x.changed:
+		case <-grace.C:
+			c.Close()
+			<-x.ended
+			return
+		}
 	}
 }
 
 func (p *port) state(c net.Conn, s http.ConnState) {
-	if s != http.StateClosed && s != http.StateHijacked {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x := p.open[c]
+	if x == nil {
 		return
 	}
-	p.mu.Lock()
-	ended := p.open[c]
-	delete(p.open, c)
-	p.mu.Unlock()
-	if ended != nil {
-		close(ended)
+	x.state = s
+	if s == http.StateClosed || s == http.StateHijacked {
+		delete(p.open, c)
+		close(x.ended)
+		return
+	}
+	select {
+	case x.changed <- struct{}{}:
+	default:
 	}
 }

@@ -42,8 +42,7 @@ type Options struct {
 	// Closed gives why no new addresses are made now, nil when they are.
 	Closed func() error
 	Admin  string // URI of the operator's contact, or empty
-	// DeleteAfter and InactiveAfter are told to users in words, "20 days"; the
-	// latter may be empty.
+	// DeleteAfter and InactiveAfter are told to users in words, "20 days"; empty: never.
 	DeleteAfter, InactiveAfter string
 	Rand                       io.Reader
 	Logger                     *slog.Logger
