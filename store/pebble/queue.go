@@ -22,7 +22,6 @@ type request struct {
 	shard store.Shard
 	fn    func(store.Tx) error
 	state atomic.Int32
-	tx    *txCore
 	done  chan error // capacity 1: the one answer
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"postern.email/kit/vfs"
@@ -31,12 +32,19 @@ func CrashCheck(ctx context.Context, e Engine, c CrashConfig) (restarts int, err
 		first error
 		disk  = vfs.NewCrashDisk()
 		s     = newSession(e, c.Writers)
+
+		running atomic.Pointer[store.Store]
 	)
 	look := func(where string, mode vfs.Unsynced, seed uint64) {
 		mu.Lock()
 		defer mu.Unlock()
 		if first != nil {
 			return
+		}
+		if st := running.Load(); st != nil {
+			// What a reader is shown while the disk is busy must survive too. It
+			// fails while the store closes; then nothing was shown.
+			_ = s.look(ctx, *st)
 		}
 		a := s.snapshot() // before the clone: all of this must be on it
 		after := disk.Clone(mode, seed)
@@ -63,6 +71,7 @@ func CrashCheck(ctx context.Context, e Engine, c CrashConfig) (restarts int, err
 	if err != nil {
 		return 0, err
 	}
+	running.Store(&st)
 	purged := make(chan error, 1)
 	go func() { purged <- errors.Join(st.Purge(ctx), st.Purge(ctx), st.Purge(ctx)) }()
 	err = s.run(ctx, st, c.Txs)

@@ -84,7 +84,7 @@ func failedIsClosed(st store.Store) error {
 	case <-st.Failed():
 		return nil
 	default:
-		return errors.New("Failed is not closed")
+		return errors.New("the channel of Failed is not closed")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/store"
@@ -16,6 +17,9 @@ import (
 
 // keepLog is how many log records a writer keeps; older ones it deletes by range.
 const keepLog = 8
+
+// lookEvery is how often the reader beside the writers looks.
+const lookEvery = time.Millisecond
 
 // session is the workload of the crash, kill and fault checks. Each transaction
 // of writer w with number i (from 1):
@@ -182,11 +186,13 @@ func (s *session) run(ctx context.Context, st store.Store, txs int) error {
 	ended := make(chan struct{})
 	var reader sync.WaitGroup
 	reader.Go(func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
 		for {
 			select {
 			case <-ended:
 				return
-			default:
+			case <-tick.C:
 			}
 			if err := s.look(ctx, st); err != nil {
 				fail(err)
