@@ -2,13 +2,8 @@ package access
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"math/big"
 	"os"
 	"os/exec"
 	"strconv"
@@ -145,16 +140,7 @@ func idleClient(b *testing.B, addr string, i int, first bool, mails int) *tls.Co
 
 // idleServer is the other process.
 func idleServer(b *testing.B) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	conf := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	conf := testTLS(b)
 	w := newWorld(b, vfs.OS(), os.Getenv("IDLE_SERVER"), func(_ *Options, o *imap.Options) { o.TLS, o.Implicit = conf, true })
 	fmt.Println("addr", w.addr)
 	_, _ = os.Stdin.Read(make([]byte, 1)) // until the parent is done

@@ -1,0 +1,59 @@
+# Drives the server with Python's imaplib, a client that is not ours.
+import imaplib
+import ssl
+import sys
+
+host, port = sys.argv[1].rsplit(":", 1)
+context = ssl.create_default_context()
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+
+
+def ok(answer):
+    assert answer[0] == "OK", answer
+    return answer[1]
+
+
+c = imaplib.IMAP4(host, int(port))
+assert "STARTTLS" in c.capabilities and "LOGINDISABLED" in c.capabilities, c.capabilities
+ok(c.starttls(context))
+ok(c.login("pythonist@example.org", 'a "quoted\\ word"'))
+ok(c.enable("CONDSTORE"))
+capabilities = ok(c.capability())[0].split()
+for need in (b"IDLE", b"UIDPLUS", b"MOVE", b"CONDSTORE", b"QUOTA", b"METADATA", b"XCHATMAIL", b"XDELTAPUSH"):
+    assert need in capabilities, need
+assert ok(c.namespace()) == [b'(("" "/")) NIL NIL']
+assert ok(c.select("INBOX")) == [b"0"]
+mail = b"From: a@example.org\r\nTo: b@example.org\r\nSubject: %d\r\n\r\nbody %d\r\n"
+for i in range(1, 6):
+    ok(c.append("INBOX", r"(\Seen)" if i % 2 else None, imaplib.Time2Internaldate(1700000000 + i), mail % (i, i)))
+assert ok(c.select("INBOX")) == [b"5"]
+assert ok(c.search(None, "UNSEEN")) == [b"2 4"]
+assert ok(c.search("UTF-8", "SUBJECT", '"3"')) == [b"3"]
+data = ok(c.fetch("2", "(UID BODY.PEEK[] RFC822.SIZE)"))
+assert data[0][1] == mail % (2, 2), data
+ok(c.store("2", "+FLAGS", r"(\Deleted $custom)"))
+assert b"$custom" in ok(c.fetch("2", "(FLAGS)"))[0]
+ok(c.copy("1:2", "Trash"))
+assert ok(c.expunge()) == [b"2"]
+assert ok(c.uid("MOVE", "4", "Junk")) is not None
+assert ok(c.uid("SEARCH", "ALL")) == [b"1 3 5"]
+ok(c.create('"Pl&AOQ-ne/2026"'))
+names = [n for n in ok(c.list('""', "*")) if b"Pl&AOQ-ne/2026" in n]
+assert len(names) == 1, names
+ok(c.subscribe('"Pl&AOQ-ne/2026"'))
+assert b"2026" in b" ".join(ok(c.lsub('""', "*")))
+ok(c.rename('"Pl&AOQ-ne/2026"', '"later"'))
+ok(c.delete('"later"'))
+assert b"MESSAGES 2" in ok(c.status("Trash", "(MESSAGES UNSEEN UIDNEXT)"))[0]
+root, quota = ok(c.getquotaroot("INBOX"))
+assert b"STORAGE" in quota[0], quota
+typ, _ = c.select("nowhere")
+assert typ == "NO", typ
+ok(c.select("INBOX"))
+if hasattr(c, "idle"):
+    with c.idle(0.1) as idler:
+        list(idler)
+ok(c.close())
+assert c.logout()[0] == "BYE"
+print("done")
