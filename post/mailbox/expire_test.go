@@ -235,9 +235,12 @@ func TestDeletedBytesLeave(t *testing.T) {
 		t.Fatalf("text in the clear in %d files", n)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	if err := w.boxes.purgeOnce(ctx); err != nil { // the one of every start
+		t.Fatal(err)
+	}
+	expungeAll(t, w, k, 1, 2)
 	ran := make(chan error)
 	go func() { ran <- w.boxes.Run(ctx) }()
-	expungeAll(t, w, k, 1, 2)
 	waitFor(t, func() bool { return searchDisk(t, w.dir, pieces...) == 0 })
 	cancel()
 	if err := <-ran; err != nil {
