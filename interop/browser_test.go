@@ -56,6 +56,7 @@ func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
 		"--disable-dev-shm-usage", "--ignore-certificate-errors", "--no-first-run", "--disable-background-networking",
 		"--user-data-dir="+t.TempDir(), "about:blank")
 	cmd.ExtraFiles = []*os.File{toChild, fromChild} // file descriptors 3 and 4
+	tie(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

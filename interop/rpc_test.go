@@ -85,6 +85,7 @@ func startRPC(t testing.TB) *rpcServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tie(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -102,6 +102,7 @@ func (s *server) tryRun(t testing.TB, limit time.Duration) error {
 	if err != nil {
 		return err
 	}
+	tie(cmd)
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return err
