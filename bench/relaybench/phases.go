@@ -79,6 +79,9 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 		return err
 	}
 
+	if sz.Idle > 0 {
+		<-time.After(hibernation) // what making the accounts took is given back by then
+	}
 	rss, pss, err := s.memory()
 	if err != nil {
 		return m, err
