@@ -24,6 +24,19 @@ func (b *Bytes) Acquire(n int64) bool {
 	return true
 }
 
+// AcquireHalf is Acquire for those who may use only the first half of the budget, so
+// that the other half stays for others.
+func (b *Bytes) AcquireHalf(n int64) bool {
+	if b == nil {
+		return true
+	}
+	if b.used.Add(n) > b.max/2 {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
 // Release gives n acquired bytes back.
 func (b *Bytes) Release(n int64) {
 	if b != nil {

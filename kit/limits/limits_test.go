@@ -174,8 +174,12 @@ func TestBytes(t *testing.T) {
 	if b.Used() != 0 {
 		t.Fatal(b.Used())
 	}
+	if !b.AcquireHalf(5) || b.AcquireHalf(1) || !b.Acquire(5) || b.AcquireHalf(1) {
+		t.Fatal(b.Used())
+	}
+	b.Release(10)
 	var none *Bytes
-	if !none.Acquire(1<<60) || none.Used() != 0 {
+	if !none.Acquire(1<<60) || !none.AcquireHalf(1<<60) || none.Used() != 0 {
 		t.Fatal("no budget is a budget")
 	}
 	none.Release(1)

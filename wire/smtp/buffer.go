@@ -10,6 +10,10 @@ import (
 // copied at most once and a third while it grows.
 var bufferSizes = [...]int{16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20}
 
+// largeBuffer is the size beyond which buffers may use only half of the budget: a few
+// people with huge mails (or who pretend to have some) must not stop the small ones.
+const largeBuffer = 1 << 20
+
 // pooledSizes is how many of them are pooled; larger buffers are rare and go back
 // to the garbage collector.
 const pooledSizes = 4
@@ -81,7 +85,11 @@ func (m *message) grow(want int64) bool {
 		size = max(want, int64(bufferSizes[class]))
 	}
 	size = min(size, max(m.max, int64(bufferSizes[0]))) // no more than the largest mail needs
-	if !m.budget.Acquire(size) {
+	acquire := m.budget.Acquire
+	if size > largeBuffer {
+		acquire = m.budget.AcquireHalf
+	}
+	if !acquire(size) {
 		return false
 	}
 	var next *[]byte

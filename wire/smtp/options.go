@@ -26,7 +26,8 @@ const (
 	DefaultWrite         = 3 * time.Minute  // one flush of replies
 	DefaultHandshake     = 30 * time.Second // TLS
 	DefaultGrace         = 10 * time.Second // for transfers under way at a shutdown
-	DefaultMinRate       = 256              // octets a second, averaged, after one DataBlock
+	DefaultDataTotal     = time.Hour        // one mail, from its first byte to its last
+	DefaultMinRate       = 256              // octets a second of a mail, in any DataBlock of time
 )
 
 // Fixed limits.
@@ -56,14 +57,14 @@ type Options struct {
 	MaxMails      int   // of one session; more get 421 4.7.0
 	MaxErrors     int   // faulty commands of one session; more get 421 4.7.0
 	MaxRefused    int   // refused recipients of a session without login; more get 421 4.7.0
-	MinRate       int64 // octets a second that a mail must come with on average
+	MinRate       int64 // octets a second that a mail must come with, in any DataBlock of time
 
 	Conns  *limits.Conns              // connections; nil: no limit
 	PeerOf func(net.Conn) limits.Peer // nil: the connection's own remote address
 	Memory *limits.Bytes              // mails being received, shared by all listeners; nil: a budget of DefaultMemory of its own
 	Logger *slog.Logger               // nil: nothing is logged
 
-	Idle, Line, DataBlock, Write, Handshake, Grace time.Duration
+	Idle, Line, DataBlock, DataTotal, Write, Handshake, Grace time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -75,6 +76,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Idle, DefaultIdle)
 	def(&o.Line, DefaultLine)
 	def(&o.DataBlock, DefaultDataBlock)
+	def(&o.DataTotal, DefaultDataTotal)
 	def(&o.Write, DefaultWrite)
 	def(&o.Handshake, DefaultHandshake)
 	def(&o.Grace, DefaultGrace)

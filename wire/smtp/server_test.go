@@ -307,7 +307,7 @@ func TestMemory(t *testing.T) {
 
 // TestLargeMail goes through all buffer sizes.
 func TestLargeMail(t *testing.T) {
-	budget := limits.NewBytes(64 << 20)
+	budget := limits.NewBytes(128 << 20)
 	f := &fake{}
 	addr := start(t, Options{Backend: f, Memory: budget})
 	c := dial(t, addr, nil)
@@ -325,6 +325,94 @@ func TestLargeMail(t *testing.T) {
 	}
 	if n := budget.Used(); n != 0 {
 		t.Errorf("%d bytes are still taken", n)
+	}
+}
+
+// TestLargeMailsLeaveRoom: mails that are large, or say so, take half of the budget at
+// most; the small ones of everybody else still pass. A size alone takes nothing.
+func TestLargeMailsLeaveRoom(t *testing.T) {
+	budget := limits.NewBytes(16 << 20)
+	f := &fake{}
+	addr := start(t, Options{Backend: f, Memory: budget})
+	open := func(command string) *client {
+		c := dial(t, addr, nil)
+		c.send("EHLO me\r\nMAIL FROM:<a@example.org> SIZE=30000000\r\nRCPT TO:<b@example.org>\r\n" + command + "\r\n")
+		c.expect("220 ")
+		for range 3 {
+			c.expect("250 ")
+		}
+		return c
+	}
+	says := open("BDAT 30000000 LAST")
+	block := strings.Repeat(strings.Repeat("x", 98)+"\r\n", 10_000) // 1 MB
+	large := open("DATA")
+	large.expect("354 ")
+	eventually(t, "both have begun", func() bool { return budget.Used() == (64+16)<<10 })
+	for range 6 {
+		large.send(block) // needs 16 MB at last
+	}
+	large.send(".\r\n")
+	large.expect("452 4.3.1")
+	small := open("DATA")
+	small.expect("354 ")
+	small.send("x\r\n.\r\n")
+	small.expect("250 ")
+	says.conn.Close()
+	eventually(t, "nothing is taken", func() bool { return budget.Used() == 0 })
+}
+
+// TestPace: most of a large mail at once and then a byte now and then, by DATA and by BDAT;
+// and a mail in chunks that is never ended.
+func TestPace(t *testing.T) {
+	block := strings.Repeat(strings.Repeat("x", 98)+"\r\n", 20_000) // 2 MB
+	for _, tc := range []struct {
+		name, begin string
+		every       time.Duration
+		more        string
+		min, max    time.Duration
+	}{
+		{"DATA", "DATA\r\n", 20 * time.Second, "x\r\n", DefaultDataBlock, 2 * DefaultDataBlock},
+		{"BDAT", "BDAT 20000000\r\n", 20 * time.Second, "x\r\n", DefaultDataBlock, 2 * DefaultDataBlock},
+		{"fast enough for the pace but not for the whole", "DATA\r\n", 20 * time.Second, block[:10_000], DefaultDataTotal, DefaultDataTotal},
+		{"chunks without end", "BDAT 2000000\r\n", time.Minute, "NOOP\r\n", DefaultDataTotal, DefaultDataTotal},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := pipeSession(t, Options{Backend: &fake{}})
+				c.expect("220 ")
+				for _, s := range []string{"HELO me\r\n", "MAIL FROM:<a@example.org>\r\n", "RCPT TO:<b@example.org>\r\n"} {
+					c.send(s)
+					c.line()
+				}
+				c.send(tc.begin)
+				if tc.begin[0] == 'D' {
+					c.expect("354 ")
+				}
+				began := time.Now()
+				go func() {
+					for s := block; ; s = tc.more {
+						if _, err := io.WriteString(c.conn, s); err != nil {
+							return
+						}
+						time.Sleep(tc.every)
+					}
+				}()
+				for {
+					l := c.line()
+					if strings.HasPrefix(l, "421 4.4.2") {
+						break
+					}
+					if !strings.HasPrefix(l, "250 ") {
+						t.Fatalf("%q", l)
+					}
+				}
+				if took := time.Since(began); took < tc.min || took > tc.max {
+					t.Errorf("after %v", took)
+				}
+				c.conn.Close()
+				time.Sleep(tc.every)
+			})
+		})
 	}
 }
 

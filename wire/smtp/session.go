@@ -238,11 +238,12 @@ func (s *session) fail(what string, err error) *Reply {
 
 // resetTx ends the transaction. abandon tells the backend, which a Commit has not.
 func (s *session) resetTx(abandon bool) {
-	open := s.tx.open
-	if c := s.tx.chunks; c != nil {
-		c.drop()
-	}
+	open, c := s.tx.open, s.tx.chunks
 	s.tx = transaction{}
+	if c != nil {
+		c.drop()
+		s.commandTimes()
+	}
 	if abandon && open && s.backend != nil {
 		s.backend.Reset()
 	}

@@ -76,18 +76,15 @@ func (s *session) data(ctx context.Context, arg string) {
 // Faults of the stream end the session: where a mail ends is then a matter of opinion.
 func (s *session) receive(msg *message) *Reply {
 	s.in.SetTimes(lineio.Times{Idle: s.o.DataBlock})
-	defer func() {
-		s.in.SetTimes(lineio.Times{Idle: s.o.Idle, Line: s.o.Line})
-		s.in.Until(time.Time{})
-	}()
+	defer s.commandTimes()
 	var lost fault
 	keep := func(p []byte) {
 		if lost == faultNone {
 			lost = msg.append(p)
 		}
 	}
-	started := time.Now()
 	begin := s.in.Total()
+	pace := s.newPace(time.Now())
 	p, err := s.in.Peek()
 	for {
 		if err != nil {
@@ -106,15 +103,53 @@ func (s *session) receive(msg *message) *Reply {
 		if done {
 			return lostReply(lost)
 		}
-		got := s.in.Total() - begin
-		if got > dropFactor*s.o.MaxSize+MaxTextLine {
+		if s.in.Total()-begin > dropFactor*s.o.MaxSize+MaxTextLine {
 			s.quit, s.drain = true, true
 			return replyTooLarge
 		}
-		// A client that feeds us byte after byte has to keep a pace.
-		s.in.Until(started.Add(s.o.DataBlock + time.Duration(got/s.o.MinRate)*time.Second))
+		pace.keep()
 		p, err = s.in.PeekMore()
 	}
+}
+
+// pace bounds the time of a mail: MinRate in any DataBlock of time, and DataTotal for
+// all of it. Otherwise a client that sends most of a large mail and then a byte now
+// and then would hold our memory for hours.
+type pace struct {
+	s      *session
+	end    time.Time // of the whole mail
+	window time.Time // when the present block of time began
+	seen   int64     // s.in.Total() at that time
+}
+
+func (s *session) newPace(began time.Time) *pace {
+	p := &pace{s: s, end: began.Add(s.o.DataTotal), window: time.Now(), seen: s.in.Total()}
+	p.keep()
+	return p
+}
+
+// keep sets the deadline of the next read.
+func (p *pace) keep() {
+	want := p.s.o.MinRate * int64(p.s.o.DataBlock/time.Second)
+	if total := p.s.in.Total(); total-p.seen >= want {
+		p.window, p.seen = time.Now(), total
+	}
+	until := p.window.Add(p.s.o.DataBlock)
+	if p.end.Before(until) {
+		until = p.end
+	}
+	p.s.in.Until(until)
+}
+
+// commandTimes sets the times of reading a command. In the middle of a mail in chunks
+// they are short, because of the memory that it holds.
+func (s *session) commandTimes() {
+	times, until := lineio.Times{Idle: s.o.Idle, Line: s.o.Line}, time.Time{}
+	if c := s.tx.chunks; c != nil {
+		times.Idle, until = s.o.DataBlock, c.began.Add(s.o.DataTotal)
+	}
+	s.in.SetTimes(times)
+	s.in.Until(until)
 }
 
 func lostReply(f fault) *Reply {
@@ -153,6 +188,7 @@ func (s *session) commit(ctx context.Context, t Transfer, msg *message) {
 
 // chunks is a mail that comes by BDAT.
 type chunks struct {
+	began    time.Time
 	msg      message
 	transfer Transfer // nil: the mail has failed; chunks are still read and refused
 }
@@ -184,17 +220,18 @@ func (s *session) bdat(ctx context.Context, arg string) {
 		return
 	}
 	s.in.SetTimes(lineio.Times{Idle: s.o.DataBlock})
-	s.in.Until(time.Now().Add(s.o.DataBlock + time.Duration(size/s.o.MinRate)*time.Second))
-	r := s.chunk(ctx, size, last)
-	s.in.SetTimes(lineio.Times{Idle: s.o.Idle, Line: s.o.Line})
-	s.in.Until(time.Time{})
-	if r != nil {
+	if r := s.chunk(ctx, size, last); r != nil {
 		s.reply(r)
 		if r.Code/100 != 2 {
 			s.chunkFailed(r)
 		}
 	}
+	s.commandTimes()
 }
+
+// chunkStep is how much of a chunk is made room for at a time: a size alone, without
+// bytes, must not take memory.
+const chunkStep = 64 << 10
 
 // chunkFailed ends the transaction; chunks that the client has sent along with the
 // bad one (RFC 3030 §4.2) meet a session without transaction.
@@ -215,19 +252,29 @@ func (s *session) chunkFailed(r *Reply) {
 
 // chunk reads one chunk and gives the reply; nil when commit has replied.
 func (s *session) chunk(ctx context.Context, size int64, last bool) *Reply {
-	refuse := func(r *Reply) *Reply {
-		if err := s.in.Discard(size); err != nil {
-			return s.broken(err)
+	began := time.Now()
+	if s.tx.chunks != nil {
+		began = s.tx.chunks.began
+	}
+	pace := s.newPace(began)
+	refuse := func(left int64, r *Reply) *Reply {
+		for left > 0 {
+			n := min(left, chunkStep)
+			if err := s.in.Discard(n); err != nil {
+				return s.broken(err)
+			}
+			left -= n
+			pace.keep()
 		}
 		return r
 	}
 	if r := s.canSend(); r != nil {
-		return refuse(r)
+		return refuse(size, r)
 	}
 	if s.tx.chunks == nil {
 		msg, ok := newMessage(s.o.Memory, s.o.MaxSize)
 		if !ok {
-			return refuse(replyNoMemory)
+			return refuse(size, replyNoMemory)
 		}
 		t, err := s.backend.Data(ctx)
 		if err != nil {
@@ -236,23 +283,27 @@ func (s *session) chunk(ctx context.Context, size int64, last bool) *Reply {
 			if r.Code/100 < 4 {
 				r = reply(451, "4.3.0", "local error, try again later")
 			}
-			return refuse(r)
+			return refuse(size, r)
 		}
-		s.tx.chunks = &chunks{msg: msg, transfer: t}
+		s.tx.chunks = &chunks{began: began, msg: msg, transfer: t}
 	}
 	c := s.tx.chunks
 	if c.msg.len()+size > s.o.MaxSize {
-		return refuse(replyTooLarge)
+		return refuse(size, replyTooLarge)
 	}
-	if f := c.msg.reserve(int(size)); f != faultNone {
-		return refuse(lostReply(f))
+	for left := size; left > 0; {
+		n := min(left, chunkStep)
+		if f := c.msg.reserve(int(n)); f != faultNone {
+			return refuse(left, lostReply(f))
+		}
+		have := *c.msg.data
+		if err := s.in.ReadFull(have[len(have) : len(have)+int(n)]); err != nil {
+			return s.broken(err)
+		}
+		*c.msg.data = have[:len(have)+int(n)]
+		left -= n
+		pace.keep()
 	}
-	have := *c.msg.data
-	room := have[len(have) : len(have)+int(size)]
-	if err := s.in.ReadFull(room); err != nil {
-		return s.broken(err)
-	}
-	*c.msg.data = have[:len(have)+int(size)]
 	if !last {
 		return reply(250, "2.0.0", "OK")
 	}
