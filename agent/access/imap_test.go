@@ -1,9 +1,12 @@
 package access
 
 import (
+	"strings"
 	"testing"
 
 	"postern.email/kit/vfs"
+	"postern.email/mail"
+	"postern.email/wire/imap"
 	"postern.email/wire/imap/imaptest"
 )
 
@@ -18,5 +21,77 @@ func TestModel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestMaxSessions: one account may not take more sessions than allowed, and a
+// session that ends makes room.
+func TestMaxSessions(t *testing.T) {
+	w := newWorld(t, vfs.NewCrashDisk(), "/data", func(o *Options, _ *imap.Options) { o.MaxSessions = 2 })
+	login := func() (*imaptest.Conn, string) {
+		c := imaptest.Dial(t, w.addr)
+		c.Until("* OK ")
+		lines := c.Cmd("a LOGIN bobbobbob@example.org secret-word")
+		return c, lines[len(lines)-1]
+	}
+	first, answer := login()
+	if !strings.HasPrefix(answer, "a OK ") {
+		t.Fatal(answer)
+	}
+	if _, answer = login(); !strings.HasPrefix(answer, "a OK ") {
+		t.Fatal(answer)
+	}
+	if _, answer = login(); answer != "a NO [UNAVAILABLE] Too many sessions of this account" {
+		t.Fatal(answer)
+	}
+	first.Cmd("b LOGOUT")
+	if _, err := first.Line(); err == nil {
+		t.Fatal("the connection stays open")
+	}
+	if _, answer = login(); !strings.HasPrefix(answer, "a OK ") {
+		t.Fatal(answer)
+	}
+}
+
+// TestBlockedSessionEnds: a session of an account that is blocked ends with its
+// next command.
+func TestBlockedSessionEnds(t *testing.T) {
+	w := newWorld(t, vfs.NewCrashDisk(), "/data", nil)
+	c := imaptest.Dial(t, w.addr)
+	c.Until("* OK ")
+	c.Cmd("a LOGIN bobbobbob@example.org secret-word")
+	c.Cmd("b SELECT INBOX")
+	addr, err := mail.ParseAddress("bobbobbob@example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.accounts.Block(t.Context(), addr); err != nil {
+		t.Fatal(err)
+	}
+	lines := c.Cmd("c NOOP")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "* BYE ") || !strings.HasPrefix(lines[1], "c NO [NOPERM] ") {
+		t.Fatal(lines)
+	}
+	if s, err := c.Line(); err == nil {
+		t.Fatalf("the session goes on: %q", s)
+	}
+}
+
+// TestDeviceTokens: SETMETADATA adds to a set that GETMETADATA gives whole.
+func TestDeviceTokens(t *testing.T) {
+	w := newWorld(t, vfs.NewCrashDisk(), "/data", nil)
+	c := imaptest.Dial(t, w.addr)
+	c.Until("* OK ")
+	c.Cmd("a LOGIN bobbobbob@example.org secret-word")
+	long := "openpgp:" + strings.Repeat("x", 1000)
+	for _, token := range []string{"one", long, "one"} {
+		lines := c.Cmd(`b SETMETADATA "INBOX" (/private/devicetoken "` + token + `")`)
+		if !strings.HasPrefix(lines[0], "b OK ") {
+			t.Fatal(lines)
+		}
+	}
+	lines := c.Cmd("c GETMETADATA INBOX /private/devicetoken")
+	if got, want := lines[0], `* METADATA "INBOX" (/private/devicetoken {1012}`+long+" one)"; got != want {
+		t.Fatalf("got %q, want %q", got, want)
 	}
 }

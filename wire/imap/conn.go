@@ -285,6 +285,7 @@ func (c *conn) execute(ctx context.Context, cmd *command) {
 	}
 	if st.closing {
 		c.closing = true
+		c.w.s("* BYE ", st.text, "\r\n")
 	}
 	if st.bad {
 		c.tagged("BAD", st.code, st.text)

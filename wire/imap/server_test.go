@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -422,6 +424,50 @@ func TestNewRefuses(t *testing.T) {
 	for _, o := range []Options{{}, {Backend: newFake(), Implicit: true}} {
 		if _, err := New(o); errs.KindOf(err) != errs.Invalid {
 			t.Errorf("%v", err)
+		}
+	}
+}
+
+// TestDocs: docs/imap.md names every capability that is ever announced, and every
+// conversation.
+func TestDocs(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/imap.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(raw)
+	announced := map[string]bool{}
+	for _, o := range []Options{
+		{Backend: newFake(), Private: true, Compress: true, ExtraCapabilities: []string{"XCHATMAIL", "XDELTAPUSH"}},
+		{Backend: newFake(), TLS: testTLS(t)},
+	} {
+		c := imaptest.Dial(t, startServer(t, o))
+		lines := c.Until("* OK ")
+		lines = append(lines, c.Cmd(loginLine)...)
+		for _, l := range lines {
+			_, rest, _ := strings.Cut(l, "[CAPABILITY ")
+			list, _, _ := strings.Cut(rest, "]")
+			for _, name := range strings.Fields(list) {
+				announced[name] = true
+			}
+		}
+	}
+	if len(announced) < 40 {
+		t.Fatalf("only %d capabilities were found", len(announced))
+	}
+	for name := range announced {
+		name, _, _ := strings.Cut(name, "LIMIT=")
+		if !strings.Contains(doc, name) {
+			t.Errorf("docs/imap.md does not name %s", name)
+		}
+	}
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if name := strings.TrimSuffix(filepath.Base(f), ".txt"); !strings.Contains(doc, "`"+name+"`") {
+			t.Errorf("docs/imap.md does not name the conversation %s", name)
 		}
 	}
 }
