@@ -101,11 +101,9 @@ func TestCrash(t *testing.T) {
 
 func crashAt(t *testing.T, n int64, after bool, u vfs.Unsynced) bool {
 	disk := vfs.NewCrashDisk()
-	var acked, began atomic.Int64
-	began.Store(-1)
+	var acked atomic.Int64
 	at := int64(-1)
-	var cut *vfs.Cut
-	cut = vfs.CutAt(disk, n, after, u, uint64(n), func() { at = acked.Load() })
+	cut := vfs.CutAt(disk, n, after, u, uint64(n), func() { at = acked.Load() })
 	w := newWorld(t, withFS(cut.FS))
 	defer w.close()
 	k, l := w.user(), w.user()
