@@ -452,7 +452,7 @@ func TestDocs(t *testing.T) {
 			}
 		}
 	}
-	if len(announced) < 40 {
+	if len(announced) < 37 {
 		t.Fatalf("only %d capabilities were found", len(announced))
 	}
 	for name := range announced {
