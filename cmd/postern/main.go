@@ -123,7 +123,8 @@ Run a real one:
   postern config describe            # what can be set
   postern serve --config postern.toml`,
 		SilenceErrors: true, SilenceUsage: true,
-		Version: relay.Version,
+		Version:                    relay.Version,
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetIn(io.in)
 	root.SetOut(io.out)
