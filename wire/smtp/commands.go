@@ -149,7 +149,6 @@ func (s *session) rcpt(ctx context.Context, arg string) {
 		s.fault(replySequence)
 		return
 	}
-	s.tx.tried++
 	to, params, r := cutPath(arg, "TO:")
 	if r == nil && to.IsZero() {
 		r = reply(501, "5.1.3", "bad recipient address syntax")
@@ -169,7 +168,9 @@ func (s *session) rcpt(ctx context.Context, arg string) {
 		s.fault(r)
 		return
 	}
-	if s.tx.rcpts >= s.o.MaxRecipients {
+	// RFC 9422 §4.2 (RCPTMAX) counts commands, and so do we: otherwise one mail could
+	// try out any number of names.
+	if s.tx.tried++; s.tx.tried > s.o.MaxRecipients {
 		s.reply(reply(452, "4.5.3", "too many recipients"))
 		return
 	}

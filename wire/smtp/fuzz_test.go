@@ -129,7 +129,7 @@ func (m *model) command(l string) bool {
 		return arg != ""
 	case "MAIL":
 		from, params, r := cutPath(arg, "FROM:")
-		if !m.greeted || m.open || r != nil || from.Local == "blocked" || from.Domain == "" && from.Local != "" ||
+		if !m.greeted || m.open || r != nil || from.Local == "blocked" || from.Local == "wordy" || from.Domain == "" && from.Local != "" ||
 			params != "" && !m.extended {
 			return true
 		}

@@ -80,6 +80,9 @@ func (s *fakeSession) Auth(_ context.Context, c sasl.Credentials) error {
 }
 
 func (s *fakeSession) Mail(_ context.Context, from mail.Address, o MailOptions) error {
+	if from.Local == "wordy" {
+		return reply(550, "5.7.1", strings.Repeat("ü", 300))
+	}
 	if from.Local == "blocked" {
 		return reply(550, "5.7.1", "blocked")
 	}

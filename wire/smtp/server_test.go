@@ -577,6 +577,17 @@ func TestNothingOfTheClient(t *testing.T) {
 	}
 }
 
+// TestLongReply: a reply line has 512 octets at most and ends in a whole letter.
+func TestLongReply(t *testing.T) {
+	c := dial(t, start(t, Options{Backend: &fake{}}), nil)
+	c.expect("220 ")
+	c.send("EHLO me\r\nMAIL FROM:<wordy@example.org>\r\n")
+	c.expect("250 HELP")
+	if l := c.line(); len(l) != maxReply && len(l) != maxReply-1 || l != "550 5.7.1 "+strings.Repeat("ü", (len(l)-10)/2) {
+		t.Errorf("%d octets: %q", len(l), l)
+	}
+}
+
 func TestReplyFor(t *testing.T) {
 	for _, tc := range []struct {
 		err  error

@@ -211,8 +211,15 @@ func (s *session) lineFault(err error) {
 // to wait for the client.
 func (s *session) text(t string) { s.out.WriteString(t) }
 
+// maxReply is the longest reply line without its CRLF (RFC 5321 §4.5.3.1.5).
+const maxReply = 510
+
 func (s *session) reply(r *Reply) {
-	s.text(r.String())
+	t := r.String()
+	if len(t) > maxReply {
+		t = strings.ToValidUTF8(t[:maxReply], "")
+	}
+	s.text(t)
 	s.text("\r\n")
 	if r.Code == 421 { // RFC 5321 §3.8: the server closes after it
 		s.quit, s.drain = true, true
