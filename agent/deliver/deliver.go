@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/mail"
 	"postern.email/mail/sanitize"
 	"postern.email/post/account"
@@ -21,10 +22,19 @@ import (
 	"postern.email/store"
 )
 
+// DefaultMemory bounds the sealed copies of all mails that are being delivered at one
+// time, in bytes. One mail to 1,000 recipients may take 64 MiB.
+const DefaultMemory = 256 << 20
+
+// largeFan is the size in bytes of all copies of a mail beyond which it may use only half
+// of the memory, so that ordinary mails pass meanwhile.
+const largeFan = 1 << 20
+
 // Options of a Deliver. Store and Boxes are needed.
 type Options struct {
 	Store  store.Store
 	Boxes  *mailbox.Boxes
+	Memory *limits.Bytes    // for sealed copies; nil: a budget of DefaultMemory
 	Now    func() time.Time // nil: time.Now
 	Rand   io.Reader        // nil: crypto/rand.Reader
 	Logger *slog.Logger     // nil: nothing is logged
@@ -40,6 +50,9 @@ func New(o Options) *Deliver {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader
+	}
+	if o.Memory == nil {
+		o.Memory = limits.NewBytes(DefaultMemory)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -72,7 +85,8 @@ func (m *Mail) Cancel() { m.done() }
 //
 // Errors: errs.Full when a mailbox has no room (which one is not said),
 // errs.Unavailable for an account that went away meanwhile and for a store that
-// takes no more writes, errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
+// takes no more writes, errs.Busy when too many copies are being sealed at one time,
+// errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
 // a header that cannot be read), errs.Canceled.
 func (m *Mail) Local(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte) error {
 	return m.LocalParts(ctx, from, rcpts, raw, nil)
@@ -92,6 +106,11 @@ func (m *Mail) LocalParts(ctx context.Context, from mail.Address, rcpts []accoun
 	if len(to) == 0 {
 		return errs.E(op, errs.Invalid, "no recipients", nil)
 	}
+	size := copies(len(header)+len(head)-body+len(tail), len(to))
+	if !d.reserve(size) {
+		return errs.E(op, errs.Busy, "too many mails at once, try again later", nil)
+	}
+	defer d.o.Memory.Release(size)
 	text := join(header, head[body:], tail)
 	defer text.release()
 	delivery, err := d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
@@ -103,6 +122,22 @@ func (m *Mail) LocalParts(ctx context.Context, from mail.Address, rcpts []accoun
 		return refusal(op, err)
 	}
 	return nil
+}
+
+// copies gives the memory that n sealed copies of a mail take: a body beyond
+// mailbox.MaxInline is sealed once, into a file.
+func copies(size, n int) int64 {
+	if size > mailbox.MaxInline {
+		return int64(size)
+	}
+	return int64(size) * int64(n)
+}
+
+func (d *Deliver) reserve(size int64) bool {
+	if size > largeFan {
+		return d.o.Memory.AcquireHalf(size)
+	}
+	return d.o.Memory.Acquire(size)
 }
 
 // targets gives each account once, in the order of the recipients.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
 	"postern.email/post/account"
@@ -201,6 +202,36 @@ func TestAllOrNothing(t *testing.T) {
 		if got := o.inbox(k); len(got) != 0 {
 			t.Errorf("%q", got)
 		}
+	}
+}
+
+// TestMemory: the sealed copies of mails under way are bounded, a mail with very many
+// leaves half of the room to others, and everything is given back.
+func TestMemory(t *testing.T) {
+	o := open(t, vfs.NewCrashDisk())
+	rcpts, keys := o.users(3)
+	budget := limits.NewBytes(4 << 20)
+	d := New(Options{Store: o.st, Boxes: o.boxes, Memory: budget})
+	budget.Acquire(3 << 20) // others
+	large := append([]byte(text), bytes.Repeat([]byte("x\r\n"), 500_000)...)
+	if err := d.Local(t.Context(), from, rcpts, large); errs.KindOf(err) != errs.Busy {
+		t.Error(err)
+	}
+	if err := d.Local(t.Context(), from, rcpts, []byte(text)); err != nil {
+		t.Error(err)
+	}
+	budget.Acquire(1<<20 - 100)
+	if err := d.Local(t.Context(), from, rcpts, []byte(text)); errs.KindOf(err) != errs.Busy {
+		t.Error(err)
+	}
+	if n := budget.Used(); n != 4<<20-100 {
+		t.Errorf("%d bytes are kept", n-(4<<20-100))
+	}
+	if n := len(o.inbox(keys[0])); n != 1 {
+		t.Errorf("%d mails", n)
+	}
+	if copies(mailbox.MaxInline, 1000) != 1000*mailbox.MaxInline || copies(mailbox.MaxInline+1, 1000) != mailbox.MaxInline+1 {
+		t.Error("counted wrongly")
 	}
 }
 

@@ -56,7 +56,7 @@ type session struct {
 type transaction struct {
 	open   bool // MAIL was accepted
 	utf8   bool
-	tried  int // RCPT commands
+	tried  int // RCPT commands without a fault
 	rcpts  int // accepted
 	chunks *chunks
 }
