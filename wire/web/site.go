@@ -104,7 +104,7 @@ func New(o Options) (*Site, error) {
 	s.mux.HandleFunc("GET /style.css", s.file("style.css", "text/css; charset=utf-8"))
 	s.mux.HandleFunc("GET /favicon.svg", s.file("favicon.svg", "image/svg+xml"))
 	s.mux.HandleFunc("GET /favicon.ico", s.file("favicon.svg", "image/svg+xml"))
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) {
 		s.fail(w, http.StatusNotFound, "Not here", "There is no such page.")
 	})
 	return s, nil
