@@ -68,9 +68,14 @@ func checkStore(io streams) *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		n := 0
 		show := func(f relay.Finding) error {
-			n++
+			if !f.Leftover {
+				n++
+			}
 			if *js {
 				return printJSON(io.out, f)
+			}
+			if f.Leftover {
+				f.Text += " (a crash left it; no damage, the running relay removes it)"
 			}
 			_, err := fmt.Fprintf(io.out, "%s: %s\n", f.Part, f.Text)
 			return err

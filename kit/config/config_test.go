@@ -80,7 +80,7 @@ func TestFaults(t *testing.T) {
 		{"[net]\nlisten = \"25\"\n", "", "write host:port"},
 		{"[net]\nlisten = \":99999\"\n", "", "write host:port"},
 		{"[net]\ntrusted = [\"ten\"]\n", "", "write a network"},
-		{"[net]\ntrusted = [\"::1\",\"::1\",\"::1\",\"::1\"]\n", "", "at most 3 entries"},
+		{"[net]\ntrusted = [\"::1\",\"::1\",\"::1\",\"::1\"]\n", "", "4 entries are outside its limits: at most 3 entries"},
 		{"", "limits.count", "write --set section.key=value"},
 		{"", "limits.cuont=3", `--set: unknown key "limits.cuont"; the nearest known key is "limits.count"`},
 		{"", "limits.count=three", `--set limits.count: "three" is not a whole number`},

@@ -6,10 +6,10 @@
 //	default:"text"   the value when the file does not name the key
 //	doc:"sentence"   what it does; required
 //	unit:"…"         what a bare number counts
-//	min:"…" max:"…"  limits of numbers, sizes and lengths of time; of the
-//	                 number of entries for a list
+//	min:"…" max:"…"  limits of numbers, sizes and lengths of time; for a list,
+//	                 max is the number of entries
 //	oneof:"a b c"    the only allowed words
-//	check:"name"     a named check, see Checks
+//	check:"name"     a named check: listen, network, domain, reuse
 //
 // An unknown key is an error that names its line and the nearest known key.
 package config
@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -36,7 +37,7 @@ type Option struct {
 	tag   reflect.StructTag
 }
 
-// Checks are the named checks of the check tag. Each gets the text of a value
+// checks are the named checks of the check tag. Each gets the text of a value
 // (of every entry of a list) and says what is wrong, or "".
 var checks = map[string]func(string) string{
 	"listen": func(s string) string {
@@ -53,6 +54,18 @@ var checks = map[string]func(string) string{
 		}
 		return ""
 	},
+	"domain": func(s string) string {
+		if !domain.MatchString(s) || len(s) > 253 {
+			return "write a domain such as example.org, in lower case (xn-- for other scripts)"
+		}
+		return ""
+	},
+	"reuse": func(s string) string {
+		if _, err := AfterDays(s); err != nil {
+			return "write never, or \"after N days\""
+		}
+		return ""
+	},
 	"network": func(s string) string {
 		if _, err := netip.ParsePrefix(s); err != nil {
 			if _, err := netip.ParseAddr(s); err != nil {
@@ -61,6 +74,24 @@ var checks = map[string]func(string) string{
 		}
 		return ""
 	},
+}
+
+var domain = regexp.MustCompile(`^([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// AfterDays reads "never" (0) or "after N days".
+func AfterDays(s string) (days int, err error) {
+	if s == "never" {
+		return 0, nil
+	}
+	f := strings.Fields(s)
+	if len(f) != 3 || f[0] != "after" || f[2] != "days" && f[2] != "day" {
+		return 0, strconv.ErrSyntax
+	}
+	days, err = strconv.Atoi(f[1])
+	if err != nil || days < 1 || days > 36500 {
+		return 0, strconv.ErrRange
+	}
+	return days, nil
 }
 
 // Options lists the options of the struct that v points to, in the order of the
@@ -191,6 +222,13 @@ func getText(field reflect.Value) string {
 
 // check says what is wrong with the field's value, or "".
 func (o Option) check(field reflect.Value) string {
+	if field.Kind() == reflect.Slice {
+		if hi := o.tag.Get("max"); hi != "" {
+			if n, err := strconv.Atoi(hi); err != nil || field.Len() > n {
+				return fmt.Sprintf("%d entries are outside its limits: %s", field.Len(), o.Limits)
+			}
+		}
+	}
 	if one := o.tag.Get("oneof"); one != "" {
 		for w := range strings.FieldsSeq(one) {
 			if w == field.String() {
@@ -214,11 +252,8 @@ func (o Option) check(field reflect.Value) string {
 		tag  string
 		sign float64
 	}{{"min", 1}, {"max", -1}} {
-		if lim := o.tag.Get(b.tag); lim != "" {
+		if lim := o.tag.Get(b.tag); lim != "" && field.Kind() != reflect.Slice {
 			bound := reflect.New(field.Type()).Elem()
-			if field.Kind() == reflect.Slice {
-				bound = reflect.New(reflect.TypeFor[int]()).Elem()
-			}
 			if err := setText(bound, lim); err != nil {
 				panic("config: " + o.Key + ": " + b.tag + ": " + err.Error())
 			}
@@ -231,11 +266,8 @@ func (o Option) check(field reflect.Value) string {
 }
 
 func number(v reflect.Value) float64 {
-	switch v.Kind() {
-	case reflect.Float64:
+	if v.Kind() == reflect.Float64 {
 		return v.Float()
-	case reflect.Slice:
-		return float64(v.Len())
 	}
 	return float64(v.Int())
 }

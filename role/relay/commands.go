@@ -57,7 +57,14 @@ type AccountPage struct {
 type Finding struct {
 	Part string `json:"part"` // "store", "accounts", "mailboxes"
 	Text string `json:"text"`
+	// Leftover: a crash between two steps left it, nothing refers to it, and the
+	// running relay removes it by itself. It is no damage.
+	Leftover bool `json:"leftover,omitempty"`
 }
+
+// leftoverBody is what post/mailbox says about a body file that was synced before
+// a crash and whose mail was never committed.
+const leftoverBody = "a body file belongs to no mail"
 
 // Revealed is one thing that the node key opens.
 type Revealed struct {
@@ -229,9 +236,12 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 		if f.Err != nil {
 			text += ": " + f.Err.Error()
 		}
-		report(Finding{"store", text})
+		report(Finding{Part: "store", Text: text})
 	}
-	if err := s.accounts.Check(ctx, func(f account.Finding) { report(Finding{"accounts", f.Kind + ": " + f.Text}) }); err != nil {
+	if err := s.accounts.Check(ctx, func(f account.Finding) {
+		left := f.Kind == account.FindingOrphan || f.Kind == account.FindingLeftover
+		report(Finding{Part: "accounts", Text: f.Kind + ": " + f.Text, Leftover: left})
+	}); err != nil {
 		return errs.Wrap(op, err)
 	}
 	return errs.Wrap(op, s.boxes.Check(ctx, func(f mailbox.Finding) {
@@ -239,7 +249,7 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 		if f.Account != "" {
 			text += fmt.Sprintf(" (account %s, mailbox %d)", f.Account, f.Box)
 		}
-		report(Finding{"mailboxes", text})
+		report(Finding{Part: "mailboxes", Text: text, Leftover: f.What == leftoverBody})
 	}))
 }
 
