@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"postern.email/kit/errs"
@@ -54,14 +55,15 @@ func Listen(dir string) (net.Listener, error) {
 type listener struct {
 	net.Listener
 	path string
+	once sync.Once
+	err  error
 }
 
+// Close stops listening and removes the socket. Who calls it second waits for the
+// first: afterwards another server may make its socket there.
 func (l *listener) Close() error {
-	err := l.Listener.Close()
-	if err == nil {
-		err = os.Remove(l.path)
-	}
-	return err
+	l.once.Do(func() { l.err = errors.Join(l.Listener.Close(), os.Remove(l.path)) })
+	return l.err
 }
 
 // maxSun is the longest path of a unix socket (sun_path of unix(7), with its zero).
