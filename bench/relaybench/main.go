@@ -32,7 +32,7 @@ func main() {
 		rounds = flag.Int("rounds", 2, "how often each system is measured, in turn")
 		mails  = flag.Int("mails", 4000, "mails of the phase with 16 sessions")
 		size   = flag.Int("bytes", 10000, "size of a mail")
-		idle   = flag.Int("idle", 1000, "idle IDLE sessions, in the first round; 0: none")
+		idle   = flag.Int("idle", 1000, "idle sessions, in the first round: so many, then twice as many; 0: none")
 		logins = flag.Int("logins", 1000, "logins of the login phase")
 		peer   = flag.String("peer", "auto", "auto: postfix+dovecot where installed; none; only")
 		asJSON = flag.Bool("json", false, "print one JSON object instead of the table")

@@ -43,11 +43,12 @@ const (
 	mPSS         = "idle PSS MiB"
 	mPSSEnd      = "PSS MiB after the load"
 	mPerSession  = "PSS growth per idle IDLE session KiB"
+	mAllIn       = "- PSS per idle session, all in, KiB"
 )
 
 var order = []string{mAccepted16, mDelivered16, mCommit50, mCommit95, mCommit99, mCPU, mClientCPU, mSyncs16,
 	mAccepted1, mCommit1p50, mCommit1p99, mSyncs1, mTenAccept, mTenDeliver, mFresh,
-	mIdle50, mIdle95, mLogins, mRSS, mPSS, mPSSEnd, mPerSession}
+	mIdle50, mIdle95, mLogins, mRSS, mPSS, mPSSEnd, mPerSession, mAllIn}
 
 // measures are the figures of one system in one round.
 type measures map[string]float64
@@ -88,8 +89,8 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 	}
 	m[mRSS], m[mPSS] = float64(rss)/1024, float64(pss)/1024
 	if sz.Idle > 0 {
-		step(fmt.Sprintf("%d idle sessions", sz.Idle))
-		if m[mPerSession], err = s.idleMemory(sz.Idle); err != nil {
+		step(fmt.Sprintf("%d and %d idle sessions", sz.Idle, 2*sz.Idle))
+		if m[mPerSession], m[mAllIn], err = s.idleMemory(sz.Idle); err != nil {
 			return m, err
 		}
 	}
@@ -265,30 +266,34 @@ func (s *System) loginRate(n int) (float64, error) {
 // hibernation is how long the peer waits before it parks an idle session.
 const hibernation = 35 * time.Second
 
-// idleMemory opens n sessions that wait in IDLE and gives the growth of PSS in
-// KiB per session, after the time in which a server may park them.
-func (s *System) idleMemory(n int) (float64, error) {
-	_, before, err := s.memory()
-	if err != nil {
-		return 0, err
-	}
-	all := make([]*mailclient.IMAP, n)
+// idleMemory opens n sessions that wait in IDLE, then n more, each time waits as
+// long as a server may take to park them, and gives KiB of PSS: the growth per
+// session from n to 2n, and all memory divided by 2n. The first n let caches and
+// what the logins took come to rest.
+func (s *System) idleMemory(n int) (growth, allIn float64, err error) {
+	all := make([]*mailclient.IMAP, 2*n)
 	defer closeAll(all)
-	err = parallel(8, n, func(_, i int) error {
-		c, err := s.imap(s.Account(i % accounts))
+	var pss [2]int64
+	for half := range pss {
+		err = parallel(8, n, func(_, i int) error {
+			i += half * n
+			c, err := s.imap(s.Account(i % accounts))
+			if err != nil {
+				return err
+			}
+			all[i] = c
+			if _, err := c.Select("INBOX"); err != nil {
+				return err
+			}
+			return c.Idle()
+		})
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
-		all[i] = c
-		if _, err := c.Select("INBOX"); err != nil {
-			return err
+		<-time.After(hibernation)
+		if _, pss[half], err = s.memory(); err != nil {
+			return 0, 0, err
 		}
-		return c.Idle()
-	})
-	if err != nil {
-		return 0, err
 	}
-	<-time.After(hibernation)
-	_, after, err := s.memory()
-	return float64(after-before) / float64(n), err
+	return float64(pss[1]-pss[0]) / float64(n), float64(pss[1]) / float64(2*n), nil
 }
