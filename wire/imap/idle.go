@@ -2,16 +2,28 @@ package imap
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
+// cmdIdle only accepts; runIdle follows on the session's own goroutine.
+func cmdIdle(c *conn, _ context.Context, p *parser) (reply, error) {
+	if err := p.end(); err != nil {
+		return reply{}, err
+	}
+	c.idle = true
+	return reply{}, nil
+}
+
 // runIdle is RFC 9051 §6.3.13 (RFC 2177). The session's goroutine waits for DONE
-// with as little memory as it can; another one waits for changes and writes them.
+// with as little memory as it can; changes are told by the watch group, which is
+// shared with other sessions.
 func (c *conn) runIdle(ctx context.Context) error {
-	var watch Watch
+	w := &waiting{c: c, ctx: ctx}
 	if c.sel != nil {
-		watch = c.sel.mailbox.Watch()
-		defer watch.Close()
+		w.watch = c.sel.mailbox.Watch()
+		defer w.watch.Close()
 	}
 	c.w.s("+ idling\r\n")
 	// Changes until now; the watch is set up already, so none falls between.
@@ -20,17 +32,13 @@ func (c *conn) runIdle(ctx context.Context) error {
 	if failed {
 		return c.w.err
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		c.idleWatch(ctx, watch, stop)
-	}()
+	w.due.Store(time.Now().Add(c.s.o.KeepAlive).UnixNano())
+	c.s.watchers.join(w)
 	// No time limit here: a client that waits says nothing, and the keep-alive
 	// lines find out whether it is still there.
 	c.readBy(time.Time{})
 	err := c.r.wait()
-	close(stop)
-	<-stopped
+	c.s.watchers.leave(w)
 	if err != nil {
 		return err
 	}
@@ -52,37 +60,6 @@ func (c *conn) runIdle(ctx context.Context) error {
 	return nil
 }
 
-// idleWatch tells the client about changes until stop is closed. When nothing
-// can be told any more it wakes the reading goroutine.
-func (c *conn) idleWatch(ctx context.Context, watch Watch, stop <-chan struct{}) {
-	var changed <-chan struct{}
-	if watch != nil {
-		changed = watch.C()
-	}
-	keepAlive := time.NewTimer(c.s.o.KeepAlive)
-	defer keepAlive.Stop()
-	for {
-		failed := false
-		select {
-		case <-stop:
-			return
-		case <-changed:
-			c.onOwnStack(func() { failed = c.idleSync(ctx) })
-		case <-keepAlive.C:
-			// Looking also finds out that the account or the mailbox is gone.
-			c.w.s("* OK Still here\r\n")
-			c.onOwnStack(func() { failed = c.idleSync(ctx) })
-		}
-		if failed {
-			c.closing = true
-			_ = c.raw.SetReadDeadline(time.Unix(1, 0))
-			<-stop
-			return
-		}
-		keepAlive.Reset(c.s.o.KeepAlive)
-	}
-}
-
 // idleSync tells changes at once; it reports whether the session is over.
 func (c *conn) idleSync(ctx context.Context) (failed bool) {
 	if c.sel != nil {
@@ -97,11 +74,72 @@ func (c *conn) idleSync(ctx context.Context) (failed bool) {
 	return c.w.flush() != nil
 }
 
-// cmdIdle only accepts; runIdle follows on the session's own goroutine.
-func cmdIdle(c *conn, _ context.Context, p *parser) (reply, error) {
-	if err := p.end(); err != nil {
-		return reply{}, err
+// waiting is one session in IDLE.
+type waiting struct {
+	c     *conn
+	ctx   context.Context
+	watch Watch // nil without a mailbox
+	group *watchGroup
+
+	due atomic.Int64 // when the next keep-alive is due, unix nanoseconds
+
+	// running and again: a goroutine tells changes now, and more came meanwhile.
+	state          sync.Mutex
+	running, again bool
+
+	// telling is held while the session is written to; over says that its own
+	// goroutine has it back.
+	telling sync.Mutex
+	over    bool
+}
+
+// kick has a goroutine tell what there is to tell.
+func (w *waiting) kick() {
+	w.state.Lock()
+	defer w.state.Unlock()
+	if w.running {
+		w.again = true
+		return
 	}
-	c.idle = true
-	return reply{}, nil
+	w.running = true
+	go w.tell()
+}
+
+// tell writes changes, and a keep-alive if it is time for one.
+func (w *waiting) tell() {
+	for {
+		w.tellOnce()
+		w.state.Lock()
+		if !w.again {
+			w.running = false
+			w.state.Unlock()
+			return
+		}
+		w.again = false
+		w.state.Unlock()
+	}
+}
+
+func (w *waiting) tellOnce() {
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	if w.over {
+		return
+	}
+	c := w.c
+	failed := true
+	defer func() {
+		if failed { // wakes the goroutine that waits for DONE
+			c.closing = true
+			_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+		}
+	}()
+	c.guard(func() {
+		if time.Now().UnixNano() >= w.due.Load() {
+			// Looking also finds out that the account or the mailbox is gone.
+			c.w.s("* OK Still here\r\n")
+		}
+		failed = c.idleSync(w.ctx)
+	})
+	w.due.Store(time.Now().Add(c.s.o.KeepAlive).UnixNano())
 }

@@ -9,7 +9,7 @@ import (
 // Limits of one LIST.
 const (
 	maxPatterns = 50
-	maxPattern  = 1000
+	maxPattern  = 500 // bytes of all patterns together: matching costs their product with the names
 )
 
 // listRequest is one LIST (RFC 9051 §6.3.9, RFC 5258, 5819, 6154).
@@ -43,9 +43,11 @@ func cmdList(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if err := p.sp(); err != nil {
 		return reply{}, err
 	}
+	total := 0
 	one := func() error {
 		s, err := p.listMailbox()
-		if err == nil && (len(s) > maxPattern || len(q.patterns) >= maxPatterns) {
+		total += len(ref) + len(s)
+		if err == nil && (total > maxPattern || len(q.patterns) >= maxPatterns) {
 			err = no("LIMIT", "The pattern is too long")
 		}
 		q.patterns = append(q.patterns, joinReference(ref, s))
@@ -254,7 +256,7 @@ func cmdLsub(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if err := p.end(); err != nil {
 		return reply{}, err
 	}
-	if len(pattern) > maxPattern {
+	if len(ref)+len(pattern) > maxPattern {
 		return reply{}, no("LIMIT", "The pattern is too long")
 	}
 	folders, err := c.session.Folders(ctx)

@@ -43,6 +43,7 @@ type Options struct {
 	LoginTimeout  time.Duration // from connect to login; default 60 s
 	IdleTimeout   time.Duration // between two commands; default 30 min (the least of RFC 9051 §5.4)
 	WriteTimeout  time.Duration // for the client to take a buffer of output; default 2 min
+	Progress      time.Duration // between two "* OK [INPROGRESS …]" of a long SEARCH; default 10 s
 	KeepAlive     time.Duration // between two "* OK Still here" in IDLE; default 2 min
 	ShutdownGrace time.Duration // for running commands when the server stops; default 5 s
 }
@@ -58,6 +59,7 @@ const (
 	DefaultLoginTimeout  = 60 * time.Second
 	DefaultIdleTimeout   = 30 * time.Minute
 	DefaultWriteTimeout  = 2 * time.Minute
+	DefaultProgress      = 10 * time.Second
 	DefaultKeepAlive     = 2 * time.Minute
 	DefaultShutdownGrace = 5 * time.Second
 )
@@ -78,6 +80,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.LoginTimeout, DefaultLoginTimeout)
 	orDefault(&o.IdleTimeout, DefaultIdleTimeout)
 	orDefault(&o.WriteTimeout, DefaultWriteTimeout)
+	orDefault(&o.Progress, DefaultProgress)
 	orDefault(&o.KeepAlive, DefaultKeepAlive)
 	orDefault(&o.ShutdownGrace, DefaultShutdownGrace)
 	if o.Now == nil {

@@ -37,9 +37,19 @@ func (c *conn) doSearch(ctx context.Context, p *parser, byUID bool) (reply, erro
 	var found, foundUIDs []uint32
 	var highest uint64
 	now := c.s.o.Now()
+	shown := time.Now()
 	_, err = c.each(numSet{ranges: []numRange{{1, 0}}}, true, func(seq uint32, e Entry) error {
 		if err := ctx.Err(); err != nil {
 			return errs.E("wire/imap.search", errs.Canceled, "", err)
+		}
+		// A long search says that it goes on (RFC 9585), and by that finds out whether
+		// the client is still there.
+		if time.Since(shown) >= c.s.o.Progress {
+			c.w.s("* OK [INPROGRESS (").str(c.tag, false).s(" ").u32(seq - 1).s(" ").u32(c.sel.seq.len()).s(")] Still searching\r\n")
+			if err := c.w.flush(); err != nil {
+				return err
+			}
+			shown = time.Now()
 		}
 		m := &candidate{ctx: ctx, c: c, seq: seq, e: e, now: now}
 		defer m.close()

@@ -67,8 +67,11 @@ func (k *searchKey) cost() searchOp {
 	return most
 }
 
-// maxKeys bounds the keys of one SEARCH.
-const maxKeys = 500
+// maxKeys bounds the keys of one SEARCH, maxTexts those that read whole messages.
+const (
+	maxKeys  = 500
+	maxTexts = 20
+)
 
 // searchRequest is one SEARCH.
 type searchRequest struct {
@@ -83,6 +86,7 @@ type searchParser struct {
 	*parser
 	charset string
 	keys    int
+	texts   int
 	modseq  bool
 }
 
@@ -261,6 +265,9 @@ func (p *searchParser) otherKey(word string, depth int) (k searchKey, err error)
 	case "NEW":
 		return searchKey{op: opAnd, sub: []searchKey{{op: opRecent}, {op: opNoFlag, flag: Seen}}}, nil
 	case "BODY", "TEXT":
+		if p.texts++; p.texts > maxTexts {
+			return k, no("LIMIT", "Too many texts to search for at once")
+		}
 		k.op = opBody
 		if word == "TEXT" {
 			k.op = opText

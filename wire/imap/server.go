@@ -17,6 +17,7 @@ import (
 type Server struct {
 	o        Options
 	appended atomic.Int64 // bytes of messages now being received
+	watchers watchers
 }
 
 // New makes a server. errs.Invalid: no backend, or Implicit without TLS.
@@ -55,9 +56,13 @@ const acceptPause = 50 * time.Millisecond
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	const op = "wire/imap.Serve"
 	var sessions sync.WaitGroup
-	defer sessions.Wait()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // a listener that failed ends its sessions too
+	life := newLifetime(ctx, s.o.ShutdownGrace)
+	defer func() {
+		cancel() // a listener that failed ends its sessions too
+		sessions.Wait()
+		life.close()
+	}()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	defer l.Close()
@@ -65,7 +70,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-			sessions.Go(func() { _ = s.ServeConn(ctx, nc) })
+			sessions.Go(func() { _ = s.serveConn(life, nc) })
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -85,6 +90,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // running command has Options.ShutdownGrace to finish, then the client gets BYE.
 // A *tls.Conn counts as protected: so a port can be shared by ALPN.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
+	life := newLifetime(ctx, s.o.ShutdownGrace)
+	defer life.close()
+	return s.serveConn(life, nc)
+}
+
+func (s *Server) serveConn(life *lifetime, nc net.Conn) error {
 	const op = "wire/imap.ServeConn"
 	peer := s.o.PeerOf(nc)
 	release, ok := s.o.Conns.Acquire(peer)
@@ -97,21 +108,15 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 	c := &conn{s: s, raw: nc, peer: peer}
 	c.use(nc)
 	_, c.tls = nc.(*tls.Conn)
-	running, kill := context.WithCancel(context.WithoutCancel(ctx))
-	defer kill()
-	stop := context.AfterFunc(ctx, func() {
-		c.stop()
-		grace := time.AfterFunc(s.o.ShutdownGrace, func() { kill(); _ = nc.Close() })
-		context.AfterFunc(running, func() { grace.Stop() })
-	})
-	defer stop()
+	life.add(c)
+	defer life.remove(c)
 	defer c.close()
 	if s.o.Implicit && !c.tls {
-		if err := c.handshake(running); err != nil {
+		if err := c.handshake(life.running); err != nil {
 			return errs.E(op, errs.Unavailable, "", err)
 		}
 	}
-	c.serve(running)
+	c.serve(life.running)
 	return nil
 }
 
@@ -131,14 +136,18 @@ func (c *conn) onOwnStack(fn func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() {
-			// A fault in one session must not take the others down.
-			if e := recover(); e != nil {
-				c.s.o.Logger.Error("imap: a command failed badly", "stack", string(debug.Stack()))
-				c.closing = true
-			}
-		}()
-		fn()
+		c.guard(fn)
 	}()
 	<-done
+}
+
+// guard runs fn; a fault in one session must not take the others down.
+func (c *conn) guard(fn func()) {
+	defer func() {
+		if e := recover(); e != nil {
+			c.s.o.Logger.Error("imap: a command failed badly", "stack", string(debug.Stack()))
+			c.closing = true
+		}
+	}()
+	fn()
 }

@@ -260,6 +260,33 @@ func TestLimits(t *testing.T) {
 		c.Send("DONE\r\n")
 		want(t, c.Until("c "), "c OK ")
 	})
+	t.Run("Progress", func(t *testing.T) {
+		b := newFake()
+		b.deliver("INBOX", "Subject: x\r\n\r\nbody\r\n")
+		b.deliver("INBOX", "Subject: x\r\n\r\nbody\r\n")
+		c := dial(t, startServer(t, Options{Backend: b, Private: true, Progress: time.Nanosecond}))
+		c.Cmd(loginLine)
+		c.Cmd("b SELECT INBOX")
+		if lines := c.Cmd("c SEARCH TEXT body"); lines[1] != `* OK [INPROGRESS ("c" 1 2)] Still searching` {
+			t.Fatal(lines)
+		}
+	})
+	t.Run("texts", func(t *testing.T) {
+		c := start(Options{})
+		c.Cmd(loginLine)
+		c.Cmd("b SELECT INBOX")
+		want(t, c.Cmd("c SEARCH"+strings.Repeat(" TEXT x", maxTexts)), "c OK ")
+		want(t, c.Cmd("d SEARCH"+strings.Repeat(" BODY x", maxTexts+1)), "d NO [LIMIT]")
+		want(t, c.Cmd("e SEARCH"+strings.Repeat(" ALL", maxKeys+1)), "e BAD ")
+	})
+	t.Run("patterns", func(t *testing.T) {
+		c := start(Options{})
+		c.Cmd(loginLine)
+		want(t, c.Cmd(`b LIST "" `+strings.Repeat("*", maxPattern)), "b OK ")
+		want(t, c.Cmd(`c LIST "" `+strings.Repeat("*", maxPattern+1)), "c NO [LIMIT]")
+		want(t, c.Cmd(`d LIST "" (`+strings.Repeat("* ", maxPatterns)+"*)"), "d NO [LIMIT]")
+		want(t, c.Cmd(`e LSUB "" `+strings.Repeat("*", maxPattern+1)), "e NO [LIMIT]")
+	})
 	t.Run("WriteTimeout", func(t *testing.T) {
 		b := newFake()
 		for range 20 {
@@ -308,6 +335,38 @@ func TestBareLF(t *testing.T) {
 	c.Send("c NO\x00OP\r\n")
 	want(t, c.Until("c "), "c BAD ")
 	want(t, c.Cmd("d NOOP"), "d OK ")
+}
+
+// stuckBackend never answers.
+type stuckBackend struct{ *fakeBackend }
+
+func (stuckBackend) Login(ctx context.Context, _ LoginRequest) (Session, error) {
+	<-ctx.Done()
+	return nil, errs.E("test", errs.Canceled, "", ctx.Err())
+}
+
+// TestShutdownGrace: a command that does not end is cut when the grace is over.
+func TestShutdownGrace(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, l, Options{Backend: stuckBackend{newFake()}, Private: true, ShutdownGrace: 50 * time.Millisecond})
+	}()
+	c := dial(t, l.Addr().String())
+	c.Send(loginLine + "\r\n")
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(imaptest.Patience):
+		t.Fatal("the server does not stop")
+	}
 }
 
 // panicBackend has a bug.
