@@ -85,6 +85,13 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%.60q: %q, want %q", raw, got, want)
 		}
 	}
+	// The login's own From in a mail whose envelope says another: RCPT refuses that
+	// before, and the end of the mail does not rely on it.
+	anna := account.Account{Address: address(t, "anna")}
+	_, _, err := New(Options{}).judge(&envelope{sender: anna, from: address(t, "bert")}, []byte(good))
+	if err == nil || err.Error() != "500 Invalid FROM <anna@mail.example> for <bert@mail.example>" {
+		t.Error(err)
+	}
 	if n := len(w.inbox("bert")); n != 0 {
 		t.Errorf("%d refused mails were delivered", n)
 	}

@@ -331,7 +331,7 @@ func TestLargeMail(t *testing.T) {
 // TestLargeMailsLeaveRoom: mails that are large, or say so, take half of the budget at
 // most; the small ones of everybody else still pass. A size alone takes nothing.
 func TestLargeMailsLeaveRoom(t *testing.T) {
-	budget := limits.NewBytes(16 << 20)
+	budget := limits.NewBytes(32 << 20)
 	f := &fake{}
 	addr := start(t, Options{Backend: f, Memory: budget})
 	open := func(command string) *client {
