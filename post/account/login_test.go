@@ -280,6 +280,50 @@ func TestFirstLoginsRace(t *testing.T) {
 	}
 }
 
+// The loser of a race that nobody saw coming: the name is taken between its look
+// and its write. In two logs its records lie there already, and go again.
+func TestLoserOfTheRace(t *testing.T) {
+	for _, split := range []bool{false, true} {
+		for _, password := range []string{"correct horse", "battery staple"} {
+			st := openStore(t, crvfs.NewMem())
+			var seen store.Store = st
+			claim := int64(1)
+			if split {
+				seen, claim = storetest.SplitLogs(st), 3
+			}
+			faulty := &storetest.Faulty{Store: seen}
+			var removed []seal.AccountID
+			loser := officeOn(t, faulty, func(o *Options) {
+				o.OnDelete = func(_ context.Context, id seal.AccountID) error { removed = append(removed, id); return nil }
+			})
+			winner := officeOn(t, seen)
+			var won *Session
+			n := faulty.Count()
+			faulty.Before = func(i int64) error {
+				if i == n+claim {
+					won = login(t, winner, "alice@example.org", "correct horse", "192.0.2.1")
+				}
+				return nil
+			}
+			s, err := loser.Login(ctx, LoginRequest{Name: "alice@example.org", Password: password, Peer: peer("192.0.2.2")})
+			if password != "correct horse" {
+				wantKind(t, err, errs.Auth, textAuth)
+			} else if err != nil || s.ID != won.ID {
+				t.Fatalf("the same password: %v", err)
+			} else {
+				s.Close()
+			}
+			if n := countKeys(t, st, seal.AccountPrefix); n != 2 {
+				t.Errorf("split %t: %d records of accounts", split, n)
+			}
+			if split != (len(removed) == 1) || split && removed[0] == won.ID {
+				t.Errorf("split %t: removed %v", split, removed)
+			}
+			wantFindings(t, loser)
+		}
+	}
+}
+
 func TestManyAccountsAtOnce(t *testing.T) {
 	a := office(t)
 	var wg sync.WaitGroup

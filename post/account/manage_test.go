@@ -73,24 +73,22 @@ func TestPasswdDuringLogin(t *testing.T) {
 }
 
 func TestPasswdAtTheSameTime(t *testing.T) {
-	a := office(t)
+	f := &storetest.Faulty{Store: openStore(t, crvfs.NewMem())}
+	a := officeOn(t, f, func(o *Options) { o.GateSlots = 2 })
 	s := login(t, a, "alice@example.org", "correct horse", "192.0.2.1")
-	err := make(chan error)
-	go func() { err <- a.Passwd(ctx, s.Address, "correct horse", "first of two") }()
-	go func() { err <- a.Passwd(ctx, s.Address, "correct horse", "second of two") }()
-	e1, e2 := <-err, <-err
-	if (e1 == nil) == (e2 == nil) {
-		t.Fatalf("%v and %v", e1, e2)
-	}
-	opens := 0
-	for _, p := range []string{"correct horse", "first of two", "second of two"} {
-		if try(a, "alice@example.org", p, "192.0.2.1") == nil {
-			opens++
+	n := f.Count()
+	f.Before = func(i int64) error {
+		if i == n+1 { // the first has read and is about to write
+			return a.Passwd(ctx, s.Address, "correct horse", "second of two")
 		}
+		return nil
 	}
-	if opens != 1 {
-		t.Errorf("%d passwords open the account", opens)
+	wantKind(t, a.Passwd(ctx, s.Address, "correct horse", "first of two"), errs.Conflict, "the password was changed at the same time")
+	a.ring.end(s.ID)
+	for _, p := range []string{"correct horse", "first of two"} {
+		wantKind(t, try(a, "alice@example.org", p, "192.0.2.1"), errs.Auth, textAuth)
 	}
+	login(t, a, "alice@example.org", "second of two", "192.0.2.1")
 }
 
 // A failed write leaves it open which password counts: no opened key vouches.

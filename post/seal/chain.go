@@ -211,6 +211,7 @@ func (s *chainStripe) remove(e *list.Element) {
 	w.mu.Lock()
 	w.dead = true
 	clear(w.state[:])
+	w.encap = nil // an erased state is never stepped: whoever still came here would begin anew
 	w.mu.Unlock()
 }
 

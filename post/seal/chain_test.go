@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -139,6 +140,40 @@ func TestOldStatesAreErased(t *testing.T) {
 	c.Expire()
 	if c.Live() != 0 || w.state != (chainState{}) {
 		t.Error("an old chain stays in memory")
+	}
+}
+
+// A writer that found a chain just before it was forgotten looks again.
+func TestForgottenChainIsNotUsed(t *testing.T) {
+	o, c := testKey(t, 1), NewChains(ChainOptions{})
+	before := next(t, c, o)
+	st := c.stripe(o.ID())
+	w := st.lru.Front().Value.(*writeChain)
+	w.mu.Lock()
+	got := make(chan *Slot)
+	go func() {
+		s, err := c.Next(o.ID(), o.Public())
+		if err != nil {
+			t.Error(err)
+		}
+		got <- s
+	}()
+	// The writer may or may not wait for the lock by now: both ways must hold.
+	runtime.Gosched()
+	st.mu.Lock()
+	st.lru.Remove(st.live[o.ID()])
+	delete(st.live, o.ID())
+	w.dead = true
+	clear(w.state[:])
+	st.mu.Unlock()
+	w.mu.Unlock()
+	s := <-got
+	if s.Chain == before.Chain || s.Index != 0 {
+		t.Error("a forgotten chain goes on")
+	}
+	mustOpen(t, o, s)
+	if c.Live() != 1 {
+		t.Errorf("%d chains", c.Live())
 	}
 }
 
