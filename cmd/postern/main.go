@@ -135,7 +135,7 @@ Run a real one:
 	root.SetHelpCommandGroupID(groupConfig)
 	root.SetCompletionCommandGroupID(groupConfig)
 	for _, c := range []*cobra.Command{upCommand(io), serveCommand(io), accountCommand(io), statusCommand(io), restartCommand(io),
-		stopCommand(io), storeCommand(io), configCommand(io), versionCommand(io)} {
+		stopCommand(io), storeCommand(io), doctorCommand(io), configCommand(io), versionCommand(io)} {
 		root.AddCommand(c)
 	}
 	usage(root)

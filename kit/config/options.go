@@ -9,7 +9,7 @@
 //	min:"…" max:"…"  limits of numbers, sizes and lengths of time; for a list,
 //	                 max is the number of entries
 //	oneof:"a b c"    the only allowed words
-//	check:"name"     a named check: listen, network, domain, reuse
+//	check:"name"     a named check: listen, network, domain, resolver, reuse
 //
 // An unknown key is an error that names its line and the nearest known key.
 package config
@@ -57,6 +57,15 @@ var checks = map[string]func(string) string{
 	"domain": func(s string) string {
 		if !domain.MatchString(s) || len(s) > 253 {
 			return "write a domain such as example.org, in lower case (xn-- for other scripts)"
+		}
+		return ""
+	},
+	"resolver": func(s string) string {
+		if s == "" {
+			return ""
+		}
+		if a, err := netip.ParseAddrPort(s); err != nil || a.Port() == 0 {
+			return "write the IP address and port of a DNS server, such as 127.0.0.1:53"
 		}
 		return ""
 	},

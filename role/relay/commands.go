@@ -88,6 +88,7 @@ func (s *Server) commands() map[string]control.Handler {
 	}
 	h := map[string]control.Handler{
 		"status":       func(context.Context, json.RawMessage, func(any) error) (any, error) { return s.Status(), nil },
+		"doctor":       func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) { return s.Doctor(ctx) },
 		"stop":         ask(RequestStop),
 		"restart":      ask(RequestRestart),
 		"account.list": s.listAccounts,

@@ -30,10 +30,12 @@ type Config struct {
 		Key        string          `toml:"key" default:"" doc:"PEM file of the certificate's key."`
 		MinVersion string          `toml:"min_version" default:"1.3" oneof:"1.2 1.3" doc:"Lowest TLS version for users' mail programs and browsers. Other mail servers may always use 1.2."`
 		Poll       config.Duration `toml:"poll" default:"1m" min:"1ms" max:"1d" doc:"How often the certificate files are looked at."`
+		TrustedCAs []string        `toml:"trusted_cas" default:"" max:"64" doc:"PEM files of certificates that are believed, beside the system's, when this relay connects to others (today: postern doctor)."`
 	} `toml:"tls"`
 
 	Network struct {
 		TrustedProxies []string `toml:"trusted_proxies" default:"" check:"network" max:"64" doc:"Networks of reverse proxies. A connection from there may begin with a PROXY header (version 1 or 2), which is believed; one without it is free of every per-network limit, because it stands for many people."`
+		Resolver       string   `toml:"resolver" default:"" check:"resolver" doc:"DNS server that is asked for names when this relay connects to others (today: postern doctor), host:port. Empty: the system's."`
 	} `toml:"network"`
 
 	Connections struct {

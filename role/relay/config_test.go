@@ -296,7 +296,10 @@ func effects() map[string]func(*testing.T) {
 		"tls.poll":        testCertFiles,
 		"tls.min_version": testMinVersion,
 
+		"tls.trusted_cas": testDoctor,
+
 		"network.trusted_proxies": testTrustedProxies,
+		"network.resolver":        testDoctor,
 
 		"connections.imap":             places("connections.imap", "2", privateIMAP),
 		"connections.imap_per_network": places("connections.imap_per_network", "0", privateIMAP),

@@ -86,7 +86,7 @@ type client struct {
 	n int
 }
 
-func dial(addr string) (*client, error) {
+func connect(addr string) (*client, error) {
 	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func dial(addr string) (*client, error) {
 
 func mustDial(t *testing.T, addr string) *client {
 	t.Helper()
-	c, err := dial(addr)
+	c, err := connect(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func (c *client) imap(format string, args ...any) (string, error) {
 
 // submitter opens a logged-in session on the private submission port.
 func submitter(s *Server, user, password string) (*client, error) {
-	c, err := dial(s.Info().PrivateSubmission)
+	c, err := connect(s.Info().PrivateSubmission)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (c *client) send(from string, to []string, mail []byte) error {
 
 // reader opens a logged-in IMAP session on the private port.
 func reader(s *Server, user, password string) (*client, error) {
-	c, err := dial(s.Info().PrivateIMAP)
+	c, err := connect(s.Info().PrivateIMAP)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"postern.email/kit/dial"
+	"postern.email/kit/errs"
+)
+
+// Diagnosis is one thing that doctor looked at.
+type Diagnosis struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Text string `json:"text"`           // what was found
+	Next string `json:"next,omitempty"` // what to do about it
+}
+
+// Doctor looks at the relay as strangers do: whether its name leads here, and
+// whether what answers there shows a certificate that they trust. It asks the
+// resolver and trusts the certificates that the configuration names.
+func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
+	const op = "role/relay.Doctor"
+	c := &s.c
+	d, err := dial.New(dial.Options{Resolver: c.Network.Resolver, CAFiles: c.TLS.TrustedCAs, FS: s.d.FS})
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	var all []Diagnosis
+	say := func(what string, ok bool, text, next string) {
+		if ok {
+			next = ""
+		}
+		all = append(all, Diagnosis{what, ok, text, next})
+	}
+	addrs, err := d.Addresses(ctx, c.Domain)
+	switch {
+	case errs.KindOf(err) == errs.NotFound:
+		say("address", false, c.Domain+" has no address", "Add an A or AAAA record with this machine's address.")
+	case err != nil:
+		say("address", false, errs.Public(err), "Look at network.resolver: "+orSystem(c.Network.Resolver))
+	default:
+		say("address", true, c.Domain+" is "+join(addrs), "")
+	}
+	mx, err := d.MX(ctx, c.Domain)
+	record := fmt.Sprintf("Add this record: %s. MX 10 %[1]s.", c.Domain)
+	switch {
+	case err != nil && errs.KindOf(err) != errs.NotFound:
+		say("MX", false, errs.Public(err), "Look at network.resolver: "+orSystem(c.Network.Resolver))
+	case err != nil:
+		say("MX", false, c.Domain+" names no mail server", record)
+	default:
+		ours := strings.TrimSuffix(mx[0].Host, ".") == c.Domain
+		say("MX", ours, "mail for "+c.Domain+" goes to "+strings.TrimSuffix(mx[0].Host, "."), record)
+	}
+	for _, name := range []string{"https", "imaps", "submissions"} {
+		port := s.portOf(name)
+		if port == 0 {
+			continue
+		}
+		for _, a := range addrs {
+			at := netip.AddrPortFrom(a.Unmap(), uint16(port))
+			conn, err := d.TLS(ctx, at, c.Domain)
+			switch {
+			case err == nil:
+				conn.Close()
+				say(name, true, at.String()+" answers with a certificate that is trusted", "")
+			case errs.KindOf(err) == errs.Denied:
+				say(name, false, at.String()+" answers with a certificate that is not trusted for "+c.Domain,
+					"Get one from an authority (tls.cert, tls.key), or name its authority in tls.trusted_cas.")
+			default:
+				say(name, false, at.String()+" does not answer: "+errs.Public(err), "Look at the firewall, and whether the address is this machine's.")
+			}
+		}
+	}
+	return all, nil
+}
+
+func orSystem(resolver string) string {
+	if resolver == "" {
+		return "the system's resolver is in use"
+	}
+	return resolver
+}
+
+func join(addrs []netip.Addr) string {
+	var list []string
+	for _, a := range addrs {
+		list = append(list, a.Unmap().String())
+	}
+	return strings.Join(list, ", ")
+}
