@@ -95,3 +95,17 @@ func TestDeviceTokens(t *testing.T) {
 		t.Fatalf("got %q, want %q", got, want)
 	}
 }
+
+// TestStress: many sessions at once on the real store.
+func TestStress(t *testing.T) {
+	w := newWorld(t, vfs.NewCrashDisk(), "/data", nil)
+	c := imaptest.Dial(t, w.addr)
+	c.Until("* OK ")
+	c.Cmd("a LOGIN bobbobbob@example.org secret-word")
+	err := imaptest.RunStress(imaptest.ModelOptions{Addr: w.addr, Login: "bobbobbob@example.org secret-word",
+		Sessions: 6, Steps: 150, Seed: 1,
+		Deliver: func() { w.deliver("bobbobbob@example.org", "INBOX", "Subject: x\r\n\r\nbody\r\n") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -82,3 +82,15 @@ func TestModelFindsFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestStress: many sessions at once.
+func TestStress(t *testing.T) {
+	b := newFake()
+	err := imaptest.RunStress(imaptest.ModelOptions{
+		Addr: startServer(t, Options{Backend: b, Private: true}), Login: "bobbobbob@example.org secret-word",
+		Sessions: 6, Steps: 150, Seed: 1, Deliver: func() { b.deliver("INBOX", "Subject: x\r\n\r\nbody\r\n") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
