@@ -36,7 +36,8 @@ type Session interface {
 	// CreateFolder makes a mailbox; use is a special-use attribute or "".
 	// Missing parents are made too or appear as NoSelect. errs.Exists, errs.Invalid.
 	CreateFolder(ctx context.Context, name, use string) (Folder, error)
-	// RenameFolder renames a mailbox and all below it. errs.NotFound, errs.Exists.
+	// RenameFolder renames a mailbox and all below it; of INBOX it moves the
+	// messages into a new mailbox. errs.NotFound, errs.Exists.
 	RenameFolder(ctx context.Context, from, to string) error
 	// DeleteFolder removes a mailbox and its messages. errs.NotFound, errs.Denied.
 	DeleteFolder(ctx context.Context, name string) error

@@ -167,6 +167,8 @@ func (c *conn) commandBy() time.Time {
 // bye says why the session ends, if the client can still hear it.
 func (c *conn) bye(err error) {
 	switch {
+	case c.closing: // it is said already
+		return
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.stopping.Load():
 		c.w.s("* BYE [UNAVAILABLE] The server is stopping\r\n")
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.state == notAuth:

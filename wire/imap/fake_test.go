@@ -151,6 +151,19 @@ func (s *fakeSession) RenameFolder(_ context.Context, from, to string) error {
 	if s.b.byName(to) != nil {
 		return errs.E("fake", errs.Exists, "The mailbox exists already", nil)
 	}
+	if from == "INBOX" {
+		inbox, y := s.b.byName(from), s.b.create(to, "")
+		m := &fakeMailbox{s.b, inbox}
+		var uids []uint32
+		for _, msg := range inbox.msgs {
+			uids = append(uids, msg.UID)
+		}
+		if _, err := m.copy(uids, y.Box); err != nil {
+			return err
+		}
+		m.remove(func(*fakeMsg) bool { return true })
+		return nil
+	}
 	found := false
 	for _, x := range s.b.boxes {
 		if x.Name == from || strings.HasPrefix(x.Name, from+"/") {

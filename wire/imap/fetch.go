@@ -30,6 +30,7 @@ type fetch struct {
 	since uint64 // CHANGEDSINCE
 
 	needSummary, needTree bool
+	preview               bool
 	modseq, uid, flags    bool
 	seen                  bool // some item sets \Seen
 	gone                  bool // a message was expunged while we read
@@ -84,6 +85,7 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 		default:
 			f.needSummary = true
 			f.needTree = f.needTree || !it.fromHeader()
+			f.preview = f.preview || it.kind == itemPreview
 		}
 		f.seen = f.seen || ((it.kind == itemSection || it.kind == itemBinary) && !it.peek && !c.sel.readOnly)
 	}
@@ -172,6 +174,16 @@ func (f *fetch) message(seq uint32, e Entry) error {
 	if err != nil {
 		return err
 	}
+	shown := ""
+	if f.preview {
+		body, err := lazy.get()
+		if err == nil {
+			shown, err = preview(tree, body)
+		}
+		if err != nil {
+			return f.skipGone(err)
+		}
+	}
 	w := &c.w
 	w.s("* ").u32(seq).s(" FETCH (")
 	sep := ""
@@ -206,6 +218,8 @@ func (f *fetch) message(seq uint32, e Entry) error {
 			w.s("EMAILID (M").u(e.ID).s(")")
 		case itemThreadID: // there are no threads (RFC 8474 §5.2)
 			w.s("THREADID NIL")
+		case itemPreview:
+			w.s("PREVIEW ").str(shown, c.enabled.utf8ok())
 		case itemBinarySize:
 			w.s(it.name, " ").u(uint64(sizes[i]))
 		case itemBinary:
@@ -311,7 +325,7 @@ func (l *lazyBody) close() {
 func (f *fetch) needsBody(sum *Summary) bool {
 	for i := range f.items {
 		switch it := &f.items[i]; it.kind {
-		case itemBinary, itemBinarySize:
+		case itemBinary, itemBinarySize, itemPreview:
 			return true
 		case itemSection:
 			if !it.fromHeader() || sum.Header == nil {

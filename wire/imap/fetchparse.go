@@ -23,6 +23,7 @@ const (
 	itemBinarySize // BINARY.SIZE[…]
 	itemEmailID    // RFC 8474
 	itemThreadID
+	itemPreview // RFC 8970
 )
 
 // fetchItem is one item of a FETCH.
@@ -92,6 +93,7 @@ var simpleItems = map[string]fetchItem{
 	"MODSEQ":        {kind: itemModSeq},
 	"EMAILID":       {kind: itemEmailID},
 	"THREADID":      {kind: itemThreadID},
+	"PREVIEW":       {kind: itemPreview},
 	"RFC822":        {kind: itemSection, what: mime.Whole},
 	"RFC822.HEADER": {kind: itemSection, what: mime.Header, peek: true},
 	"RFC822.TEXT":   {kind: itemSection, what: mime.Text},
@@ -105,6 +107,9 @@ func (p *parser) fetchItem() (fetchItem, error) {
 			return it, syntaxf("unknown FETCH item")
 		}
 		it.name = word
+		if it.kind == itemPreview {
+			p.prefix(" (LAZY)") // a preview costs little here, so it is given anyway
+		}
 		return it, nil
 	}
 	var it fetchItem

@@ -149,42 +149,10 @@ func cmdRename(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if strings.HasPrefix(to, from+"/") && from != "INBOX" {
 		return reply{}, no("CANNOT", "A mailbox cannot be moved into itself")
 	}
-	if from == "INBOX" {
-		return c.renameInbox(ctx, to)
-	}
 	if err := c.session.RenameFolder(ctx, from, to); err != nil {
 		return reply{}, err
 	}
 	return reply{"", "Mailbox renamed"}, nil
-}
-
-func (c *conn) renameInbox(ctx context.Context, to string) (reply, error) {
-	inbox, err := c.folder(ctx, "INBOX", true)
-	if err != nil {
-		return reply{}, err
-	}
-	target, err := c.session.CreateFolder(ctx, to, "")
-	if err != nil {
-		return reply{}, err
-	}
-	mailbox, err := c.session.Open(ctx, inbox.Box)
-	if err != nil {
-		return reply{}, err
-	}
-	v, err := mailbox.View(ctx)
-	if err != nil {
-		return reply{}, err
-	}
-	uids := make([]uint32, v.Len())
-	for i := range uids {
-		uids[i] = v.At(i).UID
-	}
-	if len(uids) > 0 {
-		if _, err := mailbox.Move(ctx, uids, target.Box); err != nil {
-			return reply{}, err
-		}
-	}
-	return reply{"", "Messages of INBOX moved"}, nil
 }
 
 func cmdSubscribe(c *conn, ctx context.Context, p *parser) (reply, error) {
