@@ -44,25 +44,41 @@ func (a *Accounts) mayCreate(addr mail.Address, password string, gone bool) erro
 }
 
 // makeOnLogin makes the account of a first login and opens it.
-func (a *Accounts) makeOnLogin(ctx context.Context, addr mail.Address, password string, gen uint64) (*openKey, error) {
+func (a *Accounts) makeOnLogin(ctx context.Context, addr mail.Address, password string) (*openKey, error) {
 	today := DayOf(a.o.Now())
 	key, keyRecord, err := a.make(ctx, infoRecord{addr: addr, class: a.o.NewClass, created: today, lastLogin: today}, password)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		check := a.ring.passwordCheck(key.ID(), password) // after gen: its key may change with it
-		if k, ok := a.ring.put(key, check, sha256.Sum256(keyRecord), gen); ok {
+	k, err := a.admit(ctx, key, keyRecord, password)
+	if k == nil && err == nil {
+		err = errs.E("account.makeOnLogin", errs.Conflict, "", nil) // deleted or reset already
+	}
+	return k, err
+}
+
+// admit puts a key that a password has opened into the ring, if keyRecord, from
+// which it was opened, is still the account's. Else it gives nil, and the key is
+// closed.
+func (a *Accounts) admit(ctx context.Context, key *seal.Opened, keyRecord []byte, password string) (*openKey, error) {
+	for range maxRounds {
+		// In this order: whoever changes the record moves the generation on after.
+		gen := a.ring.generation(key.ID())
+		_, now, err := a.load(ctx, key.ID())
+		if err != nil && !is(err, errs.NotFound) {
+			key.Close()
+			return nil, err
+		}
+		if !slices.Equal(now, keyRecord) {
+			key.Close()
+			return nil, nil
+		}
+		if k, ok := a.ring.put(key, a.ring.passwordCheck(key.ID(), password), sha256.Sum256(keyRecord), gen); ok {
 			return k, nil
 		}
-		// Somebody's credentials changed; were it these, the record would differ.
-		gen = a.ring.generation()
-		_, now, err := a.load(ctx, key.ID())
-		if err != nil || !slices.Equal(now, keyRecord) {
-			key.Close()
-			return nil, errs.E("account.makeOnLogin", errs.Conflict, "", err)
-		}
 	}
+	key.Close()
+	return nil, errs.E("account.admit", errs.Conflict, "", nil)
 }
 
 // make draws a number and a key and writes the account: errs.Exists when the name

@@ -139,11 +139,11 @@ func (a *Accounts) ImportKeys(ctx context.Context, r io.Reader) (n int, err erro
 		return 0, errs.Wrap(op, err)
 	}
 	defer clear(keys)
-	gen, err := a.ring.adopt(checkKey)
-	if err != nil {
+	if err := a.ring.adopt(checkKey); err != nil {
 		return 0, errs.Wrap(op, err)
 	}
 	for _, h := range keys {
+		gen := a.ring.generation(h.id)
 		key, err := a.imported(ctx, h)
 		if err != nil {
 			return n, errs.Wrap(op, err)
@@ -164,15 +164,15 @@ func (a *Accounts) ImportKeys(ctx context.Context, r io.Reader) (n int, err erro
 
 // adopt puts the check key of the process before in place, if nothing was
 // checked by this one's yet.
-func (r *keyring) adopt(checkKey [32]byte) (gen uint64, err error) {
+func (r *keyring) adopt(checkKey [32]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.keys) > 0 {
-		return 0, errs.E("account.adopt", errs.Conflict, "", nil)
+		return errs.E("account.adopt", errs.Conflict, "", nil)
 	}
-	r.gen++ // a login that runs now computes its check anew
+	r.allChanged() // a login that runs now computes its check anew
 	r.checkKey = checkKey
-	return r.gen, nil
+	return nil
 }
 
 // imported makes the opened key of h; nil when its account is not as it was.

@@ -21,7 +21,7 @@ type keyring struct {
 
 	mu       sync.Mutex
 	checkKey [32]byte
-	gen      uint64 // moves on when credentials change; see put
+	gens     [256]uint64 // by account: moves on when credentials change; see put
 	keys     map[seal.AccountID]*openKey
 	idle     list.List // of *openKey without session; front: idle for the shortest time
 }
@@ -56,11 +56,15 @@ func (r *keyring) passwordCheck(id seal.AccountID, password string) (c [32]byte)
 	return c
 }
 
+// gen is the generation of an account's credentials. A few accounts share one,
+// which costs a look at the store now and then.
+func (r *keyring) gen(id seal.AccountID) *uint64 { return &r.gens[id[7]] }
+
 // generation is to be read before the credentials that put stores.
-func (r *keyring) generation() uint64 {
+func (r *keyring) generation(id seal.AccountID) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.gen
+	return *r.gen(id)
 }
 
 // acquire gives a reference to the opened key if there is one and the password
@@ -146,7 +150,7 @@ func (r *keyring) remove(k *openKey) {
 func (r *keyring) put(key *seal.Opened, check, recordID [32]byte, gen uint64) (k *openKey, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gen != gen {
+	if *r.gen(key.ID()) != gen {
 		return nil, false
 	}
 	if k = r.keys[key.ID()]; k != nil {
@@ -168,7 +172,7 @@ func (r *keyring) put(key *seal.Opened, check, recordID [32]byte, gen uint64) (k
 func (r *keyring) changed(id seal.AccountID, check, recordID [32]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gen++
+	*r.gen(id)++
 	if k := r.keys[id]; k != nil {
 		k.check, k.recordID = check, recordID
 	}
@@ -178,10 +182,16 @@ func (r *keyring) changed(id seal.AccountID, check, recordID [32]byte) {
 func (r *keyring) end(id seal.AccountID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gen++
+	*r.gen(id)++
 	if k := r.keys[id]; k != nil {
 		r.remove(k)
 		k.key.Close()
+	}
+}
+
+func (r *keyring) allChanged() {
+	for i := range r.gens {
+		r.gens[i]++
 	}
 }
 
@@ -202,7 +212,7 @@ func (r *keyring) expire() {
 func (r *keyring) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gen++
+	r.allChanged()
 	for _, k := range r.keys {
 		r.remove(k)
 		k.key.Close()

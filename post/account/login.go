@@ -179,14 +179,13 @@ func (a *Accounts) jobKey(network string, addr mail.Address, password string) (k
 func (a *Accounts) open(ctx context.Context, addr mail.Address, password string, at attempt, network string) (*openKey, error) {
 	const op = "account.open"
 	for range maxRounds {
-		gen := a.ring.generation()
 		rec, keyRecord, err := a.findFresh(ctx, addr)
 		switch {
 		case err == nil:
 			if k := a.ring.acquire(rec.ID, password); k != nil {
 				return k, nil
 			}
-			k, again, err := a.verify(rec, keyRecord, password, at, gen)
+			k, again, err := a.verify(ctx, rec, keyRecord, password, at)
 			if !again {
 				return k, err
 			}
@@ -213,7 +212,7 @@ func (a *Accounts) open(ctx context.Context, addr mail.Address, password string,
 			if ok, _ := a.newTotal.Allow("all"); !ok {
 				return nil, errs.E(op, errs.Busy, textNewLimit, nil)
 			}
-			k, err := a.makeOnLogin(ctx, addr, password, gen)
+			k, err := a.makeOnLogin(ctx, addr, password)
 			if err == nil {
 				a.slow.passed(at)
 			}
@@ -230,7 +229,7 @@ func (a *Accounts) open(ctx context.Context, addr mail.Address, password string,
 const maxRounds = 5
 
 // verify spends one password hash. again means that credentials changed meanwhile.
-func (a *Accounts) verify(rec *record, keyRecord []byte, password string, at attempt, gen uint64) (k *openKey, again bool, err error) {
+func (a *Accounts) verify(ctx context.Context, rec *record, keyRecord []byte, password string, at attempt) (k *openKey, again bool, err error) {
 	const op = "account.verify"
 	if err := a.slow.check(at); err != nil {
 		return nil, false, err
@@ -249,12 +248,8 @@ func (a *Accounts) verify(rec *record, keyRecord []byte, password string, at att
 		return nil, false, errs.Wrap(op, err)
 	}
 	a.slow.passed(at)
-	k, ok := a.ring.put(key, a.ring.passwordCheck(rec.ID, password), sha256.Sum256(keyRecord), gen)
-	if !ok {
-		key.Close()
-		return nil, true, nil
-	}
-	return k, false, nil
+	k, err = a.admit(ctx, key, keyRecord, password)
+	return k, k == nil && err == nil, err
 }
 
 // hash runs fn, which contains one password hash; tests put a cost of their own

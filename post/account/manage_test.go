@@ -72,6 +72,32 @@ func TestPasswdDuringLogin(t *testing.T) {
 	wantKind(t, try(a, "alice@example.org", "correct horse", "192.0.2.1"), errs.Auth, textAuth)
 }
 
+// The same, at the last moment: the record was looked at again, the key is not yet
+// in the ring.
+func TestPasswdAtTheLastMoment(t *testing.T) {
+	st := &slowViews{Store: openStore(t, crvfs.NewMem())}
+	a := officeOn(t, st, func(o *Options) { o.GateSlots = 2 })
+	s := login(t, a, "alice@example.org", "correct horse", "192.0.2.1")
+	a.ring.end(s.ID)
+	views := 0
+	var hook func()
+	hook = func() {
+		if views++; views == 3 { // name, records, records again
+			if err := a.Passwd(ctx, s.Address, "correct horse", "battery staple"); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		st.stop.Store(&hook)
+	}
+	st.stop.Store(&hook)
+	wantKind(t, try(a, "alice@example.org", "correct horse", "192.0.2.1"), errs.Auth, textAuth)
+	wantKind(t, try(a, "alice@example.org", "correct horse", "192.0.2.1"), errs.Auth, textAuth)
+	if views != 3 {
+		t.Errorf("%d views", views)
+	}
+}
+
 func TestPasswdAtTheSameTime(t *testing.T) {
 	f := &storetest.Faulty{Store: openStore(t, crvfs.NewMem())}
 	a := officeOn(t, f, func(o *Options) { o.GateSlots = 2 })

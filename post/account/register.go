@@ -144,8 +144,8 @@ func (a *Accounts) find(ctx context.Context, addr mail.Address) (*record, error)
 }
 
 // findFresh reads the record of a canonical address and its key record from the
-// store. errs.NotFound when the name is not in use; the name record is given in
-// *errTombstone's place by name.
+// store. errs.NotFound when the name is not in use, with errTombstone as its cause
+// when it was.
 func (a *Accounts) findFresh(ctx context.Context, addr mail.Address) (*record, []byte, error) {
 	const op = "account.find"
 	for try := 0; ; try++ {

@@ -10,6 +10,7 @@ import (
 	crvfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"postern.email/kit/errs"
+	"postern.email/post/seal"
 	"postern.email/store"
 	"postern.email/store/storetest"
 )
@@ -116,6 +117,27 @@ func TestResolveCacheIsBounded(t *testing.T) {
 		if n := a.cache.lru.len(); n > 4 {
 			t.Fatalf("%d records remembered", n)
 		}
+	}
+}
+
+// Changes of other accounts cost a login no second password hash.
+func TestChangesElsewhereDoNotDisturb(t *testing.T) {
+	var a *Accounts
+	var hashes int
+	a = office(t, func(o *Options) {
+		o.hash = func(f func()) {
+			hashes++
+			f()
+			for i := range 1000 { // as when a sweep removes many
+				a.ring.end(seal.AccountID{byte(i >> 8), 0, 0, 0, 0, 0, 0, byte(i)})
+			}
+		}
+	})
+	id := login(t, a, "alice@example.org", "correct horse", "192.0.2.1").ID
+	a.ring.end(id)
+	login(t, a, "alice@example.org", "correct horse", "192.0.2.1")
+	if hashes != 2 {
+		t.Errorf("%d hashes", hashes)
 	}
 }
 

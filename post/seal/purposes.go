@@ -15,7 +15,7 @@ const (
 	numPurposes
 )
 
-// PurposeInfo describes one row of the threat model's table "what the node key
+// PurposeDoc describes one row of the threat model's table "what the node key
 // opens".
 type PurposeDoc struct {
 	Purpose Purpose
