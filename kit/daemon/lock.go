@@ -44,13 +44,9 @@ func Hold(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
 		}
 		return nil, errs.E(op, errs.Exists, dir+" is in use by "+holder(f), err)
 	}
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt(fmt.Appendf(nil, "%d\n%s\n", os.Getpid(), now.UTC().Format(time.RFC3339)), 0)
-		if err != nil {
-			f.Close()
-			return nil, errs.E(op, errs.Unavailable, "cannot write to "+dir, err)
-		}
-	}
+	// One line of fixed length, written over the last one: it needs no new block on
+	// a full disk. Where it fails all the same, the lock holds nevertheless.
+	_, _ = f.WriteAt(fmt.Appendf(nil, "%-62s\n", fmt.Sprintf("%d %s", os.Getpid(), now.UTC().Format(time.RFC3339))), 0)
 	return f, nil
 }
 
@@ -58,8 +54,8 @@ func Hold(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
 func holder(f *os.File) string {
 	b := make([]byte, 256)
 	n, _ := f.ReadAt(b, 0)
-	pid, since, _ := strings.Cut(string(b[:n]), "\n")
-	t, err := time.Parse(time.RFC3339, strings.TrimSpace(since))
+	pid, since, _ := strings.Cut(strings.TrimSpace(string(b[:n])), " ")
+	t, err := time.Parse(time.RFC3339, since)
 	if err != nil {
 		return "another process" // it is just writing its name
 	}

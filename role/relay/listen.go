@@ -101,6 +101,8 @@ func (s *Server) listen() error {
 		s.working.Go(s.supervise(work, name, fn))
 	}
 	s.working.Go(func() { s.watchStore(work) })
+	s.working.Go(func() { s.watchMemory(work) })
+	s.working.Go(s.takeBallast)
 	for _, p := range s.ports {
 		if p.l != nil {
 			s.serving.Go(s.supervise(serve, p.name, func(ctx context.Context) error { return p.run(ctx, p.l) }))

@@ -205,8 +205,13 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.db, err = pebble.Open(ctx, pebble.Options{FS: d.FS, Dir: s.path(storeDir), Logger: d.Logger, Now: d.Now})
+	po := pebble.Options{FS: d.FS, Dir: s.path(storeDir), Logger: d.Logger, Now: d.Now}
+	s.db, err = pebble.Open(ctx, po)
+	if errs.KindOf(err) == errs.NoSpace && s.dropBallast() {
+		s.db, err = pebble.Open(ctx, po)
+	}
 	if err != nil {
+		s.db = nil
 		return err
 	}
 	s.chains = seal.NewChains(seal.ChainOptions{Rand: d.Rand, Now: d.Now})
