@@ -21,20 +21,30 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // startServer serves on loopback until the test ends.
 func startServer(t testing.TB, o Options) string {
 	t.Helper()
+	_, addr := startedServer(t, o)
+	return addr
+}
+
+func startedServer(t testing.TB, o Options) (*Server, string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, o) }()
+	go func() { done <- s.Serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return l.Addr().String()
+	return s, l.Addr().String()
 }
 
 // TestScripts runs the conversations in testdata on mailboxes in memory.

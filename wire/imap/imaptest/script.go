@@ -45,6 +45,9 @@ func Dial(t testing.TB, addr string) *Conn {
 // New makes a client of a connection.
 func New(t testing.TB, nc net.Conn) *Conn { return &Conn{t: t, nc: nc, r: bufio.NewReader(nc)} }
 
+// Close ends the connection.
+func (c *Conn) Close() { _ = c.nc.Close() }
+
 // Send sends text as it is.
 func (c *Conn) Send(s string) {
 	c.t.Helper()
