@@ -11,6 +11,8 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern.email/kit/errs"
@@ -40,8 +42,18 @@ type Options struct {
 	Logger *slog.Logger     // nil: nothing is logged
 }
 
+// Where at least crowd mails are under way, a sender who has just been answered is taken
+// to be one of many who send without pause, and the next mail is expected for so long.
+const (
+	crowd     = 3
+	expectFor = time.Millisecond
+)
+
 // Deliver hands mails over. It may be used by many goroutines.
-type Deliver struct{ o Options }
+type Deliver struct {
+	o    Options
+	open atomic.Int32 // mails between Begin and their end
+}
 
 // New makes a Deliver.
 func New(o Options) *Deliver {
@@ -73,7 +85,27 @@ type Mail struct {
 }
 
 // Begin announces a mail. Call Local or Cancel exactly once.
-func (d *Deliver) Begin() *Mail { return &Mail{d: d, done: d.o.Store.Intend()} }
+func (d *Deliver) Begin() *Mail {
+	d.open.Add(1)
+	done := d.o.Store.Intend()
+	return &Mail{d: d, done: func() {
+		d.open.Add(-1)
+		done()
+	}}
+}
+
+// Expect is called when a sender's mail was acknowledged. While many mails are under way
+// it announces the sender's next one to the store for expectFor, so that a group
+// commit takes it in; else it does nothing, so that nobody waits for a sender who
+// went away. cancel may be called any number of times: when the next mail begins.
+func (d *Deliver) Expect() (cancel func()) {
+	if d.open.Load() < crowd {
+		return func() {}
+	}
+	cancel = sync.OnceFunc(d.o.Store.Intend())
+	time.AfterFunc(expectFor, cancel)
+	return cancel
+}
 
 // Cancel says that the mail does not come.
 func (m *Mail) Cancel() { m.done() }

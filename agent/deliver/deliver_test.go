@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
@@ -176,6 +178,48 @@ func TestLocal(t *testing.T) {
 		t.Error("an announcement is left")
 	}
 }
+
+// TestExpect: a next mail is announced in a crowd only, and not for ever.
+func TestExpect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counted{Store: silent{}}
+		d := New(Options{Store: c})
+		a, b := d.Begin(), d.Begin()
+		d.Expect()()
+		if cancel := d.Expect(); c.intents != 2 {
+			t.Error("two are no crowd")
+		} else {
+			cancel()
+		}
+		m := d.Begin()
+		cancel := d.Expect()
+		if c.intents != 4 {
+			t.Errorf("%d announced", c.intents)
+		}
+		cancel()
+		cancel()
+		if c.intents != 3 {
+			t.Errorf("%d announced", c.intents)
+		}
+		d.Expect()
+		time.Sleep(2 * expectFor)
+		synctest.Wait()
+		if c.intents != 3 {
+			t.Errorf("%d announced after the time", c.intents)
+		}
+		for _, m := range []*Mail{a, b, m} {
+			m.Cancel()
+		}
+		if c.intents != 0 || d.open.Load() != 0 {
+			t.Errorf("%d announced at the end", c.intents)
+		}
+	})
+}
+
+// silent is a store that only takes announcements.
+type silent struct{ store.Store }
+
+func (silent) Intend() func() { return func() {} }
 
 // TestAllOrNothing: one mailbox without room, or gone, and nobody gets the mail.
 func TestAllOrNothing(t *testing.T) {

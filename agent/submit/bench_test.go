@@ -14,6 +14,7 @@ import (
 	"postern.email/agent/deliver"
 	"postern.email/kit/vfs"
 	"postern.email/post/account"
+	"postern.email/store/pebble"
 	"postern.email/wire/smtp"
 )
 
@@ -60,6 +61,7 @@ func benchSubmission(b *testing.B, sessions, rcpts int) {
 		conns[i] = c
 	}
 	b.ReportAllocs()
+	before := w.st.(*pebble.DB).Stats()
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for i, c := range conns {
@@ -85,6 +87,7 @@ func benchSubmission(b *testing.B, sessions, rcpts int) {
 	}
 	wg.Wait()
 	b.StopTimer()
+	b.ReportMetric(float64(w.st.(*pebble.DB).Stats().Syncs-before.Syncs)/float64(b.N), "syncs/mail")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "mails/s")
 	b.ReportMetric(float64(b.N*rcpts)/b.Elapsed().Seconds(), "copies/s")
 }

@@ -22,6 +22,8 @@ type session struct {
 
 	login Login // nil before AUTH
 	mail  envelope
+
+	expected func() // ends the announcement of a next mail; nil: there is none
 }
 
 // envelope is one transaction. Its slices are kept for the next one.
@@ -119,6 +121,7 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions)
 // Data announces the mail to the store.
 func (c *session) Data(context.Context) (smtp.Transfer, error) {
 	c.mail.coming = c.s.o.Deliver.Begin()
+	c.endExpectation()
 	return c, nil
 }
 
@@ -140,7 +143,11 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 		coming.Cancel()
 		return err
 	}
-	return coming.LocalParts(ctx, m.from, m.rcpts, header, body)
+	if err := coming.LocalParts(ctx, m.from, m.rcpts, header, body); err != nil {
+		return err
+	}
+	c.expected = c.s.o.Deliver.Expect()
+	return nil
 }
 
 // judge applies the rules to the content and gives the mail as it goes on, with a new
@@ -191,8 +198,16 @@ func (c *session) Reset() {
 	c.mail = envelope{rcpts: c.mail.rcpts[:0], to: c.mail.to[:0], coming: c.mail.coming}
 }
 
+func (c *session) endExpectation() {
+	if c.expected != nil {
+		c.expected()
+		c.expected = nil
+	}
+}
+
 // Close ends the login.
 func (c *session) Close() {
+	c.endExpectation()
 	if c.login != nil {
 		c.login.Close()
 		c.login = nil
