@@ -254,7 +254,7 @@ func (e *brokenError) Unwrap() error { return e.err }
 
 // skipGone drops the error of a message that was expunged meanwhile.
 func skipGone(err error) error {
-	if errs.KindOf(err) == errs.NotFound {
+	if err != nil && errs.KindOf(err) == errs.NotFound {
 		return nil
 	}
 	return err

@@ -36,39 +36,16 @@ func (c *conn) doSearch(ctx context.Context, p *parser, byUID bool) (reply, erro
 	q.key.prepare(c.sel)
 	var found, foundUIDs []uint32
 	var highest uint64
-	now := c.s.o.Now()
-	shown := time.Now()
-	_, err = c.each(numSet{ranges: []numRange{{1, 0}}}, true, func(seq uint32, e Entry) error {
-		if err := ctx.Err(); err != nil {
-			return errs.E("wire/imap.search", errs.Canceled, "", err)
-		}
-		// A long search says that it goes on (RFC 9585), and by that finds out whether
-		// the client is still there.
-		if time.Since(shown) >= c.s.o.Progress {
-			c.w.s("* OK [INPROGRESS (").str(c.tag, false).s(" ").u32(seq - 1).s(" ").u32(c.sel.seq.len()).s(")] Still searching\r\n")
-			if err := c.w.flush(); err != nil {
-				return err
-			}
-			shown = time.Now()
-		}
-		m := &candidate{ctx: ctx, c: c, seq: seq, e: e, now: now}
-		defer m.close()
-		hit, err := m.matches(&q.key)
-		if err != nil {
-			return skipGone(err)
-		}
-		if !hit {
-			return nil
-		}
+	err = c.scan(ctx, &q.key, func(m *candidate) error {
 		if byUID {
-			found = append(found, e.UID)
+			found = append(found, m.e.UID)
 		} else {
-			found = append(found, seq)
+			found = append(found, m.seq)
 		}
 		if q.save && !byUID {
-			foundUIDs = append(foundUIDs, e.UID)
+			foundUIDs = append(foundUIDs, m.e.UID)
 		}
-		highest = max(highest, e.ModSeq)
+		highest = max(highest, m.e.ModSeq)
 		return nil
 	})
 	if err != nil {
@@ -96,6 +73,35 @@ func (c *conn) doSearch(ctx context.Context, p *parser, byUID bool) (reply, erro
 		c.w.crlf()
 	}
 	return reply{"", "SEARCH done"}, nil
+}
+
+// scan calls fn for each message that matches, by ascending number. Messages that
+// were expunged meanwhile are left out.
+func (c *conn) scan(ctx context.Context, key *searchKey, fn func(*candidate) error) error {
+	now := c.s.o.Now()
+	shown := time.Now()
+	_, err := c.each(numSet{ranges: []numRange{{1, 0}}}, true, func(seq uint32, e Entry) error {
+		if err := ctx.Err(); err != nil {
+			return errs.E("wire/imap.search", errs.Canceled, "", err)
+		}
+		// A long search says that it goes on (RFC 9585), and by that finds out whether
+		// the client is still there.
+		if time.Since(shown) >= c.s.o.Progress {
+			c.w.s("* OK [INPROGRESS (").str(c.tag, false).s(" ").u32(seq - 1).s(" ").u32(c.sel.seq.len()).s(")] Still searching\r\n")
+			if err := c.w.flush(); err != nil {
+				return err
+			}
+			shown = time.Now()
+		}
+		m := &candidate{ctx: ctx, c: c, seq: seq, e: e, now: now}
+		defer m.close()
+		hit, err := m.matches(key)
+		if err == nil && hit {
+			err = fn(m)
+		}
+		return skipGone(err)
+	})
+	return err
 }
 
 // save keeps the result for "$" (RFC 5182 §2.4: with MIN or MAX alone, only those).

@@ -126,35 +126,40 @@ func (p *parser) search() (q searchRequest, err error) {
 			return q, err
 		}
 	}
-	sp := &searchParser{parser: p, charset: "utf-8"}
+	charset := "utf-8"
 	if p.word("CHARSET") {
 		if err = p.sp(); err != nil {
 			return q, err
 		}
-		name, err := p.astring()
-		if err != nil {
+		if charset, err = p.astring(); err != nil {
 			return q, err
 		}
-		if sp.charset = strings.ToLower(name); !knownCharset(sp.charset) {
-			return q, no("BADCHARSET (US-ASCII UTF-8)", "This charset is not known")
-		}
-		if err := p.sp(); err != nil {
-			return q, err
-		}
+		q.key, q.modseq, err = p.searchKeys(charset)
+		return q, err
 	}
-	q.key = searchKey{op: opAnd}
+	p.i-- // the space before the first key
+	q.key, q.modseq, err = p.searchKeys(charset)
+	return q, err
+}
+
+// searchKeys reads the keys of a search with a space before each, to the end.
+func (p *parser) searchKeys(charset string) (key searchKey, modseq bool, err error) {
+	sp := &searchParser{parser: p, charset: strings.ToLower(charset)}
+	if !knownCharset(sp.charset) {
+		return key, false, no("BADCHARSET (US-ASCII UTF-8)", "This charset is not known")
+	}
+	key = searchKey{op: opAnd}
 	for {
+		if err := p.sp(); err != nil {
+			return key, false, err
+		}
 		k, err := sp.key(0)
 		if err != nil {
-			return q, err
+			return key, false, err
 		}
-		q.key.sub = append(q.key.sub, k)
+		key.sub = append(key.sub, k)
 		if p.done() {
-			q.modseq = sp.modseq
-			return q, nil
-		}
-		if err := p.sp(); err != nil {
-			return q, err
+			return key, sp.modseq, nil
 		}
 	}
 }

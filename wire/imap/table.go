@@ -41,6 +41,8 @@ var commands = map[string]handler{
 	"UID EXPUNGE": {inMailbox, false, cmdUIDExpunge},
 	"SEARCH":      {inMailbox, true, cmdSearch},
 	"UID SEARCH":  {inMailbox, false, cmdUIDSearch},
+	"SORT":        {inMailbox, true, cmdSort},
+	"UID SORT":    {inMailbox, false, cmdUIDSort},
 	"FETCH":       {inMailbox, true, cmdFetch},
 	"UID FETCH":   {inMailbox, false, cmdUIDFetch},
 	"STORE":       {inMailbox, true, cmdStore},

@@ -161,3 +161,17 @@ func TestDeflaterHoldsNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestBaseSubject: RFC 5256 §2.1.
+func TestBaseSubject(t *testing.T) {
+	for in, want := range map[string]string{
+		"hello": "hello", "Re: hello": "hello", "re:RE: Fwd: hello": "hello", "Fw : hello": "hello", "Re [2]: hello": "hello",
+		"[list] hello": "hello", "[list] Re: [other] hello": "hello", "hello (fwd) (FWD)": "hello", "[fwd: hello]": "hello",
+		"[Fwd: Re: hello (fwd)]": "hello", "[only]": "[only]", "Re: [only]": "[only]", "re:": "", "": "", "  two\t words ": "two words",
+		"[a[b] hello": "[a[b] hello", "Reply: hello": "Reply: hello", "=?utf-8?q?Re:_caf=C3=A9?=": "café", "[x]": "[x]",
+	} {
+		if got := baseSubject(in); got != want {
+			t.Errorf("%q gives %q, want %q", in, got, want)
+		}
+	}
+}

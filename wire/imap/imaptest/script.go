@@ -244,14 +244,20 @@ func RunScript(t *testing.T, file string, update bool, start Start) {
 
 var validity = regexp.MustCompile(`((?:UIDVALIDITY|APPENDUID|COPYUID) |\(F[0-9]+-)([1-9][0-9]*)`)
 
+var capabilities = regexp.MustCompile(`\[CAPABILITY [^]]*\]`)
+
 var sizeOver0 = regexp.MustCompile(` SIZE [1-9][0-9]*`)
 
-// mask hides what differs from run to run, unless "option mask=no".
+// mask hides what differs from run to run, unless "option mask=no", and the list of
+// capabilities, unless "option capabilities=show".
 func mask(s string, options map[string]string) string {
 	if options["mask"] == "no" {
 		return s
 	}
 	s = validity.ReplaceAllString(s, "$1#")
+	if options["capabilities"] != "show" { // one script shows them; the others need not change with them
+		s = capabilities.ReplaceAllString(s, "[CAPABILITY ...]")
+	}
 	if strings.HasPrefix(s, "* STATUS ") { // what a store needs for a mail is its own affair
 		s = sizeOver0.ReplaceAllString(s, " SIZE #")
 	}
