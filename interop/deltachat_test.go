@@ -72,6 +72,13 @@ func TestDeltaChat(t *testing.T) {
 			r.must(nil, "add_or_update_transport", bob, s.credentials(t, s.newUser(), sec.word))
 			t.Logf("two accounts: %v", time.Since(began))
 			r.must(nil, "start_io_for_all_accounts")
+			// The app looks at what comes after its first SELECT only: a mail that is
+			// quicker than that is not shown. People are slower than this test.
+			idle := map[int]bool{}
+			r.await(time.Minute, "both inboxes idle", func(e rpcEvent) bool {
+				idle[e.Account] = idle[e.Account] || e.kind() == "ImapInboxIdle"
+				return idle[alice] && idle[bob]
+			})
 
 			began = time.Now()
 			var qr string

@@ -154,7 +154,7 @@ func (r *rpcServer) pump() {
 		}
 		for _, e := range batch {
 			switch e.kind() {
-			case "Info", "ImapInboxIdle", "SmtpMessageSent", "ImapMessageDeleted", "ConnectivityChanged":
+			case "Info", "SmtpMessageSent", "ImapMessageDeleted", "ConnectivityChanged":
 				continue // noise here
 			}
 			select {
