@@ -196,7 +196,7 @@ func (c *conn) mayAuth() bool {
 type command struct {
 	text []byte
 	data []messageData
-	held int64 // bytes of data, counted in Server.appended
+	held int64 // bytes of data, counted in Options.Memory
 	s    *Server
 }
 
@@ -207,7 +207,8 @@ var commandBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); ret
 const keepCommandBuffer = 16 << 10
 
 func (cmd *command) free() {
-	cmd.s.appended.Add(-cmd.held)
+	cmd.s.o.Memory.Release(cmd.held)
+	cmd.held = 0
 	if cap(cmd.text) <= keepCommandBuffer {
 		b := cmd.text[:0]
 		commandBuffers.Put(&b)

@@ -117,7 +117,7 @@ func FuzzSession(f *testing.F) {
 			if b.sessions != 0 {
 				t.Fatalf("%s: a session was not closed", name)
 			}
-			if n := s.appended.Load(); n != 0 {
+			if n := s.o.Memory.Used(); n != 0 {
 				t.Fatalf("%s: %d bytes of messages are still counted", name, n)
 			}
 		}

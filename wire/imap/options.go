@@ -23,6 +23,9 @@ type Options struct {
 	Conns *limits.Conns
 	// PeerOf gives who is on the other end; nil: taken from RemoteAddr.
 	PeerOf func(net.Conn) limits.Peer
+	// Memory bounds the bytes of all messages that are being appended at one time;
+	// nil: DefaultAppendMemory for this server. Several servers may share it.
+	Memory *limits.Bytes
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 
@@ -37,7 +40,6 @@ type Options struct {
 	MaxLine       int           // bytes of a command line without literals; default 64 KiB
 	MaxCommand    int           // bytes of a command with its small literals; default 256 KiB
 	MaxAppend     int64         // bytes of one appended message (APPENDLIMIT); default 30 MiB
-	AppendMemory  int64         // bytes of all appended messages at one time in all sessions; default 256 MiB
 	MaxMetadata   int           // bytes of one METADATA value; default 4 KiB
 	MaxBad        int           // wrong commands in a row before the connection is closed; default 20
 	LoginTimeout  time.Duration // from connect to login; default 60 s
@@ -74,7 +76,6 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.MaxLine, DefaultMaxLine)
 	orDefault(&o.MaxCommand, DefaultMaxCommand)
 	orDefault(&o.MaxAppend, DefaultMaxAppend)
-	orDefault(&o.AppendMemory, DefaultAppendMemory)
 	orDefault(&o.MaxMetadata, DefaultMaxMetadata)
 	orDefault(&o.MaxBad, DefaultMaxBad)
 	orDefault(&o.LoginTimeout, DefaultLoginTimeout)
@@ -83,6 +84,9 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.Progress, DefaultProgress)
 	orDefault(&o.KeepAlive, DefaultKeepAlive)
 	orDefault(&o.ShutdownGrace, DefaultShutdownGrace)
+	if o.Memory == nil {
+		o.Memory = limits.NewBytes(DefaultAppendMemory)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

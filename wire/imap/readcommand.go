@@ -212,8 +212,7 @@ func (c *conn) readMessage(cmd *command, n int) error {
 	for len(raw) < n {
 		step := min(n-len(raw), appendStep)
 		// Growing may copy, so twice the step's end is never held for long.
-		if c.s.appended.Add(int64(step)) > c.s.o.AppendMemory {
-			c.s.appended.Add(-int64(step))
+		if !c.s.o.Memory.Acquire(int64(step)) {
 			if err := c.skip(int64(n - len(raw))); err != nil {
 				return ioError{err}
 			}

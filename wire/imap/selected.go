@@ -175,7 +175,7 @@ func (c *conn) tellFlagsOf(ctx context.Context, seq uint32, e Entry, uid, flags 
 	}
 	c.w.s("* ").u32(seq).s(" FETCH (")
 	sep := ""
-	if uid || c.enabled.qresync { // RFC 7162 §3.2.4 asks for the UID
+	if uid || c.enabled.condstore { // RFC 7162 §3.2.4: UID and MODSEQ, as QRESYNC is offered
 		c.w.s("UID ").u32(e.UID)
 		sep = " "
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"postern.email/kit/errs"
@@ -16,7 +15,6 @@ import (
 // Server serves any number of listeners with one set of options.
 type Server struct {
 	o        Options
-	appended atomic.Int64 // bytes of messages now being received
 	watchers watchers
 }
 

@@ -204,8 +204,8 @@ func TestLimits(t *testing.T) {
 		c.Send("d APPEND INBOX {100+}\r\n" + strings.Repeat("x", 100) + "\r\n")
 		want(t, c.Until("d "), "d OK ")
 	})
-	t.Run("AppendMemory", func(t *testing.T) {
-		c := start(Options{AppendMemory: appendStep})
+	t.Run("Memory", func(t *testing.T) {
+		c := start(Options{Memory: limits.NewBytes(appendStep)})
 		c.Cmd(loginLine)
 		n := appendStep + 10
 		c.Send("b APPEND INBOX {" + itoa(int64(n)) + "+}\r\n" + strings.Repeat("x", n) + "\r\n")
