@@ -28,7 +28,10 @@ func serveCommand(io streams) *cobra.Command {
 		Use: "serve", Short: "Run the relay that a configuration file describes", GroupID: groupRun, Args: cobra.NoArgs,
 		Long: `Run a relay as a service. It stays in the foreground, logs to standard error and
 tells systemd when it is ready. SIGTERM and SIGINT stop it cleanly, a second one
-at once; SIGHUP reads log.level and the certificate files again.`,
+at once; SIGHUP reads log.level and the certificate files again.
+
+Sockets that systemd passes (LISTEN_FDS) are used when FileDescriptorName= is the
+name of a listener in the configuration: https, imaps, smtp, …`,
 		Example: "  postern serve --config /etc/postern.toml\n  postern serve --config postern.toml --set log.level=debug",
 	}
 	src.flags(c)

@@ -90,7 +90,7 @@ func (s *Server) commands() map[string]control.Handler {
 		"status":       func(context.Context, json.RawMessage, func(any) error) (any, error) { return s.Status(), nil },
 		"doctor":       func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) { return s.Doctor(ctx) },
 		"stop":         ask(RequestStop),
-		"restart":      ask(RequestRestart),
+		"restart":      s.askRestart(ask(RequestRestart)),
 		"account.list": s.listAccounts,
 		"store.check":  s.checkStore,
 		"store.reveal": s.revealStore,
@@ -138,6 +138,17 @@ func (s *Server) commands() map[string]control.Handler {
 		}
 	}
 	return h
+}
+
+// askRestart refuses a restart that could not come up again by itself.
+func (s *Server) askRestart(ask control.Handler) control.Handler {
+	return func(ctx context.Context, args json.RawMessage, progress func(any) error) (any, error) {
+		if s.c.NodeKey.Source == "passphrase" {
+			return nil, errs.E("role/relay.restart", errs.Unsupported,
+				"the node key comes from a passphrase, which somebody must type: stop the relay and start it again", nil)
+		}
+		return ask(ctx, args, progress)
+	}
 }
 
 // commandError puts words to what the operator did not know of.
