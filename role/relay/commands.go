@@ -289,7 +289,7 @@ func (s *Server) Status() Status {
 		st.Health = errs.Public(err)
 	}
 	l := s.accounts.Load()
-	st.Passwords.Running, st.Passwords.Waiting = l.Hashing, l.Waiting
+	st.Passwords.Hashed, st.Passwords.Running, st.Passwords.Waiting = l.Hashed, l.Hashing, l.Waiting
 	st.Keys.InUse, st.Keys.Idle, st.Keys.TakenOver, st.Keys.LiveChains = l.KeysUsed, l.KeysIdle, s.handed, s.chains.Live()
 	c := &st.Connections
 	c.IMAP, c.SMTP, c.POP3, c.Web = s.limits.imap.Open(), s.limits.smtp.Open(), s.limits.pop3.Open(), s.limits.web.Open()

@@ -23,9 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// Pebble's clock of the block cache and its table cache end with the process.
-		goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/internal/manifest.init.0.func1"))
+	goleak.VerifyTestMain(m)
 }
 
 // testConfig is a relay on free loopback ports with cheap passwords. set has

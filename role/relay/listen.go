@@ -190,7 +190,7 @@ func (s *Server) grace() time.Duration {
 func (s *Server) imapOptions(t *tls.Config, implicit, private bool) imap.Options {
 	return imap.Options{Backend: s.access.IMAP(), TLS: t, Implicit: implicit, Private: private, Conns: s.limits.imap, PeerOf: daemon.PeerOf,
 		Logger: s.d.Logger, Now: s.d.Now, Name: "Postern", Version: Version, Compress: s.c.IMAP.Compress,
-		ExtraCapabilities: []string{"XCHATMAIL", "XDELTAPUSH"}, MaxAppend: int64(s.c.Mail.MaxMessageSize), ShutdownGrace: s.grace()}
+		ExtraCapabilities: []string{"XCHATMAIL", "XDELTAPUSH"}, MaxAppend: int64(s.c.Mail.MaxMessageSize), Memory: s.limits.memory, ShutdownGrace: s.grace()}
 }
 
 func (s *Server) submitOptions(t *tls.Config, implicit, private bool) smtp.Options {
