@@ -24,6 +24,7 @@ type Accounts struct {
 	gate      *gate
 	jobSecret [32]byte
 	runs      atomic.Uint64 // numbers the operator's runs
+	hashed    atomic.Uint64 // password hashes so far
 
 	newTotal, newNetwork *limits.GCRA
 
@@ -120,14 +121,16 @@ func (a *Accounts) Close() {
 
 // Load is how busy the door is now.
 type Load struct {
-	Hashing  int // password hashes that run
-	Waiting  int // logins that wait for one
-	KeysUsed int // opened keys with a session
-	KeysIdle int // opened keys in their grace
+	Hashed   uint64 // password hashes since New, all kinds
+	Hashing  int    // password hashes that run
+	Waiting  int    // logins that wait for one
+	KeysUsed int    // opened keys with a session
+	KeysIdle int    // opened keys in their grace
 }
 
 // Load gives numbers for metrics and the status command.
 func (a *Accounts) Load() (l Load) {
+	l.Hashed = a.hashed.Load()
 	l.Hashing, l.Waiting = a.gate.load()
 	l.KeysUsed, l.KeysIdle = a.ring.open()
 	return l

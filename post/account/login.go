@@ -255,6 +255,7 @@ func (a *Accounts) verify(ctx context.Context, rec *record, keyRecord []byte, pa
 // hash runs fn, which contains one password hash; tests put a cost of their own
 // in its place.
 func (a *Accounts) hash(fn func()) {
+	a.hashed.Add(1)
 	if a.o.hash != nil {
 		a.o.hash(fn)
 		return

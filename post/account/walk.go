@@ -357,7 +357,7 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 			return a.unlessCorrupt(err)
 		}
 		emit(seal.PurposeInfo.String(), fmt.Sprintf("account %s: %s class=%s blocked=%t accept-cleartext=%t quota=%d created=%s last-login=%s",
-			id, rec.Address, rec.Class, rec.Blocked, rec.AcceptCleartext, rec.Quota, rec.Created, rec.LastLogin))
+			id, rec.Address, rec.Class, rec.Blocked, rec.AcceptCleartext, rec.Quota, rec.Created, lastLogin(rec.LastLogin)))
 		if _, wrapped, err := openKeyRecord(a.o.Root, id, key); err != nil {
 			emit(seal.PurposeKey.String(), fmt.Sprintf("account %s %s", id, shut))
 		} else {
@@ -373,4 +373,12 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 		}
 		return nil
 	}))
+}
+
+// lastLogin is the day, or "never".
+func lastLogin(d Day) string {
+	if d == 0 {
+		return "never"
+	}
+	return d.String()
 }

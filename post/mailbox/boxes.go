@@ -112,7 +112,8 @@ var firstFolders = [...]struct{ name, use string }{
 }
 
 // Init makes INBOX, Drafts, Junk, Trash and Sent of a new account, in its shard and
-// in the transaction that creates it.
+// in the transaction that creates it. They are subscribed: many programs show
+// subscribed folders only.
 func (b *Boxes) Init(tx store.Tx, key *seal.Opened) error {
 	const op = "post/mailbox.Init"
 	t := &txn{b: b, tx: tx, id: key.ID(), cRead: true, cChanged: true}
@@ -121,7 +122,7 @@ func (b *Boxes) Init(tx store.Tx, key *seal.Opened) error {
 		return errs.Wrap(op, err)
 	}
 	for _, f := range firstFolders {
-		if _, err := t.newFolder(key, f.name, f.use); err != nil {
+		if _, err := t.newFolder(key, f.name, f.use, true); err != nil {
 			return errs.Wrap(op, err)
 		}
 	}

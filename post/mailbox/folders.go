@@ -146,12 +146,12 @@ func (t *txn) folderListChanged() error {
 }
 
 // newFolder makes a folder record with an empty mailbox.
-func (t *txn) newFolder(key *seal.Opened, name, use string) (Folder, error) {
+func (t *txn) newFolder(key *seal.Opened, name, use string, subscribed bool) (Folder, error) {
 	f, err := t.newRecord()
 	if err != nil {
 		return Folder{}, err
 	}
-	f.name, f.use, f.kind = name, use, folderReal
+	f.name, f.use, f.kind, f.subscribed = name, use, folderReal, subscribed
 	return t.newMailbox(key, f)
 }
 
@@ -329,7 +329,7 @@ func (t *txn) createOne(key *seal.Opened, list []folderRec, name, use string) (F
 		f.use = use
 		return t.newMailbox(key, &f)
 	}
-	return t.newFolder(key, name, use)
+	return t.newFolder(key, name, use, false)
 }
 
 // DeleteFolder deletes a folder and its mails (RFC 9051 §6.3.5). With folders below it

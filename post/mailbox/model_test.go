@@ -65,6 +65,7 @@ func newMachine(t *rapid.T, w *world) *machine {
 	slices.SortFunc(list, func(x, y Folder) int { return int(x.UIDValidity) - int(y.UIDValidity) })
 	for _, f := range list {
 		m.made(t, f)
+		m.subs[f.Name] = true // a new account's folders are subscribed
 	}
 	if len(m.folders) != 5 {
 		t.Fatalf("a new account has %d folders", len(m.folders))
