@@ -62,7 +62,7 @@ type fakeMsg struct {
 func newFake() *fakeBackend {
 	b := &fakeBackend{nextBox: 1, modseq: 1, meta: map[uint32][]MetadataEntry{}, now: fixedNow}
 	for _, f := range [][2]string{{"INBOX", ""}, {"Drafts", `\Drafts`}, {"Junk", `\Junk`}, {"Trash", `\Trash`}, {"Sent", `\Sent`}} {
-		b.create(f[0], f[1])
+		b.create(f[0], f[1]).Subscribed = true
 	}
 	b.meta[0] = []MetadataEntry{{"/shared/admin", []byte("mailto:admin@example.org")},
 		{"/shared/vendor/deltachat/irohrelay", []byte("https://example.org")},

@@ -69,11 +69,8 @@ func (c *conn) sync(ctx context.Context, expunge bool) error {
 		c.tellExpunged(v, old)
 	}
 	// Flags first, with numbers that the client knows; then the new size.
-	if v.HighestModSeq() != s.told {
-		if err := c.tellFlags(ctx, v, old); err != nil {
-			return err
-		}
-		s.told = v.HighestModSeq()
+	if err := c.tellPending(ctx); err != nil {
+		return err
 	}
 	if n := v.Len(); old < n {
 		for _, e := range v.Range(old, n) {
@@ -131,6 +128,20 @@ func (c *conn) tellExpunged(v View, old int) {
 	for k := len(seqs) - 1; k >= 0; k-- {
 		c.w.s("* ").u32(seqs[k]).s(" EXPUNGE\r\n")
 	}
+}
+
+// tellPending tells the changes of flags in the current view.
+func (c *conn) tellPending(ctx context.Context) error {
+	s := c.sel
+	if s.view.HighestModSeq() == s.told {
+		return nil
+	}
+	old, _ := s.view.Find(s.uidNext)
+	if err := c.tellFlags(ctx, s.view, old); err != nil {
+		return err
+	}
+	s.told = s.view.HighestModSeq()
+	return nil
 }
 
 // tellFlags sends the flags of known messages that changed since they were told.

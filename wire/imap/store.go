@@ -97,6 +97,7 @@ func (c *conn) doStore(ctx context.Context, p *parser, byUID bool) (reply, error
 	if len(uids) == 0 {
 		return goneReply(gone, byUID, done)
 	}
+	before := c.sel.view
 	if q.op != FlagsRemove {
 		c.announce(q.flags.keywords) // RFC 9051 §7.3.5: before its first use
 	}
@@ -112,11 +113,40 @@ func (c *conn) doStore(ctx context.Context, p *parser, byUID bool) (reply, error
 		return reply{}, err
 	}
 	c.sel.own = res.Changed
+	if q.silent {
+		c.sel.own = onlyOwn(before, c.sel.told, res.Changed)
+	}
 	if len(res.Modified) > 0 {
 		done.code = "MODIFIED " + c.modified(res.Modified, byUID)
 		done.text = "Some messages were changed by others meanwhile"
 	}
 	return goneReply(gone, byUID, done)
+}
+
+// onlyOwn gives those of our changes that the client can reckon by itself behind
+// .SILENT: it was told all about the message until before, and nobody else can have
+// changed it since, as the mod-sequences follow without a gap. The others are told
+// with the new flags.
+func onlyOwn(before View, told uint64, changed []Entry) []Entry {
+	var modseqs []uint64 // one for each batch of the backend: few
+	for _, e := range changed {
+		if !slices.Contains(modseqs, e.ModSeq) {
+			modseqs = append(modseqs, e.ModSeq)
+		}
+	}
+	slices.Sort(modseqs)
+	for i, m := range modseqs {
+		if m != before.HighestModSeq()+uint64(i)+1 {
+			return nil
+		}
+	}
+	var own []Entry
+	for _, e := range changed {
+		if i, ok := before.Find(e.UID); ok && before.At(i).ModSeq <= told {
+			own = append(own, e)
+		}
+	}
+	return own
 }
 
 // tellStored writes the FETCH responses of a STORE. Without .SILENT every message

@@ -137,23 +137,23 @@ func (m *model) remove(uid uint32) {
 // change gives a message other flags; its mod-sequence must rise above all told.
 func (m *model) change(msg *message, op string, flags []string) {
 	before := msg.text()
-	switch op {
-	case "+":
-		for _, f := range flags {
-			msg.flags[f] = true
-		}
-	case "-":
-		for _, f := range flags {
-			delete(msg.flags, f)
-		}
-	default:
-		msg.flags = map[string]bool{}
-		for _, f := range flags {
-			msg.flags[f] = true
-		}
-	}
+	msg.apply(op, flags)
 	if msg.text() != before {
 		msg.modseq, msg.least = 0, m.highest+1
+	}
+}
+
+// apply is STORE FLAGS, +FLAGS or -FLAGS.
+func (msg *message) apply(op string, flags []string) {
+	if op == "" {
+		msg.flags = map[string]bool{}
+	}
+	for _, f := range flags {
+		if op == "-" {
+			delete(msg.flags, f)
+		} else {
+			msg.flags[f] = true
+		}
 	}
 }
 

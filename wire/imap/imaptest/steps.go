@@ -177,12 +177,15 @@ func (s *session) store() error {
 			modified = append(modified, uid)
 		default:
 			s.m.change(msg, op, flags)
-			if silent {
-				// The client knows what it did; if it had known the flags before, and
-				// nobody else changed them, it knows them now.
-				if _, ok := s.told[uid]; ok {
-					s.told[uid] = msg.text()
+			if told, ok := s.told[uid]; ok && silent {
+				// The client reckons from what it knows: a change by others that it was
+				// not told must still be told (RFC 9051 §6.4.6).
+				mine := &message{flags: map[string]bool{}}
+				for _, f := range strings.Fields(told) {
+					mine.flags[f] = true
 				}
+				mine.apply(op, flags)
+				s.told[uid] = mine.text()
 			}
 		}
 	}
