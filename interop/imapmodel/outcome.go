@@ -138,9 +138,10 @@ func (o *op) collect(e *effects) error {
 		e.births[o.dst] = append(e.births[o.dst], birth{number(parts[1]), []state{{true, canonical(strings.Join(o.flags, " "))}}})
 	case "STORE", "UID STORE":
 		if readonly {
-			if o.ok {
-				return fmt.Errorf("STORE in a mailbox that is read-only")
+			if o.ok && !o.s.quirks.StoreIgnoredReadOnly {
+				return fmt.Errorf("STORE in a mailbox that is read-only is answered OK")
 			}
+			one(o.box, func(_ uint32, st state) []state { return same(st) })
 			return nil
 		}
 		skipped, err := o.modified()
@@ -180,10 +181,8 @@ func (o *op) collect(e *effects) error {
 			return []state{after}
 		})
 	case "EXPUNGE", "CLOSE":
-		if readonly {
-			if o.ok && o.kind == "EXPUNGE" {
-				return fmt.Errorf("EXPUNGE in a mailbox that is read-only")
-			}
+		if readonly { // refused or not: nothing goes
+			one(o.box, func(_ uint32, st state) []state { return same(st) })
 			return nil
 		}
 		known := map[uint32]bool{}
@@ -198,6 +197,7 @@ func (o *op) collect(e *effects) error {
 		})
 	case "UID EXPUNGE":
 		if readonly {
+			one(o.box, func(_ uint32, st state) []state { return same(st) })
 			return nil
 		}
 		one(o.box, func(uid uint32, st state) []state {
@@ -310,7 +310,7 @@ func (s *session) conclude(o *op, alone bool) error {
 	case "SEARCH", "UID SEARCH":
 		return s.concludeSearch(o)
 	case "STATUS":
-		if alone {
+		if alone && o.dst != s.box { // of the selected one it may tell what the session was told
 			return s.concludeStatus(o)
 		}
 	case "EXPUNGE":
@@ -423,10 +423,11 @@ func (s *session) concludeStore(o *op) error {
 			sl.known = sl.known && !o.silent
 			continue
 		}
-		if !o.silent && !o.flagged[uid] {
+		changed := m.now().key == 2*s.step+1
+		if !o.silent && !o.flagged[uid] && (changed || !s.quirks.StoreTellsChanges) {
 			return fmt.Errorf("no FETCH with the new flags of UID %d (RFC 9051 §6.4.6)", uid)
 		}
-		if changed := m.now().key == 2*s.step+1; s.condstore && o.hasSince && changed && !o.fetched[uid]["MODSEQ"] {
+		if s.condstore && o.hasSince && changed && !o.fetched[uid]["MODSEQ"] {
 			return fmt.Errorf("no FETCH with the new MODSEQ of UID %d (RFC 7162 §3.1.3)", uid)
 		}
 		if o.silent && sl.known {

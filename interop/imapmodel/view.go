@@ -12,6 +12,12 @@ type Quirks struct {
 	// UIDOnlyWithQResync: unsolicited FETCH responses tell UIDs after QRESYNC only,
 	// not after CONDSTORE (RFC 7162 §3.2.4 asks for both).
 	UIDOnlyWithQResync bool
+	// StoreTellsChanges: STORE answers with FETCH only where it changed something
+	// (RFC 9051 §6.4.6 asks for the new value of all).
+	StoreTellsChanges bool
+	// StoreIgnoredReadOnly: STORE in a read-only mailbox is answered OK and does
+	// nothing.
+	StoreIgnoredReadOnly bool
 	// IdleTellsLate: what happens during IDLE may be told at its end only.
 	IdleTellsLate bool
 }
@@ -313,7 +319,9 @@ func (s *session) fetch(r Reply, o *op) error {
 	if d.has["RFC822.SIZE"] && m.size != 0 && d.size != m.size {
 		return fmt.Errorf("RFC822.SIZE of UID %d was %d", sl.uid, m.size)
 	}
-	if d.has["FLAGS"] || d.has["MODSEQ"] {
+	// What is said of a message that is gone but not told as gone is nobody's truth:
+	// a server may keep up appearances (RFC 2180 §4.1 and §4.2).
+	if (d.has["FLAGS"] || d.has["MODSEQ"]) && m.died == 0 {
 		e, ok := match(m, d, sl.at)
 		if !ok {
 			return fmt.Errorf("UID %d was never that since what this session was last told; history: %s", sl.uid, history(m, sl.at))
