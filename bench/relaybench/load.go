@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/bench/rig"
 	"postern.email/interop/mailclient"
 )
 
@@ -16,6 +17,9 @@ const (
 	accounts   = senders + recipients
 )
 
+// bench drives one system.
+type bench struct{ *rig.System }
+
 // parcel is one mail to be sent, made before the clock runs.
 type parcel struct {
 	from int   // account
@@ -25,7 +29,7 @@ type parcel struct {
 }
 
 // pack makes n mails of about size bytes, each to k of the recipients.
-func (s *System) pack(seed uint64, n, k, size int) []parcel {
+func (s *bench) pack(seed uint64, n, k, size int) []parcel {
 	maker := mailclient.NewMaker(seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	all := make([]parcel, n)
@@ -75,7 +79,7 @@ func (l *ledger) add(parcels []parcel) {
 
 // send submits the parcels over c sessions that stay open, or over a new
 // session each, and waits until all of them are visible.
-func (s *System) send(parcels []parcel, c int, fresh bool, l *ledger) (result, error) {
+func (s *bench) send(parcels []parcel, c int, fresh bool, l *ledger) (result, error) {
 	l.add(parcels)
 	res := result{Mails: len(parcels), Commits: make([]time.Duration, len(parcels))}
 	for _, p := range parcels {
@@ -91,7 +95,7 @@ func (s *System) send(parcels []parcel, c int, fresh bool, l *ledger) (result, e
 		for i := range sessions {
 			sessions[i] = map[int]*mailclient.SMTP{}
 			for from := i; from < senders; from += c {
-				session, err := s.smtp(s.Account(from))
+				session, err := s.SMTP(s.Account(from))
 				if err != nil {
 					return res, err
 				}
@@ -105,8 +109,8 @@ func (s *System) send(parcels []parcel, c int, fresh bool, l *ledger) (result, e
 		return res, err
 	}
 	defer closeAll(poll)
-	own := ownCPU()
-	before, err := s.cpu()
+	own := rig.OwnCPU()
+	before, err := s.CPU()
 	if err != nil {
 		return res, err
 	}
@@ -127,7 +131,7 @@ func (s *System) send(parcels []parcel, c int, fresh bool, l *ledger) (result, e
 				session := sessions[w][p.from]
 				if fresh {
 					var err error
-					if session, err = s.smtp(s.Account(p.from)); err != nil {
+					if session, err = s.SMTP(s.Account(p.from)); err != nil {
 						errs[w] = err
 						return
 					}
@@ -154,16 +158,16 @@ func (s *System) send(parcels []parcel, c int, fresh bool, l *ledger) (result, e
 		return res, err
 	}
 	res.Deliver = time.Since(start)
-	after, err := s.cpu()
-	res.ServerCPU, res.ClientCPU = after-before, ownCPU()-own
+	after, err := s.CPU()
+	res.ServerCPU, res.ClientCPU = after-before, rig.OwnCPU()-own
 	return res, err
 }
 
 // watchers opens one IMAP session a recipient.
-func (s *System) watchers() ([]*mailclient.IMAP, error) {
+func (s *bench) watchers() ([]*mailclient.IMAP, error) {
 	all := make([]*mailclient.IMAP, recipients)
-	err := parallel(4, recipients, func(_, i int) error {
-		c, err := s.imap(s.Account(senders + i))
+	err := rig.Parallel(4, recipients, func(_, i int) error {
+		c, err := s.IMAP(s.Account(senders + i))
 		all[i] = c
 		return err
 	})
@@ -184,7 +188,7 @@ func closeAll(all []*mailclient.IMAP) {
 
 // awaitVisible asks for one mailbox's count at a time, at most 50 times a
 // second, so that the asking costs the server next to nothing.
-func (s *System) awaitVisible(poll []*mailclient.IMAP, l *ledger) error {
+func (s *bench) awaitVisible(poll []*mailclient.IMAP, l *ledger) error {
 	deadline := time.Now().Add(5 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -212,11 +216,11 @@ func (s *System) awaitVisible(poll []*mailclient.IMAP, l *ledger) error {
 
 // verify fetches every mailbox and compares: each mail arrived once and
 // unaltered. Then it empties the mailboxes and the ledger.
-func (s *System) verify(l *ledger) (checked int, err error) {
+func (s *bench) verify(l *ledger) (checked int, err error) {
 	var mu sync.Mutex
 	got := map[mailclient.Hash]int{}
-	err = parallel(4, recipients, func(_, i int) error {
-		c, err := s.imap(s.Account(senders + i))
+	err = rig.Parallel(4, recipients, func(_, i int) error {
+		c, err := s.IMAP(s.Account(senders + i))
 		if err != nil {
 			return err
 		}

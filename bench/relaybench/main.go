@@ -11,49 +11,38 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
+
+	"postern.email/bench/rig"
 )
 
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
-
 func main() {
+	var o rig.Options
+	o.Flags(2)
 	var (
-		sets   list
-		rounds = flag.Int("rounds", 2, "how often each system is measured, in turn")
 		mails  = flag.Int("mails", 4000, "mails of the phase with 16 sessions")
 		size   = flag.Int("bytes", 10000, "size of a mail")
 		idle   = flag.Int("idle", 1000, "idle sessions, in the first round: so many, then twice as many; 0: none")
 		logins = flag.Int("logins", 1000, "logins of the login phase")
-		peer   = flag.String("peer", "auto", "auto: postfix+dovecot where installed; none; only")
-		asJSON = flag.Bool("json", false, "print one JSON object instead of the table")
-		binary = flag.String("postern", "", "the program to drive (default: built from this module)")
-		dir    = flag.String("dir", "", "where the servers keep their data; must be a real disk (default: a new temporary directory)")
 	)
-	flag.Var(&sets, "set", "a further --set for Postern; may be repeated")
 	flag.Parse()
-	if flag.NArg() > 0 || *rounds < 1 || *mails < 100 || *size < 1000 || (*peer != "auto" && *peer != "none" && *peer != "only") {
+	if flag.NArg() > 0 || !o.Valid() || *mails < 100 || *size < 1000 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	say := io.Writer(os.Stderr)
 	sz := sizes{Mails: *mails, MailBytes: *size, Idle: *idle, Logins: *logins}
-	o, err := bench(*rounds, sz, *peer, *binary, *dir, sets, say)
-	if err == nil {
-		if *asJSON {
-			err = o.json(os.Stdout)
-		} else {
-			o.text(os.Stdout)
+	out := newOutcome(sz)
+	err := rig.Run("relaybench", o, out, os.Stderr, func(s *rig.System, round int, dir string) (rig.Measures, error) {
+		sz := sz
+		if round > 0 {
+			sz.Idle = 0
 		}
+		return (&bench{s}).run(sz, uint64(round+1)*1_000_000, dir, os.Stderr)
+	})
+	if err == nil {
+		err = o.Show(out, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "relaybench:", err)
@@ -61,70 +50,30 @@ func main() {
 	}
 }
 
-func bench(rounds int, sz sizes, peer, bin, parent string, sets []string, say io.Writer) (o *outcome, err error) {
-	dir, err := os.MkdirTemp(parent, "relaybench")
-	if err != nil {
-		return nil, err
+// newOutcome says how the outcome of this load is to be read.
+func newOutcome(sz sizes) *rig.Outcome {
+	syncs := func(l rig.Limits) float64 { return l.Syncs }
+	shakes := func(l rig.Limits) float64 { return l.Handshakes }
+	return &rig.Outcome{
+		Mails: sz.Mails, Bytes: sz.MailBytes, Order: order, Bars: bars,
+		Load: fmt.Sprintf("%d mails of %d bytes at 16 sessions", sz.Mails, sz.MailBytes),
+		Against: []rig.Against{
+			{Name: mAccepted1, Limit: syncs, What: "the fdatasync rate of one writer"},
+			{Name: mAccepted16, Limit: syncs, What: "the fdatasync rate of one writer (above 1: syncs are shared)"},
+			{Name: mFresh, Limit: shakes, What: "the handshake rate"},
+			{Name: mLogins, Limit: shakes, What: "the handshake rate"},
+		},
 	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // the peer's users walk through
-		return nil, err
-	}
-	o = &outcome{Rounds: rounds, Mails: sz.Mails, Bytes: sz.MailBytes, Runs: map[string][]measures{},
-		Machine: fmt.Sprintf("%s/%s, %d cores, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())}
-	type starter struct {
-		name  string
-		start func(dir string) (*System, error)
-	}
-	var systems []starter
-	if peer != "only" {
-		if bin == "" {
-			if bin, err = buildPostern(dir); err != nil {
-				return nil, err
-			}
-		}
-		systems = append(systems, starter{posternName, func(d string) (*System, error) { return startPostern(bin, d, sets) }})
-	}
-	if peer == "none" {
-		o.NoPeer = "not wanted"
-	} else if o.NoPeer = peerMissing(); o.NoPeer == "" {
-		systems = append(systems, starter{peerName, startPeer})
-	}
-	if len(systems) == 0 {
-		return nil, errors.New("nothing to measure: " + o.NoPeer)
-	}
-	for round := range rounds {
-		l, err := measureLimits(dir)
-		if err != nil {
-			return nil, err
-		}
-		o.Limits = append(o.Limits, l)
-		for _, st := range systems {
-			fmt.Fprintf(say, "round %d: %s\n", round+1, st.name)
-			if round > 0 {
-				sz.Idle = 0
-			}
-			m, err := one(st.start, filepath.Join(dir, fmt.Sprintf("%s%d", st.name, round)), sz, uint64(round+1)*1_000_000, say)
-			if err != nil {
-				return nil, err
-			}
-			o.Runs[st.name] = append(o.Runs[st.name], m)
-		}
-	}
-	o.ratios()
-	return o, nil
 }
 
-// one measures a freshly started system and stops it.
-func one(start func(string) (*System, error), dir string, sz sizes, seed uint64, say io.Writer) (m measures, err error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	s, err := start(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	return s.run(sz, seed, dir, say)
+// bars are what issue 2 asks for.
+var bars = map[string]rig.Bar{
+	mAccepted16:  {Limit: 4},
+	mDelivered16: {Limit: 10},
+	mTenDeliver:  {Limit: 8},
+	mCommit99:    {Limit: 0.35, AtMost: true},
+	mSyncs16:     {Limit: 0.15, AtMost: true, Absolute: true},
+	mIdle50:      {Limit: 2.5, AtMost: true, Absolute: true},
+	mCPU:         {Limit: 0.35, AtMost: true, Absolute: true},
+	mLogins:      {Limit: 650, Absolute: true},
 }

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
+	"postern.email/bench/rig"
 	"postern.email/interop/mailclient"
 )
 
@@ -50,26 +50,12 @@ var order = []string{mAccepted16, mDelivered16, mCommit50, mCommit95, mCommit99,
 	mAccepted1, mCommit1p50, mCommit1p99, mSyncs1, mTenAccept, mTenDeliver, mFresh,
 	mIdle50, mIdle95, mLogins, mRSS, mPSS, mPSSEnd, mPerSession, mAllIn}
 
-// measures are the figures of one system in one round.
-type measures map[string]float64
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// percentile of d, which it sorts.
-func percentile(d []time.Duration, p float64) time.Duration {
-	if len(d) == 0 {
-		return 0
-	}
-	slices.Sort(d)
-	return d[min(len(d)-1, int(p/100*float64(len(d))))]
-}
-
 // run takes all measures of a system that was just started on an empty directory.
-func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures, error) {
-	m := measures{}
+func (s *bench) run(sz sizes, seed uint64, dir string, say io.Writer) (rig.Measures, error) {
+	m := rig.Measures{}
 	step := func(name string) { fmt.Fprintf(say, "  %s: %s\n", s.Name, name) }
 	step("accounts")
-	if err := s.createAccounts(accounts); err != nil {
+	if err := s.CreateAccounts(accounts); err != nil {
 		return m, err
 	}
 	var l ledger
@@ -83,7 +69,7 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 	if sz.Idle > 0 {
 		<-time.After(hibernation) // what making the accounts took is given back by then
 	}
-	rss, pss, err := s.memory()
+	rss, pss, err := s.Memory()
 	if err != nil {
 		return m, err
 	}
@@ -108,8 +94,8 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 		return m, err
 	}
 	m[mAccepted16], m[mDelivered16] = r.accepted(), r.delivered()
-	m[mCommit50], m[mCommit95], m[mCommit99] = ms(percentile(r.Commits, 50)), ms(percentile(r.Commits, 95)), ms(percentile(r.Commits, 99))
-	m[mCPU], m[mClientCPU] = ms(r.ServerCPU)/float64(r.Mails), ms(r.ClientCPU)/float64(r.Mails)
+	m[mCommit50], m[mCommit95], m[mCommit99] = rig.MS(rig.Percentile(r.Commits, 50)), rig.MS(rig.Percentile(r.Commits, 95)), rig.MS(rig.Percentile(r.Commits, 99))
+	m[mCPU], m[mClientCPU] = rig.MS(r.ServerCPU)/float64(r.Mails), rig.MS(r.ClientCPU)/float64(r.Mails)
 	if err := verify(); err != nil {
 		return m, err
 	}
@@ -119,7 +105,7 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 		return m, err
 	}
 	m[mAccepted1] = r.accepted()
-	m[mCommit1p50], m[mCommit1p99] = ms(percentile(r.Commits, 50)), ms(percentile(r.Commits, 99))
+	m[mCommit1p50], m[mCommit1p99] = rig.MS(rig.Percentile(r.Commits, 50)), rig.MS(rig.Percentile(r.Commits, 99))
 
 	step("10 recipients")
 	if r, err = s.send(s.pack(seed+2, max(sz.Mails/10, 50), 10, sz.MailBytes), senders, false, &l); err != nil {
@@ -141,7 +127,7 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 	if err != nil {
 		return m, err
 	}
-	m[mIdle50], m[mIdle95] = ms(percentile(lat, 50)), ms(percentile(lat, 95))
+	m[mIdle50], m[mIdle95] = rig.MS(rig.Percentile(lat, 50)), rig.MS(rig.Percentile(lat, 95))
 
 	step("logins")
 	if m[mLogins], err = s.loginRate(sz.Logins); err != nil {
@@ -154,7 +140,7 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 		c, n int
 	}{{mSyncs16, senders, 1000}, {mSyncs1, 1, 200}} {
 		parcels := s.pack(seed+5+uint64(t.c), t.n, 1, sz.MailBytes)
-		n, ok, err := s.countSyncs(dir, func() error {
+		n, ok, err := s.CountSyncs(dir, func() error {
 			_, err := s.send(parcels, t.c, false, &l)
 			return err
 		})
@@ -168,7 +154,7 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 	if err := verify(); err != nil {
 		return m, err
 	}
-	if _, pss, err = s.memory(); err != nil {
+	if _, pss, err = s.Memory(); err != nil {
 		return m, err
 	}
 	m[mPSSEnd] = float64(pss) / 1024
@@ -178,7 +164,7 @@ func (s *System) run(sz sizes, seed uint64, dir string, say io.Writer) (measures
 
 // idleLatency measures n times from the first byte of MAIL to the last byte of
 // the body at a client that waited in IDLE.
-func (s *System) idleLatency(seed uint64, n, size int, l *ledger) ([]time.Duration, error) {
+func (s *bench) idleLatency(seed uint64, n, size int, l *ledger) ([]time.Duration, error) {
 	parcels := s.pack(seed, n, 1, size)
 	for i := range parcels {
 		parcels[i].from, parcels[i].to = 0, []int{senders}
@@ -186,12 +172,12 @@ func (s *System) idleLatency(seed uint64, n, size int, l *ledger) ([]time.Durati
 		parcels[i].hash = mailclient.BodyHash(parcels[i].data)
 	}
 	l.add(parcels)
-	out, err := s.smtp(s.Account(0))
+	out, err := s.SMTP(s.Account(0))
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	in, err := s.imap(s.Account(senders))
+	in, err := s.IMAP(s.Account(senders))
 	if err != nil {
 		return nil, err
 	}
@@ -241,19 +227,19 @@ func (s *System) idleLatency(seed uint64, n, size int, l *ledger) ([]time.Durati
 
 // loginRate logs in n times, 16 at once, each over a new TLS connection, to
 // accounts that have logged in before.
-func (s *System) loginRate(n int) (float64, error) {
+func (s *bench) loginRate(n int) (float64, error) {
 	held := make([]*mailclient.IMAP, accounts) // keeps the accounts in use, as in life
 	defer closeAll(held)
 	for i := range held {
-		c, err := s.imap(s.Account(i))
+		c, err := s.IMAP(s.Account(i))
 		if err != nil {
 			return 0, err
 		}
 		held[i] = c
 	}
 	start := time.Now()
-	err := parallel(16, n, func(_, i int) error {
-		c, err := s.imap(s.Account(i % accounts))
+	err := rig.Parallel(16, n, func(_, i int) error {
+		c, err := s.IMAP(s.Account(i % accounts))
 		if err != nil {
 			return err
 		}
@@ -270,14 +256,14 @@ const hibernation = 35 * time.Second
 // long as a server may take to park them, and gives KiB of PSS: the growth per
 // session from n to 2n, and all memory divided by 2n. The first n let caches and
 // what the logins took come to rest.
-func (s *System) idleMemory(n int) (growth, allIn float64, err error) {
+func (s *bench) idleMemory(n int) (growth, allIn float64, err error) {
 	all := make([]*mailclient.IMAP, 2*n)
 	defer closeAll(all)
 	var pss [2]int64
 	for half := range pss {
-		err = parallel(8, n, func(_, i int) error {
+		err = rig.Parallel(8, n, func(_, i int) error {
 			i += half * n
-			c, err := s.imap(s.Account(i % accounts))
+			c, err := s.IMAP(s.Account(i % accounts))
 			if err != nil {
 				return err
 			}
@@ -291,7 +277,7 @@ func (s *System) idleMemory(n int) (growth, allIn float64, err error) {
 			return 0, 0, err
 		}
 		<-time.After(hibernation)
-		if _, pss[half], err = s.memory(); err != nil {
+		if _, pss[half], err = s.Memory(); err != nil {
 			return 0, 0, err
 		}
 	}

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-	"time"
 
+	"postern.email/bench/rig"
 	"postern.email/interop/mailclient"
 )
 
@@ -25,37 +25,19 @@ func TestVerdicts(t *testing.T) {
 		{mCPU, 0.36, 0, "missed"},
 		{mCPU, 0.34, 0, "met"},
 	} {
-		if got := bars[c.name].verdict(c.value, c.ratio); got != c.want {
+		if got := bars[c.name].Verdict(c.value, c.ratio); got != c.want {
 			t.Errorf("%s %v/%v: %q, want %q", c.name, c.value, c.ratio, got, c.want)
 		}
 	}
 }
 
-func TestPercentileAndMedian(t *testing.T) {
-	var d []time.Duration
-	for i := 100; i >= 1; i-- {
-		d = append(d, time.Duration(i))
-	}
-	if got := percentile(d, 50); got != 51 {
-		t.Errorf("p50 %d", got)
-	}
-	if got := percentile(d, 99); got != 100 {
-		t.Errorf("p99 %d", got)
-	}
-	if got := percentile(nil, 99); got != 0 {
-		t.Errorf("p99 of nothing %d", got)
-	}
-	if got := median([]float64{3, 1, 2, 10}); got != 2.5 {
-		t.Errorf("median %v", got)
-	}
-}
-
 func TestNoRatioWithoutPeer(t *testing.T) {
-	o := &outcome{Rounds: 2, Runs: map[string][]measures{posternName: {{mAccepted16: 1000, mLogins: 700}, {mAccepted16: 3000, mLogins: 600}}},
-		Limits: []limits{{Syncs: 500, Handshakes: 1300}}, NoPeer: "postfix is not installed"}
-	o.ratios()
+	o := newOutcome(sizes{Mails: 100, MailBytes: 1000})
+	o.Rounds, o.Runs = 2, map[string][]rig.Measures{rig.PosternName: {{mAccepted16: 1000, mLogins: 700}, {mAccepted16: 3000, mLogins: 600}}}
+	o.Limits, o.NoPeer = []rig.Limits{{Syncs: 500, Handshakes: 1300}}, "postfix is not installed"
+	o.SetRatios()
 	var b bytes.Buffer
-	o.text(&b)
+	o.Text(&b)
 	text := b.String()
 	if len(o.Ratios) != 0 || strings.Contains(text, "ratio  ") || strings.Contains(text, "4x") {
 		t.Errorf("a ratio without a peer:\n%s", text)
@@ -69,7 +51,7 @@ func TestNoRatioWithoutPeer(t *testing.T) {
 
 // TestLedgerCountsCopies: what verify compares with.
 func TestLedgerCountsCopies(t *testing.T) {
-	s := &System{Domain: "bench.test"}
+	s := &bench{&rig.System{Domain: "bench.test"}}
 	var l ledger
 	parcels := s.pack(1, 40, 10, 2000)
 	l.add(parcels)

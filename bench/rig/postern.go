@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bufio"
@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-const posternName = "postern"
+// PosternName is its name in reports.
+const PosternName = "postern"
 
 // liftedLimits takes away what is there against strangers and would measure
 // itself instead of the server: the rate of one sender, of one network and of
@@ -24,8 +25,8 @@ var liftedLimits = []string{
 	"connections.imap_per_network=0", "connections.smtp_per_network=0",
 }
 
-// buildPostern builds the program from the module this benchmark is part of.
-func buildPostern(dir string) (string, error) {
+// BuildPostern builds the program from the module this benchmark is part of.
+func BuildPostern(dir string) (string, error) {
 	bin := filepath.Join(dir, "postern")
 	cmd := exec.Command("go", "build", "-o", bin, "postern.email/cmd/postern")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -34,8 +35,8 @@ func buildPostern(dir string) (string, error) {
 	return bin, nil
 }
 
-// startPostern starts the program on an empty directory.
-func startPostern(bin, dir string, sets []string) (*System, error) {
+// StartPostern starts the program on an empty directory.
+func StartPostern(bin, dir string, sets []string) (*System, error) {
 	args := []string{"up", "--dir", filepath.Join(dir, "state"), "--ports", "0", "--json"}
 	for _, set := range append(append([]string{}, liftedLimits...), sets...) {
 		args = append(args, "--set", set)
@@ -79,7 +80,8 @@ func startPostern(bin, dir string, sets []string) (*System, error) {
 		return nil, errors.Join(fmt.Errorf("postern up: %w: %s%s", err, line, said), stop())
 	}
 	return &System{
-		Name: posternName, Domain: ready.Domain, Submissions: ready.Submissions, IMAPS: ready.Imaps,
+		Name: PosternName, Domain: ready.Domain, Submissions: ready.Submissions, IMAPS: ready.Imaps,
 		Roots: []int{cmd.Process.Pid}, stop: stop,
+		again: func() (*System, error) { return StartPostern(bin, dir, sets) },
 	}, nil
 }

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"crypto/tls"
@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// limits are what the machine itself can do.
-type limits struct {
+// Limits are what the machine itself can do.
+type Limits struct {
 	Syncs      float64 `json:"fdatasync_per_s"`      // append 16 KB + fdatasync, one writer
 	Handshakes float64 `json:"tls_handshakes_per_s"` // TLS 1.3, P-256, both sides here
 }
 
-func measureLimits(dir string) (limits, error) {
+// MeasureLimits takes them; dir is on the disk that is meant.
+func MeasureLimits(dir string) (Limits, error) {
 	syncs, err := syncRate(dir, 2*time.Second)
 	if err != nil {
-		return limits{}, err
+		return Limits{}, err
 	}
 	hs, err := handshakeRate(2 * time.Second)
-	return limits{syncs, hs}, err
+	return Limits{syncs, hs}, err
 }
 
 func syncRate(dir string, span time.Duration) (float64, error) {
@@ -72,13 +73,13 @@ func handshakeRate(span time.Duration) (float64, error) {
 	start := time.Now()
 	deadline := start.Add(span)
 	count := make([]int, 4)
-	err = parallel(len(count), len(count), func(_, i int) error {
+	err = Parallel(len(count), len(count), func(_, i int) error {
 		for time.Now().Before(deadline) {
 			conn, err := net.Dial("tcp", l.Addr().String())
 			if err != nil {
 				return err
 			}
-			tc := tls.Client(conn, dialer.TLS)
+			tc := tls.Client(conn, Dialer.TLS)
 			if err := tc.Handshake(); err != nil {
 				return err
 			}

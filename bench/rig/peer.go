@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bytes"
@@ -21,10 +21,12 @@ import (
 // with gz and quota, sessions hibernate after 30 s. Everything is synced before
 // it is acknowledged (queue file, then Maildir). Passwords are checked against
 // one static password, which costs the peer nothing. It does not log.
-const peerName = "postfix+dovecot"
+//
+// PeerName is its name in reports.
+const PeerName = "postfix+dovecot"
 
-// peerMissing says why the peer cannot be driven here, or "".
-func peerMissing() string {
+// PeerMissing says why the peer cannot be driven here, or "".
+func PeerMissing() string {
 	if os.Geteuid() != 0 {
 		return "needs root"
 	}
@@ -219,8 +221,8 @@ service stats {
 }
 `
 
-// startPeer starts the peer in dir, which is empty.
-func startPeer(dir string) (*System, error) {
+// StartPeer starts the peer in dir, which is empty.
+func StartPeer(dir string) (*System, error) {
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
@@ -260,6 +262,11 @@ func startPeer(dir string) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
+	return launchPeer(dir, domain, ports)
+}
+
+// launchPeer starts what StartPeer has configured in dir.
+func launchPeer(dir, domain string, ports []int) (*System, error) {
 	postfix := func(verb string) error {
 		tool, err := lookTool("postfix")
 		if err != nil {
@@ -299,11 +306,12 @@ func startPeer(dir string) (*System, error) {
 		return nil, errors.Join(err, stop())
 	}
 	s := &System{
-		Name: peerName, Domain: domain,
+		Name: PeerName, Domain: domain,
 		Submissions: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])),
 		IMAPS:       net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[1])),
 		Roots:       []int{master, dovecot.Process.Pid},
 		stop:        stop,
+		again:       func() (*System, error) { return launchPeer(dir, domain, ports) },
 	}
 	if err := s.waitReady(20 * time.Second); err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "dovecot.log"))
@@ -319,13 +327,13 @@ func (s *System) waitReady(limit time.Duration) error {
 	defer tick.Stop()
 	for {
 		err := func() error {
-			c, err := s.imap(s.Account(0))
+			c, err := s.IMAP(s.Account(0))
 			if err != nil {
 				return err
 			}
 			c.Logout()
 			var m *mailclient.SMTP
-			if m, err = s.smtp(s.Account(0)); err != nil {
+			if m, err = s.SMTP(s.Account(0)); err != nil {
 				return err
 			}
 			m.Quit()

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"os"
@@ -8,8 +8,8 @@ import (
 
 func fdatasync(f *os.File) error { return syscall.Fdatasync(int(f.Fd())) }
 
-// ownCPU is the CPU time of this process: what the load generator costs.
-func ownCPU() time.Duration {
+// OwnCPU is the CPU time of this process: what the load generator costs.
+func OwnCPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0

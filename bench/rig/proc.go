@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bufio"
@@ -55,8 +55,8 @@ func statFields(path string) ([]string, error) {
 	return f, nil
 }
 
-// cpu is the CPU time the server has used so far, ended children included.
-func (s *System) cpu() (time.Duration, error) {
+// CPU is the CPU time the server has used so far, ended children included.
+func (s *System) CPU() (time.Duration, error) {
 	pids, err := s.tree()
 	if err != nil {
 		return 0, err
@@ -75,8 +75,8 @@ func (s *System) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * clockTick, nil
 }
 
-// memory is RSS and PSS of the whole tree in KiB.
-func (s *System) memory() (rss, pss int64, err error) {
+// Memory is RSS and PSS of the whole tree in KiB.
+func (s *System) Memory() (rss, pss int64, err error) {
 	pids, err := s.tree()
 	if err != nil {
 		return 0, 0, err
@@ -106,9 +106,9 @@ func (s *System) memory() (rss, pss int64, err error) {
 
 var syncCall = regexp.MustCompile(`\b(fsync|fdatasync|syncfs|sync)\(`)
 
-// countSyncs runs f with strace attached to the whole tree and counts the calls
+// CountSyncs runs f with strace attached to the whole tree and counts the calls
 // that make bytes durable. ok is false where strace cannot be used.
-func (s *System) countSyncs(dir string, f func() error) (count int, ok bool, err error) {
+func (s *System) CountSyncs(dir string, f func() error) (count int, ok bool, err error) {
 	tool, err := lookTool("strace")
 	if err != nil {
 		return 0, false, f()

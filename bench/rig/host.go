@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"crypto/ecdsa"
@@ -18,9 +18,9 @@ import (
 	"postern.email/interop/mailclient"
 )
 
-// dialer is how every client of the benchmark connects: TLS 1.3, a full
+// Dialer is how every client of the benchmark connects: TLS 1.3, a full
 // handshake each time (no resumption), certificates not checked.
-var dialer = mailclient.Dialer{
+var Dialer = mailclient.Dialer{
 	TLS:     &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519}}, //nolint:gosec // loopback
 	Timeout: 2 * time.Minute,
 }

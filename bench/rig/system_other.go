@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package rig
 
 import (
 	"os"
@@ -9,4 +9,5 @@ import (
 
 func fdatasync(f *os.File) error { return f.Sync() }
 
-func ownCPU() time.Duration { return 0 }
+// OwnCPU is not known here.
+func OwnCPU() time.Duration { return 0 }

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"fmt"
@@ -17,6 +17,7 @@ type System struct {
 	IMAPS       string
 	Roots       []int // the processes whose trees are the server
 	stop        func() error
+	again       func() (*System, error) // starts it on the same data
 }
 
 // Account is one user; the same name and password work for SMTP and IMAP.
@@ -27,11 +28,28 @@ func (s *System) Account(i int) Account {
 	return Account{fmt.Sprintf("bench%04d@%s", i, s.Domain), "bench-password-0"}
 }
 
-// Stop ends the server and waits for it.
-func (s *System) Stop() error { return s.stop() }
+// Stop ends the server and waits for it. A second call does nothing.
+func (s *System) Stop() error {
+	stop := s.stop
+	s.stop = func() error { return nil }
+	return stop()
+}
 
-func (s *System) smtp(a Account) (*mailclient.SMTP, error) {
-	c, err := mailclient.DialSMTP(s.Submissions, mailclient.TLS, dialer)
+// Restart stops the server and starts it again on the same data.
+func (s *System) Restart() error {
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	n, err := s.again()
+	if err == nil {
+		*s = *n
+	}
+	return err
+}
+
+// SMTP opens a logged-in submission session.
+func (s *System) SMTP(a Account) (*mailclient.SMTP, error) {
+	c, err := mailclient.DialSMTP(s.Submissions, mailclient.TLS, Dialer)
 	if err != nil {
 		return nil, fmt.Errorf("%s: smtp: %w", s.Name, err)
 	}
@@ -42,8 +60,9 @@ func (s *System) smtp(a Account) (*mailclient.SMTP, error) {
 	return c, nil
 }
 
-func (s *System) imap(a Account) (*mailclient.IMAP, error) {
-	c, err := mailclient.DialIMAP(s.IMAPS, mailclient.TLS, dialer)
+// IMAP opens a logged-in session.
+func (s *System) IMAP(a Account) (*mailclient.IMAP, error) {
+	c, err := mailclient.DialIMAP(s.IMAPS, mailclient.TLS, Dialer)
 	if err != nil {
 		return nil, fmt.Errorf("%s: imap: %w", s.Name, err)
 	}
@@ -54,15 +73,15 @@ func (s *System) imap(a Account) (*mailclient.IMAP, error) {
 	return c, nil
 }
 
-// createAccounts logs each account in once. A server may limit how fast
+// CreateAccounts logs each account in once. A server may limit how fast
 // addresses are made, so a refusal is tried again until a minute is over.
-func (s *System) createAccounts(n int) error {
+func (s *System) CreateAccounts(n int) error {
 	deadline := time.Now().Add(time.Minute + time.Duration(n)*100*time.Millisecond)
-	return parallel(4, n, func(_, i int) error {
+	return Parallel(4, n, func(_, i int) error {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			c, err := s.imap(s.Account(i))
+			c, err := s.IMAP(s.Account(i))
 			if err == nil {
 				c.Logout()
 				return nil
@@ -75,8 +94,8 @@ func (s *System) createAccounts(n int) error {
 	})
 }
 
-// parallel runs f(worker, i) for i in [0, n) on c workers and gives the first error.
-func parallel(c, n int, f func(worker, i int) error) error {
+// Parallel runs f(worker, i) for i in [0, n) on c workers and gives the first error.
+func Parallel(c, n int, f func(worker, i int) error) error {
 	var (
 		mu    sync.Mutex
 		next  int
