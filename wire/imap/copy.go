@@ -33,7 +33,7 @@ func (c *conn) doCopy(ctx context.Context, p *parser, byUID, move bool) (reply, 
 			return reply{}, err
 		}
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.refreshFor(ctx, byUID); err != nil {
 		return reply{}, err
 	}
 	uids, gone, err := c.uids(set, byUID)

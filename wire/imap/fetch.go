@@ -92,7 +92,7 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 	if f.since > 0 {
 		c.enabled.condstore, f.modseq = true, true // RFC 7162 §3.1.4.1
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.refreshFor(ctx, byUID); err != nil {
 		return reply{}, err
 	}
 	if vanished {

@@ -30,7 +30,7 @@ func (c *conn) doSearch(ctx context.Context, p *parser, byUID bool) (reply, erro
 	if q.modseq {
 		c.enabled.condstore = true
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.refreshFor(ctx, byUID); err != nil {
 		return reply{}, err
 	}
 	q.key.prepare(c.sel)

@@ -186,7 +186,7 @@ func cmdUIDExpunge(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if err := p.end(); err != nil {
 		return reply{}, err
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.refreshFor(ctx, true); err != nil {
 		return reply{}, err
 	}
 	uids, _, err := c.uids(set, true)

@@ -23,6 +23,11 @@ type selected struct {
 	saved   []uint32
 	known   map[string]struct{} // keywords told by an untagged FLAGS, beside commonKeywords
 
+	// fresh are the messages told by EXISTS before the current command, up to the
+	// modseq freshAt: their flags were never told, so there is nothing to tell again.
+	fresh   uint32
+	freshAt uint64
+
 	view View    // the current state; only while a command runs
 	own  []Entry // what this command changed and told already
 }
@@ -52,6 +57,17 @@ func (c *conn) refresh(ctx context.Context) error {
 	return nil
 }
 
+// refreshFor is refresh for a command that names messages. One that names UIDs may
+// mean a message that this session was not told yet (by APPENDUID of another one):
+// it is told first, so that it has a number.
+func (c *conn) refreshFor(ctx context.Context, byUID bool) error {
+	if err := c.refresh(ctx); err != nil || !byUID {
+		return err
+	}
+	c.sel.fresh, c.sel.freshAt = c.sel.uidNext, c.sel.view.HighestModSeq()
+	return c.tellNew(ctx)
+}
+
 // sync tells the client what changed: expunged messages if that is allowed now
 // (RFC 9051 §7.5.1), new ones, new flags.
 func (c *conn) sync(ctx context.Context, expunge bool) error {
@@ -60,7 +76,7 @@ func (c *conn) sync(ctx context.Context, expunge bool) error {
 		return err
 	}
 	v := s.view
-	defer func() { s.own = nil }()
+	defer func() { s.own, s.freshAt = nil, 0 }()
 	if v.HighestModSeq() == s.told && v.Len() == int(s.seq.len()) {
 		return nil
 	}
@@ -72,6 +88,13 @@ func (c *conn) sync(ctx context.Context, expunge bool) error {
 	if err := c.tellPending(ctx); err != nil {
 		return err
 	}
+	return c.tellNew(ctx)
+}
+
+// tellNew tells the messages that arrived.
+func (c *conn) tellNew(ctx context.Context) error {
+	s, v := c.sel, c.sel.view
+	old, _ := v.Find(s.uidNext)
 	if n := v.Len(); old < n {
 		for _, e := range v.Range(old, n) {
 			s.seq.add(e.UID)
@@ -151,7 +174,7 @@ func (c *conn) tellFlags(ctx context.Context, v View, old int) error {
 		if i >= old {
 			break
 		}
-		if s.isOwn(e) {
+		if s.isOwn(e) || (e.UID >= s.fresh && e.ModSeq <= s.freshAt) {
 			continue
 		}
 		seq, ok := s.seq.seq(e.UID)

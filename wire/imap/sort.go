@@ -72,7 +72,7 @@ func (c *conn) doSort(ctx context.Context, p *parser, byUID bool) (reply, error)
 	if err != nil {
 		return reply{}, err
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.refreshFor(ctx, byUID); err != nil {
 		return reply{}, err
 	}
 	key.prepare(c.sel)

@@ -86,7 +86,7 @@ func (c *conn) doStore(ctx context.Context, p *parser, byUID bool) (reply, error
 	if q.unchanged != nil {
 		c.enabled.condstore = true
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.refreshFor(ctx, byUID); err != nil {
 		return reply{}, err
 	}
 	uids, gone, err := c.uids(q.set, byUID)
