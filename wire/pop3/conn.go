@@ -69,11 +69,7 @@ func commands(verb string) (command, bool) {
 }
 
 func (c *conn) serve(ctx context.Context) error {
-	defer func() {
-		if c.drop != nil {
-			c.drop.Close() // without QUIT nothing is deleted (RFC 1939 §6)
-		}
-	}()
+	defer c.release() // without QUIT nothing is deleted (RFC 1939 §6)
 	if err := c.reply("+OK POP3 ready"); err != nil {
 		return err
 	}

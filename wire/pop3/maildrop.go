@@ -124,8 +124,10 @@ func (c *conn) rset(context.Context, string) (bool, error) {
 	return false, c.reply("+OK nothing is marked")
 }
 
-// quit is RFC 1939 §6: only now are the marked messages deleted.
+// quit is RFC 1939 §6: only now are the marked messages deleted. The lock is free
+// before the answer goes out, so that whoever hears it may log in again at once.
 func (c *conn) quit(ctx context.Context, _ string) (bool, error) {
+	defer c.release()
 	if len(c.deleted) > 0 {
 		indexes := make([]int, 0, len(c.deleted))
 		for i := range c.drop.Len() {
@@ -138,6 +140,14 @@ func (c *conn) quit(ctx context.Context, _ string) (bool, error) {
 		}
 	}
 	return true, c.reply("+OK bye")
+}
+
+// release gives the maildrop back, once. Replies leave later, with the next flush.
+func (c *conn) release() {
+	if c.drop != nil {
+		c.drop.Close()
+		c.drop = nil
+	}
 }
 
 func (c *conn) failed(err error) (bool, error) {
