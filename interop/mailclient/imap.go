@@ -337,3 +337,13 @@ func (c *IMAP) DoneAndFetch(seq int, f func(Message)) error {
 	}
 	return c.finish(tag, "FETCH", each)
 }
+
+// Send writes commands and reads no answer: for a client that does not listen.
+func (c *IMAP) Send(lines ...string) error {
+	for _, line := range lines {
+		if _, err := c.start(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
