@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -264,6 +265,8 @@ func TestCutAtEverySync(t *testing.T) {
 		acked   int
 		moments = make(chan moment, 64)
 		stopped bool
+		taken   int
+		seen    = map[string]bool{}
 	)
 	take := func(p vfs.SyncPoint) {
 		mu.Lock()
@@ -275,7 +278,14 @@ func TestCutAtEverySync(t *testing.T) {
 			// acked is read before the clone: what is acknowledged later may miss on it.
 			m := moment{at: p, lost: lost, acked: acked}
 			m.disk = disk.Clone(lost, uint64(p.N))
-			moments <- m
+			taken++
+			// Between one sync and the next little changes: the same disk with the same
+			// promises need not be looked at twice.
+			id := fmt.Sprint(acked, fingerprint(m.disk, "/"))
+			if !seen[id] {
+				seen[id] = true
+				moments <- m
+			}
 		}
 	}
 	passwords := map[string][]string{"anna@example.org": {"anna's password", "anna's second one"}, "ben@example.org": {"ben's password"}}
@@ -346,10 +356,35 @@ func TestCutAtEverySync(t *testing.T) {
 	}
 	close(moments)
 	lookers.Wait()
-	t.Logf("%d steps, %d moments looked at: %d dropped, %d kept, %d torn; %d wrong", len(steps), checked, count[vfs.Dropped], count[vfs.Kept], count[vfs.Torn], failed)
-	if checked < 6*len(steps) {
-		t.Errorf("only %d moments: the hook does not see the syncs", checked)
+	t.Logf("%d steps, %d moments, %d different ones looked at: %d dropped, %d kept, %d torn; %d wrong", len(steps), taken, checked, count[vfs.Dropped], count[vfs.Kept], count[vfs.Torn], failed)
+	if taken < 6*len(steps) || checked < 2*len(steps) {
+		t.Errorf("%d moments, %d looked at: the hook does not see the syncs", taken, checked)
 	}
+}
+
+// fingerprint hashes the names and contents of everything under dir.
+func fingerprint(fs vfs.FS, dir string) (sum [32]byte) {
+	h := sha256.New()
+	names, err := fs.List(dir)
+	if err != nil {
+		return sum
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		path := fs.PathJoin(dir, n)
+		st, err := fs.Stat(path)
+		if err != nil {
+			continue
+		}
+		var part [32]byte
+		if st.IsDir() {
+			part = fingerprint(fs, path)
+		} else if b, err := vfs.ReadFile(fs, path); err == nil {
+			part = sha256.Sum256(b)
+		}
+		fmt.Fprintf(h, "%q %v %x\n", n, st.IsDir(), part)
+	}
+	return [32]byte(h.Sum(nil))
 }
 
 // examine starts a server on the disk of one moment.
@@ -369,6 +404,9 @@ func examine(t *testing.T, c Config, m moment, passwords map[string][]string, co
 	}
 	if err := compare(got.String()); err != nil {
 		return err
+	}
+	if raceDetector && m.at.N%8 != 0 {
+		return nil // every moment is checked without the race detector
 	}
 	// What a crash left lying about, and housekeeping removes, is not wrong.
 	var wrong []error

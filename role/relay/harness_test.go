@@ -89,7 +89,7 @@ func connect(addr string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(5 * time.Minute)) // for a whole session, under the race detector on a busy machine
 	return &client{Conn: c, r: bufio.NewReader(c)}, nil
 }
 
