@@ -194,8 +194,11 @@ func (m *imapMailbox) Summary(ctx context.Context, e imap.Entry) (*imap.Summary,
 	return &imap.Summary{Size: s.Size, Date: s.Date, Header: s.Header, Structure: s.Structure}, nil
 }
 
-func (m *imapMailbox) Keywords(ctx context.Context, e imap.Entry) ([]string, error) {
-	return m.s.m.Keywords(ctx, m.box, entryBack(e))
+func (m *imapMailbox) Keywords(ctx context.Context, e *imap.Entry) ([]string, error) {
+	now := entryBack(*e)
+	words, err := m.s.m.Keywords(ctx, m.box, &now)
+	*e = entryOf(now)
+	return words, err
 }
 
 func (m *imapMailbox) BoxKeywords(ctx context.Context) ([]string, error) {

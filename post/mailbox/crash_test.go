@@ -63,7 +63,7 @@ func picture(tb testing.TB, w *world, keys ...*seal.Opened) string {
 			}
 			v := mustView(tb, a, f.Box)
 			for _, e := range v.Range(0, v.Len()) {
-				words, err := a.Keywords(ctx, f.Box, e)
+				words, err := a.Keywords(ctx, f.Box, &e)
 				if err != nil {
 					tb.Fatal(err)
 				}

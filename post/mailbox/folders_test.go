@@ -181,7 +181,7 @@ func TestKeywordLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := mustView(t, a, Inbox).At(1)
-	if got, err := a.Keywords(ctx, Inbox, e); err != nil || !slices.Equal(got, []string{"k5"}) {
+	if got, err := a.Keywords(ctx, Inbox, &e); err != nil || !slices.Equal(got, []string{"k5"}) {
 		t.Errorf("keyword in another spelling: %v, %v", got, err)
 	}
 	all := map[uint32][]string{}

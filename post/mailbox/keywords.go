@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"slices"
@@ -147,22 +148,50 @@ func (x *boxTx) nameKeywords(key *seal.Opened, words []string) ([]string, error)
 	return out, sealStrings(x.t.tx, key, purposeKeyNames, k, x.names)
 }
 
-// Keywords opens a mail's keywords; nil without reading if e has none.
-func (a *Account) Keywords(ctx context.Context, box uint32, e Entry) ([]string, error) {
+// Keywords opens a mail's keywords; nil without reading if e has none. The flags of e
+// may be older than the keywords that are there now: e is made the mail's entry of the
+// same moment, so that flags and keywords never come from two states.
+func (a *Account) Keywords(ctx context.Context, box uint32, e *Entry) ([]string, error) {
 	const op = "post/mailbox.Keywords"
 	if e.Flags&HasKeywords == 0 {
 		return nil, nil
 	}
 	var words []string
+	now := *e
 	err := a.read(ctx, func(r store.Reader) error {
 		st, err := getState(r, a.key.ID(), box)
 		if err != nil {
 			return err
 		}
+		if st.highest > e.ModSeq { // else nothing changed since e
+			if now, err = entryNow(r, a.key.ID(), st.series, *e); err != nil {
+				return err
+			}
+		}
 		words, err = openStrings(r, a.key, purposeKeywords, keywordsKey(a.key.ID(), st.series, e.UID), MaxKeywords)
 		return err
 	})
-	return words, errs.Wrap(op, err)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	*e = now
+	return words, nil
+}
+
+// entryNow reads the entry of e's UID again; e itself when it is gone.
+func entryNow(r store.Reader, id seal.AccountID, series uint32, e Entry) (Entry, error) {
+	start, _ := pageRange(id, series)
+	err := r.ScanReverse(start, after(pageKey(id, series, e.UID)), func(_, v []byte) (bool, error) {
+		rows, _, err := decodePage(nil, v)
+		if err != nil {
+			return false, err
+		}
+		if i, ok := slices.BinarySearchFunc(rows, e.UID, func(x Entry, uid uint32) int { return cmp.Compare(x.UID, uid) }); ok {
+			e = rows[i]
+		}
+		return false, nil // only the last page that begins at or below the UID can hold it
+	})
+	return e, err
 }
 
 // AllKeywords calls fn for each mail with keywords whose UID lies from lo to hi, in

@@ -566,7 +566,7 @@ func (m *machine) checkBox(t *rapid.T, name string, b *modelBox) {
 		if string(readBodyR(t, m.a, b.box, e)) != string(mailOf(x.body, m.size[x.body])) {
 			t.Fatalf("%s: UID %d is not the mail it was", name, e.UID)
 		}
-		words, err := m.a.Keywords(ctx, b.box, e)
+		words, err := m.a.Keywords(ctx, b.box, &e)
 		if err != nil || !slices.Equal(lowered(words), x.words) && len(words)+len(x.words) > 0 {
 			t.Fatalf("keywords %v, want %v: %v", words, x.words, err)
 		}

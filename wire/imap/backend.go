@@ -73,7 +73,9 @@ type Mailbox interface {
 	Recent(ctx context.Context, v View, take bool) (uint32, error)
 
 	Summary(ctx context.Context, e Entry) (*Summary, error) // errs.NotFound when expunged meanwhile
-	Keywords(ctx context.Context, e Entry) ([]string, error)
+	// Keywords gives the keywords of a message and makes e its entry of the same
+	// moment: flags and keywords of one answer come from one state.
+	Keywords(ctx context.Context, e *Entry) ([]string, error)
 	// BoxKeywords gives the keywords that are in use in the mailbox.
 	BoxKeywords(ctx context.Context) ([]string, error)
 	Body(ctx context.Context, e Entry) (Body, error)

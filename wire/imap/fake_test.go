@@ -468,13 +468,14 @@ func (m *fakeMailbox) Summary(_ context.Context, e Entry) (*Summary, error) {
 	return &Summary{Size: int64(len(msg.raw)), Date: msg.date, Header: msg.raw[:at], Structure: func() (*mime.Part, error) { return mime.Parse(msg.raw) }}, nil
 }
 
-func (m *fakeMailbox) Keywords(_ context.Context, e Entry) ([]string, error) {
+func (m *fakeMailbox) Keywords(_ context.Context, e *Entry) ([]string, error) {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	msg, err := m.get(e)
+	msg, err := m.get(*e)
 	if err != nil {
 		return nil, err
 	}
+	*e = msg.Entry
 	return slices.Clone(msg.keywords), nil
 }
 

@@ -149,7 +149,7 @@ func (f *fetch) message(seq uint32, e Entry) error {
 	var tree *mime.Part
 	var err error
 	if f.flags {
-		if keywords, err = c.keywords(f.ctx, e); err != nil {
+		if keywords, err = c.keywords(f.ctx, &e); err != nil {
 			return f.skipGone(err)
 		}
 	}

@@ -331,7 +331,7 @@ func (m *candidate) hasKeyword(name string) (bool, error) {
 	if m.e.Flags&HasKeywords == 0 {
 		return false, nil
 	}
-	kw, err := m.c.sel.mailbox.Keywords(m.ctx, m.e)
+	kw, err := m.c.sel.mailbox.Keywords(m.ctx, &m.e)
 	return slices.ContainsFunc(kw, func(k string) bool { return strings.EqualFold(k, name) }), err
 }
 

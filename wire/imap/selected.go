@@ -199,7 +199,7 @@ func (c *conn) tellFlagsOf(ctx context.Context, seq uint32, e Entry, uid, flags 
 	var keywords []string
 	if flags {
 		var err error
-		keywords, err = c.keywords(ctx, e)
+		keywords, err = c.keywords(ctx, &e)
 		if errs.KindOf(err) == errs.NotFound && err != nil {
 			return nil // gone meanwhile: EXPUNGE will say so
 		}
@@ -226,8 +226,9 @@ func (c *conn) tellFlagsOf(ctx context.Context, seq uint32, e Entry, uid, flags 
 }
 
 // keywords gives the keywords of a message and tells those that are new to this
-// client by an untagged FLAGS. It must not be called inside a response.
-func (c *conn) keywords(ctx context.Context, e Entry) ([]string, error) {
+// client by an untagged FLAGS; e becomes the entry of the same moment. It must not
+// be called inside a response.
+func (c *conn) keywords(ctx context.Context, e *Entry) ([]string, error) {
 	if e.Flags&HasKeywords == 0 {
 		return nil, nil
 	}
