@@ -30,7 +30,7 @@ directory continues where it was. Ctrl-C stops it.`,
 	}
 	src.setFlag(c)
 	c.Flags().StringVar(&src.file, "config", "", "configuration file; its options are used but for domain, dir and ports")
-	c.Flags().StringVar(&src.dir, "dir", "", "data directory (default "+strings.Replace(upDir(), os.Getenv("HOME"), "~", 1)+")")
+	c.Flags().StringVar(&src.dir, "dir", "", "data directory (default postern/up in $XDG_DATA_HOME, that is ~/.local/share)")
 	c.Flags().StringVar(&ports, "ports", "", "0: take free ports in place of the usual ones")
 	js := c.Flags().Bool("json", false, "print one line of JSON when every listener answers, nothing else")
 	c.RunE = func(c *cobra.Command, _ []string) error {

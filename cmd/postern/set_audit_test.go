@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+)
+
+// TestSetEverywhere: every command that reads a configuration takes --config and --set,
+// and a wrong --set stops it before it does anything, with exit code 2 and the key.
+func TestSetEverywhere(t *testing.T) {
+	arguments := map[string][]string{
+		"postern account create": {"nobody"}, "postern account show": {"nobody"}, "postern account passwd": {"nobody"},
+		"postern account block": {"nobody"}, "postern account unblock": {"nobody"}, "postern account set": {"nobody", "--quota", "1G"},
+		"postern account delete": {"nobody", "--yes"}, "postern store reveal": {"--node-key"}, "postern store move-key": {"--to", "file"},
+		"postern serve": {"--config", "testdata/empty.toml"},
+	}
+	none := map[string]bool{"postern version": true, "postern config describe": true}
+	all := newRoot(streams{strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}}).Commands()
+	tried := 0
+	for len(all) > 0 {
+		c := all[0]
+		all = append(all[1:], c.Commands()...)
+		if c.HasSubCommands() || none[c.CommandPath()] {
+			continue
+		}
+		if c.Flags().Lookup("config") == nil || c.Flags().Lookup("set") == nil {
+			t.Errorf("%s: no --config or no --set", c.CommandPath())
+			continue
+		}
+		args := append(strings.Fields(c.CommandPath())[1:], arguments[c.CommandPath()]...)
+		if c.CommandPath() != "postern config check" {
+			args = append(args, "--dir", t.TempDir())
+		}
+		var out, errs bytes.Buffer
+		code := run(context.Background(), append(args, "--set", "mail.max_mailbox_sice=1G"), streams{strings.NewReader(""), &out, &errs})
+		if code != exitUsage || !strings.Contains(errs.String(), `the nearest known key is "mail.max_mailbox_size"`) || out.Len() > 0 {
+			t.Errorf("%s: exit code %d, %q, %q", c.CommandPath(), code, out.String(), errs.String())
+		}
+		tried++
+	}
+	if tried < 15 {
+		t.Errorf("only %d commands were tried", tried)
+	}
+}
