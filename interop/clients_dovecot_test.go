@@ -130,7 +130,9 @@ func TestIMAPModelAgainstDovecot(t *testing.T) {
 	if long() {
 		runs, steps = 60, 1000
 	}
-	runModel(t, account, imapmodel.Options{Steps: steps, Quirks: imapmodel.Quirks{UIDOnlyWithQResync: true, StoreTellsChanges: true, StoreIgnoredReadOnly: true, IdleTellsLate: true}}, runs)
+	quirks := imapmodel.Quirks{UIDOnlyWithQResync: true, StoreTellsChanges: true, StoreIgnoredReadOnly: true, ExpungeByOldFlags: true,
+		MoveHalfDone: true, IdleTellsLate: true}
+	runModel(t, account, imapmodel.Options{Steps: steps, Quirks: quirks}, runs)
 }
 
 // appendAs puts a mail into INBOX with a connection of its own.

@@ -73,6 +73,9 @@ func (r *run) drawSelected(s *session, rng *rand.Rand, alone bool) *op {
 	case n < 60:
 		return r.drawCopy(s, rng, "COPY")
 	case n < 66:
+		if s.quirks.MoveHalfDone && (!alone || s.settled() != nil) {
+			return nil
+		}
 		return r.drawCopy(s, rng, "MOVE")
 	case n < 74:
 		return r.drawAppend(s, rng)

@@ -187,13 +187,14 @@ func (o *op) collect(e *effects) error {
 		}
 		known := map[uint32]bool{}
 		for _, sl := range o.slotsWas {
-			known[sl.uid] = true
+			m := o.box.byUID[sl.uid]
+			known[sl.uid] = !o.s.quirks.ExpungeByOldFlags || m != nil && m.died == 0 && sl.at == m.now().key
 		}
 		one(o.box, func(uid uint32, st state) []state {
 			if out := gone(st); known[uid] || out[0] == st {
 				return out
 			}
-			return []state{st, {}} // not told to this session yet: both are right
+			return []state{st, {}} // neither the message nor \Deleted was told to this session: both are right
 		})
 	case "UID EXPUNGE":
 		if readonly {
@@ -304,7 +305,7 @@ func (s *session) conclude(o *op, alone bool) error {
 			return s.settle()
 		}
 	case "STORE", "UID STORE":
-		return s.concludeStore(o)
+		return s.concludeStore(o, alone)
 	case "FETCH", "UID FETCH":
 		return s.concludeFetch(o)
 	case "SEARCH", "UID SEARCH":
@@ -399,7 +400,7 @@ func (s *session) concludeSelect(o *op) error {
 	return s.settle()
 }
 
-func (s *session) concludeStore(o *op) error {
+func (s *session) concludeStore(o *op, alone bool) error {
 	if s.readonly {
 		return nil
 	}
@@ -423,7 +424,7 @@ func (s *session) concludeStore(o *op) error {
 			sl.known = sl.known && !o.silent
 			continue
 		}
-		changed := m.now().key == 2*s.step+1
+		changed := alone && m.now().key == 2*s.step+1 // with others at work, perhaps not by this command
 		if !o.silent && !o.flagged[uid] && (changed || !s.quirks.StoreTellsChanges) {
 			return fmt.Errorf("no FETCH with the new flags of UID %d (RFC 9051 §6.4.6)", uid)
 		}
@@ -448,11 +449,8 @@ func (s *session) concludeFetch(o *op) error {
 		if uid == 0 || m == nil || m.died != 0 || !o.knew(uid) || !o.ok {
 			continue
 		}
-		if o.hasSince && m.now().hi <= o.since {
-			continue
-		}
-		if o.hasSince && lastFinal(m).key >= 2*s.step { // changed within this step: before or after
-			continue
+		if o.hasSince && slices.ContainsFunc(m.window(o.toldOf(uid)), func(e entry) bool { return e.lo <= o.since }) {
+			continue // as this session was told of it, it did not change
 		}
 		for _, item := range o.items {
 			if !o.fetched[uid][item] {

@@ -18,6 +18,12 @@ type Quirks struct {
 	// StoreIgnoredReadOnly: STORE in a read-only mailbox is answered OK and does
 	// nothing.
 	StoreIgnoredReadOnly bool
+	// ExpungeByOldFlags: EXPUNGE leaves messages whose \Deleted this session was
+	// not told of yet.
+	ExpungeByOldFlags bool
+	// MoveHalfDone: MOVE of a message that another session expunged is refused, but
+	// takes the others away without telling where to. Such a MOVE is not tried.
+	MoveHalfDone bool
 	// IdleTellsLate: what happens during IDLE may be told at its end only.
 	IdleTellsLate bool
 }
