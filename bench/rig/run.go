@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 )
 
 type list []string
@@ -114,6 +116,20 @@ func one(start func(string) (*System, error), dir string, round int, measure fun
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	return measure(s, round, dir)
+	// A benchmark that is told to stop leaves no server behind.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		m, err = measure(s, round, dir)
+		done <- err
+	}()
+	select {
+	case err = <-done:
+		return m, errors.Join(err, s.Stop())
+	case <-signals:
+		return nil, errors.Join(errors.New("interrupted"), s.Stop())
+	}
 }
