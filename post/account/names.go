@@ -74,7 +74,7 @@ func mailbox(addr mail.Address) mail.Address {
 
 // Public texts. None names an address or a network.
 const (
-	textName      = "the name is a full address of this server"
+	textName      = "the name must be a full address of this server"
 	textLetters   = "a new name has only the characters a-z, 0-9, dot, underscore and hyphen, and no dot at an end or beside a dot"
 	textAuth      = "name or password is wrong"
 	textBlocked   = "this account is blocked"
