@@ -36,6 +36,7 @@ var sideways = map[string][]string{
 	"post/mailbox":    {"post/seal"},
 	"store/pebble":    {"store"},
 	"store/storetest": {"store"},
+	"mail/dkim":       {"mail"},
 	"mail/mime":       {"mail"},
 	"mail/pgpmime":    {"mail", "mail/mime"},
 	"mail/sanitize":   {"mail"},
