@@ -46,7 +46,7 @@ type Options struct {
 // to be one of many who send without pause, and the next mail is expected for so long.
 const (
 	crowd     = 3
-	expectFor = time.Millisecond
+	expectFor = 250 * time.Microsecond
 )
 
 // Deliver hands mails over. It may be used by many goroutines.

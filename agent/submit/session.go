@@ -132,6 +132,10 @@ func (c *session) Abort() {
 	c.Reset()
 }
 
+// fewRecipients is up to how many recipients the next mail is worth waiting for: the
+// commands of one to many take longer than others should wait.
+const fewRecipients = 2
+
 // Commit judges the whole mail and delivers it.
 func (c *session) Commit(ctx context.Context, raw []byte) error {
 	m := &c.mail
@@ -146,7 +150,9 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	if err := coming.LocalParts(ctx, m.from, m.rcpts, header, body); err != nil {
 		return err
 	}
-	c.expected = c.s.o.Deliver.Expect()
+	if len(m.rcpts) <= fewRecipients {
+		c.expected = c.s.o.Deliver.Expect()
+	}
 	return nil
 }
 
