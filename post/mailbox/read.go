@@ -48,7 +48,7 @@ func (a *Account) summary(r store.Reader, mid uint64) (h messageHead, s summary,
 	if err != nil {
 		return h, s, err
 	}
-	plain, err := k.OpenPart(seal.PartSummary, 0, sealed)
+	plain, err := k.OpenPartInPlace(seal.PartSummary, 0, sealed) // Get gave us a copy of our own
 	if err != nil {
 		return h, s, err
 	}
@@ -120,7 +120,7 @@ func (a *Account) Body(ctx context.Context, box uint32, e Entry) (Body, error) {
 			return err
 		}
 		if h.blob {
-			if plain, err = k.OpenPart(seal.PartSummary, 0, sealed); err == nil {
+			if plain, err = k.OpenPartInPlace(seal.PartSummary, 0, sealed); err == nil {
 				s, err = decodeSummary(plain)
 			}
 			return err
@@ -128,7 +128,7 @@ func (a *Account) Body(ctx context.Context, box uint32, e Entry) (Body, error) {
 		if sealed, err = r.Get(bodyKey(a.key.ID(), e.Mid)); err != nil {
 			return errs.E(op, errs.Corrupt, "", err)
 		}
-		plain, err = k.OpenPart(seal.PartBody, 0, sealed)
+		plain, err = k.OpenPartInPlace(seal.PartBody, 0, sealed)
 		return err
 	})
 	if err != nil {

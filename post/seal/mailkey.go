@@ -98,8 +98,18 @@ func (k *MailKey) SealPart(part Part, chunk uint32, plain []byte) ([]byte, error
 // OpenPart opens what SealPart made, without the padding. errs.Corrupt when it
 // was not made with this key for this part and chunk.
 func (k *MailKey) OpenPart(part Part, chunk uint32, sealed []byte) ([]byte, error) {
+	return k.open(nil, part, chunk, sealed)
+}
+
+// OpenPartInPlace is OpenPart over the memory of sealed, which it overwrites, also
+// when it fails.
+func (k *MailKey) OpenPartInPlace(part Part, chunk uint32, sealed []byte) ([]byte, error) {
+	return k.open(sealed[:0], part, chunk, sealed)
+}
+
+func (k *MailKey) open(dst []byte, part Part, chunk uint32, sealed []byte) ([]byte, error) {
 	nonce := partNonce(part, chunk)
-	plain, err := k.aead.Open(nil, nonce[:], sealed, nil)
+	plain, err := k.aead.Open(dst, nonce[:], sealed, nil)
 	if err != nil {
 		return nil, errs.E("seal.OpenPart", errs.Corrupt, "", err)
 	}

@@ -33,12 +33,15 @@ type readKey struct {
 var encapSeed = maphash.MakeSeed()
 
 // readChain holds every checkpointEvery-th state as far as it was walked, and
-// the position after the mail read last.
+// the position after the mail read last with that mail's key: a mail's summary and
+// body are often read one after the other.
 type readChain struct {
 	key    readKey
 	points []chainState
 	cursor chainState
 	at     int // index that cursor stands at
+	last   [KeyLen]byte
+	have   bool // last is the key of index at-1
 }
 
 // MailKey gives the key of the mail with this chain, encapsulation and index.
@@ -134,6 +137,8 @@ func (c *chainCache) remove(e *list.Element) {
 	delete(c.live, r.key)
 	clear(r.points)
 	clear(r.cursor[:])
+	clear(r.last[:])
+	r.have = false
 }
 
 // drop erases everything.
@@ -148,6 +153,9 @@ func (c *chainCache) drop() {
 
 // keyAt walks to index from the cursor or from the nearest checkpoint before it.
 func (r *readChain) keyAt(index int) (key [KeyLen]byte) {
+	if r.have && r.at == index+1 {
+		return r.last
+	}
 	p := min(index/checkpointEvery, len(r.points)-1)
 	if r.at > index || r.at < p*checkpointEvery {
 		r.cursor, r.at = r.points[p], p*checkpointEvery
@@ -159,6 +167,7 @@ func (r *readChain) keyAt(index int) (key [KeyLen]byte) {
 			r.points = append(r.points, r.cursor)
 		}
 		if r.at > index {
+			r.last, r.have = key, true
 			return key
 		}
 	}

@@ -71,6 +71,7 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 	if vanished && (!byUID || f.since == 0 || !c.enabled.qresync) {
 		return reply{}, bad("", "VANISHED needs QRESYNC, UID FETCH and CHANGEDSINCE")
 	}
+	var size, whole bool
 	for _, it := range f.items {
 		switch it.kind {
 		case itemFlags:
@@ -79,16 +80,24 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 			f.uid = true
 		case itemModSeq:
 			f.modseq, c.enabled.condstore = true, true
-		case itemDate, itemSize:
+		case itemDate:
 			f.needSummary = true
+		case itemSize:
+			size = true
 		case itemEmailID, itemThreadID:
 		default:
+			if it.isWhole() {
+				whole = true
+				break
+			}
 			f.needSummary = true
 			f.needTree = f.needTree || !it.fromHeader()
 			f.preview = f.preview || it.kind == itemPreview
 		}
 		f.seen = f.seen || ((it.kind == itemSection || it.kind == itemBinary) && !it.peek && !c.sel.readOnly)
 	}
+	// A whole message tells its size: reading it alone costs no summary.
+	f.needSummary = f.needSummary || size && !whole
 	if f.since > 0 {
 		c.enabled.condstore, f.modseq = true, true // RFC 7162 §3.1.4.1
 	}
@@ -204,7 +213,13 @@ func (f *fetch) message(seq uint32, e Entry) error {
 		case itemDate:
 			w.s(sum.Date.Format(`INTERNALDATE "_2-Jan-2006 15:04:05 -0700"`))
 		case itemSize:
-			w.s("RFC822.SIZE ").u(uint64(sum.Size))
+			n := int64(0)
+			if sum != nil {
+				n = sum.Size
+			} else {
+				n = lazy.body.Size()
+			}
+			w.s("RFC822.SIZE ").u(uint64(n))
 		case itemEnvelope:
 			w.s("ENVELOPE ")
 			c.envelope(tree.Envelope)
@@ -341,6 +356,11 @@ func (it *fetchItem) fromHeader() bool {
 	return it.kind == itemSection && len(it.path) == 0 && it.what == mime.Header
 }
 
+// isWhole reports an item that is the message or a piece of it by offset.
+func (it *fetchItem) isWhole() bool {
+	return it.kind == itemSection && len(it.path) == 0 && it.what == mime.Whole
+}
+
 // section writes BODY[…] and its relatives.
 func (f *fetch) section(it *fetchItem, sum *Summary, tree *mime.Part, lazy *lazyBody) error {
 	c := f.c
@@ -362,7 +382,7 @@ func (f *fetch) section(it *fetchItem, sum *Summary, tree *mime.Part, lazy *lazy
 	if err != nil {
 		return err
 	}
-	if len(it.path) == 0 && it.what == mime.Whole && !it.partial {
+	if it.isWhole() && !it.partial {
 		w.s("{").u(uint64(body.Size())).s("}\r\n")
 		n, err := body.WriteTo(w)
 		if err == nil && n != body.Size() {
@@ -370,9 +390,9 @@ func (f *fetch) section(it *fetchItem, sum *Summary, tree *mime.Part, lazy *lazy
 		}
 		return err
 	}
-	r, ok := tree.Section(it.path, it.what)
-	if len(it.path) == 0 && it.what == mime.Whole {
-		r, ok = mime.Range{Start: 0, End: body.Size()}, true
+	r, ok := mime.Range{Start: 0, End: body.Size()}, true
+	if !it.isWhole() {
+		r, ok = tree.Section(it.path, it.what)
 	}
 	if !ok || r.End > body.Size() {
 		w.s("NIL")
