@@ -111,6 +111,10 @@ func createAccount(io streams) *cobra.Command {
 			return err
 		}
 		if stdin {
+			// A server that does not run, or a wrong option, is told before anything is typed.
+			if err := src.call(c.Context(), "status", nil, nil, nil); err != nil {
+				return err
+			}
 			b, err := readSecret(io, "Password: ")
 			if err != nil {
 				return err
@@ -231,6 +235,10 @@ all mail that is stored in it becomes unreadable for ever.`,
 				return err
 			}
 		} else {
+			// An address that does not exist is told before anything is typed.
+			if err := src.call(c.Context(), "account.show", a, nil, nil); err != nil {
+				return err
+			}
 			old, err := readSecret(io, "Old password: ")
 			if err != nil {
 				return err

@@ -102,6 +102,7 @@ Any mail program (user name = whole address; the certificate is self-signed):
   SMTP   %s
          %s
   POP3   %s
+         %s
 An address exists when somebody logs in with it: choose a name and a password of
 9 characters or more, NAME@%s.
 
@@ -109,7 +110,7 @@ Web page that makes an address:  https://%s/
 Mail from other servers (SMTP):  %s
 Certificate to trust:            %s
 
-`, i.Domain, i.Dir, at(i.IMAPS, "TLS"), at(i.IMAP, "STARTTLS"), at(i.Submissions, "TLS"), at(i.Submission, "STARTTLS"), at(i.POP3S, "TLS"),
+`, i.Domain, i.Dir, at(i.IMAPS, "TLS"), at(i.IMAP, "STARTTLS"), at(i.Submissions, "TLS"), at(i.Submission, "STARTTLS"), at(i.POP3S, "TLS"), at(i.POP3, "STARTTLS"),
 		i.Domain, i.HTTPS, i.SMTP, i.TLSCert)
 	fmt.Fprintf(&b, "Delta Chat on this machine: scan or paste this (a fresh address, made by the first login)\n  %s\n", login.LoginURL)
 	if f, ok := io.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {

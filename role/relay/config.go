@@ -79,7 +79,7 @@ type Config struct {
 		DeleteAfter      config.Duration `toml:"delete_mails_after" default:"20d" doc:"Mails older than this are deleted, seen or not, in every folder. 0: never."`
 		DeleteLargeAfter config.Duration `toml:"delete_large_after" default:"7d" doc:"Mails over 200000 bytes that were seen are deleted after this. 0: never."`
 		MinFreeSpace     config.Bytes    `toml:"min_free_space" default:"64M" doc:"No mail is taken while less disk is free (452 4.3.1); reading goes on. 0: not looked at."`
-		PurgeEvery       config.Duration `toml:"purge_every" default:"5m" min:"1ms" max:"10m" doc:"How soon the bytes of deleted mails leave the files on the disk."`
+		PurgeEvery       config.Duration `toml:"purge_every" default:"5m" min:"1ms" max:"8m" doc:"How soon the bytes of deleted mails leave the files on the disk."`
 		ExpireEvery      config.Duration `toml:"expire_every" default:"1h" min:"1ms" max:"1d" doc:"How often old mails and full accounts are looked for."`
 	} `toml:"mail"`
 

@@ -326,6 +326,9 @@ func effects() map[string]func(*testing.T) {
 			}
 			refusedWith(t, login(s, "ben@example.org", annas), "NO")
 			allowed(t, login(s, anna, annas))
+			// A file that cannot be looked at closes the door as well.
+			blind := begin(t, Deps{NoControl: true}, testConfig(t, t.TempDir(), "accounts.nocreate_file="+strings.Repeat("x", 300)))
+			refusedWith(t, login(blind, "ben@example.org", annas), "NO")
 		},
 		"accounts.max_load":              scarce("accounts.max_load=4", "4.5", "3.5", "9", "9"),
 		"accounts.min_available_memory":  scarce("accounts.min_available_memory=1M", "0", "0", "1000", "1100"),

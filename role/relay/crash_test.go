@@ -289,7 +289,7 @@ func TestCutAtEverySync(t *testing.T) {
 		}
 	}
 	passwords := map[string][]string{"anna@example.org": {"anna's password", "anna's second one"}, "ben@example.org": {"ben's password"}}
-	c := testConfig(t, "/data", "mail.purge_every=10m", "mail.expire_every=1d")
+	c := testConfig(t, "/data", "mail.purge_every=8m", "mail.expire_every=1d")
 	worlds := []world{{}}
 	names := []string{"nothing"}
 	var known sync.RWMutex // worlds and names grow while moments are looked at

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"time"
 
 	"postern.email/kit/config"
@@ -72,7 +73,8 @@ func (s *Server) mayCreate() error {
 	const op = "role/relay.mayCreate"
 	a := &s.c.Accounts
 	if f := a.NoCreateFile; f != "" {
-		if _, err := s.d.FS.Stat(f); err == nil {
+		// A file that is there and cannot be looked at closes the door too.
+		if _, err := s.d.FS.Stat(f); !errors.Is(err, fs.ErrNotExist) {
 			return errs.E(op, errs.Denied, "no new addresses are made here now", nil)
 		}
 	}
