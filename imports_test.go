@@ -38,6 +38,7 @@ var sideways = map[string][]string{
 	"store/storetest": {"store"},
 	"mail/dkim":       {"mail"},
 	"mail/mime":       {"mail"},
+	"mail/dkim":       {"mail"},
 	"mail/pgpmime":    {"mail", "mail/mime"},
 	"mail/sanitize":   {"mail"},
 }

@@ -1,0 +1,139 @@
+package dkim
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"hash"
+	"slices"
+	"strings"
+)
+
+// bodyHash is the hash of a body in one canonical form.
+type bodyHash struct {
+	done bool
+	sum  [sha256.Size]byte
+	size int64 // bytes of the canonical form
+}
+
+func (m *message) hash(relaxed bool) bodyHash {
+	i := 0
+	if relaxed {
+		i = 1
+	}
+	if b := &m.hashes[i]; !b.done {
+		c := counter{Hash: sha256.New()}
+		w := bufio.NewWriterSize(&c, 16<<10)
+		if relaxed {
+			relaxedBody(w, m.body)
+		} else {
+			simpleBody(w, m.body)
+		}
+		w.Flush() // a hash takes everything
+		*b = bodyHash{done: true, size: c.n}
+		c.Sum(b.sum[:0])
+	}
+	return m.hashes[i]
+}
+
+type counter struct {
+	hash.Hash
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.Hash.Write(p)
+}
+
+var crlf = []byte("\r\n")
+
+// simpleBody: empty lines at the end are one line end, which is there in any case (RFC
+// 6376 §3.4.3).
+func simpleBody(w *bufio.Writer, body []byte) {
+	for bytes.HasSuffix(body, crlf) {
+		body = body[:len(body)-2]
+	}
+	w.Write(body)
+	w.Write(crlf)
+}
+
+// relaxedBody: in a line white space is one space, none at its end; empty lines at the
+// end are nothing (§3.4.4).
+func relaxedBody(w *bufio.Writer, body []byte) {
+	empty := 0
+	for len(body) > 0 {
+		line := body
+		if i := bytes.Index(body, crlf); i >= 0 {
+			line, body = body[:i], body[i+2:]
+		} else {
+			body = nil
+		}
+		line = bytes.TrimRight(line, " \t")
+		if len(line) == 0 {
+			empty++
+			continue
+		}
+		for ; empty > 0; empty-- {
+			w.Write(crlf)
+		}
+		for len(line) > 0 {
+			i := bytes.IndexAny(line, " \t")
+			if i < 0 {
+				w.Write(line)
+				break
+			}
+			w.Write(line[:i])
+			w.WriteByte(' ')
+			line = bytes.TrimLeft(line[i:], " \t")
+		}
+		w.Write(crlf)
+	}
+}
+
+// digest is the hash that is signed: the named fields from the bottom up, then the
+// signature itself without its b= (§3.7, §5.4.2). A name beyond the fields of that name
+// stands for nothing: so a signer forbids adding one. own is the place of the signature,
+// which was not there when it was made.
+func (m *message) digest(s signature, own int) []byte {
+	at := make(map[string][]int)
+	for i, f := range m.fields {
+		if i != own {
+			name := strings.ToLower(f.Name)
+			at[name] = append(at[name], i)
+		}
+	}
+	d := sha256.New()
+	w := bufio.NewWriterSize(d, 4<<10)
+	for _, name := range s.headers {
+		if left := at[name]; len(left) > 0 {
+			last := left[len(left)-1]
+			at[name] = left[:len(left)-1]
+			writeField(w, m.fields[last].Raw, s.relaxedHeader)
+			if s.relaxedHeader {
+				w.Write(crlf)
+			}
+		}
+	}
+	writeField(w, withoutB(m.fields[own].Raw), s.relaxedHeader)
+	w.Flush()
+	return d.Sum(nil)
+}
+
+// writeField writes a field as it is, or in the relaxed form (§3.4.2) without line end.
+func writeField(w *bufio.Writer, raw []byte, relaxed bool) {
+	if !relaxed {
+		w.Write(raw)
+		return
+	}
+	colon := bytes.IndexByte(raw, ':')
+	w.WriteString(strings.ToLower(string(bytes.TrimRight(raw[:colon], " \t"))))
+	w.WriteByte(':')
+	value := slices.DeleteFunc(bytes.Clone(raw[colon+1:]), func(c byte) bool { return c == '\r' || c == '\n' })
+	for i, word := range bytes.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == '\t' }) {
+		if i > 0 {
+			w.WriteByte(' ')
+		}
+		w.Write(word)
+	}
+}
