@@ -223,6 +223,7 @@ func TestDiskReadOnly(t *testing.T) {
 	t.Logf("%d mails acknowledged, then %d refusals; the first: %v", a.count(), len(refusals), append(refusals, nil)[0])
 	mu.Unlock()
 	log := tail(s.log, 1<<20)
+	a.check(t, s, users) // reading goes on
 	s.kill()
 	if !strings.Contains(strings.ToLower(log), "read-only") && !strings.Contains(log, "input/output error") {
 		t.Errorf("the log does not say what is wrong with the disk:\n%s", log[max(0, len(log)-2000):])
