@@ -60,6 +60,17 @@ func (r *keyring) passwordCheck(id seal.AccountID, password string) (c [32]byte)
 // which costs a look at the store now and then.
 func (r *keyring) gen(id seal.AccountID) *uint64 { return &r.gens[id[7]] }
 
+// public gives the public half of an account whose key is open, else nil: a kilobyte
+// that the account's record and its sessions need not hold again.
+func (r *keyring) public(id seal.AccountID) seal.PublicKey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k := r.keys[id]; k != nil {
+		return k.key.Public()
+	}
+	return nil
+}
+
 // generation is to be read before the credentials that put stores.
 func (r *keyring) generation(id seal.AccountID) uint64 {
 	r.mu.Lock()

@@ -139,7 +139,24 @@ func (a *Accounts) session(ctx context.Context, addr mail.Address, k *openKey) (
 		return nil, errs.Wrap(op, err)
 	}
 	a.touch(ctx, rec)
-	return &Session{Account: rec.Account, Key: k.key, a: a, k: k}, nil
+	s := &Session{Account: rec.Account, Key: k.key, a: a, k: k}
+	if pub := k.key.Public(); string(s.Public) == string(pub) {
+		s.Public = pub // the one copy of sessions, record and key: see keep
+		a.share(addr, pub)
+	}
+	return s, nil
+}
+
+// share has the remembered record of an account use pub, if it was read before the
+// key was opened.
+func (a *Accounts) share(addr mail.Address, pub seal.PublicKey) {
+	r, gen := a.cache.get(addr)
+	if r == nil || &r.Public[0] == &pub[0] || string(r.Public) != string(pub) {
+		return
+	}
+	shared := *r // records are never changed: others may be reading it
+	shared.Public = pub
+	a.cache.put(addr, &shared, gen)
 }
 
 // touch writes the day of the login, once a day. A disk that is full or fails

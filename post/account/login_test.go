@@ -391,3 +391,26 @@ func TestLoginsAreRedacted(t *testing.T) {
 		}
 	}
 }
+
+// TestOnePublicHalf: sessions, the opened key and the remembered record of an account
+// hold its public half once, whichever of them was there first.
+func TestOnePublicHalf(t *testing.T) {
+	st := openStore(t, crvfs.NewMem())
+	for _, when := range []string{"made now", "the day's first login was before"} {
+		a := officeOn(t, st)
+		s := login(t, a, "once@example.org", "a-long-password", "192.0.2.1")
+		other := login(t, a, "once@example.org", "a-long-password", "192.0.2.2")
+		now, err := s.Current(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := &s.Key.Public()[0]
+		if &s.Public[0] != one || &other.Public[0] != one || &now.Public[0] != one {
+			t.Errorf("%s: there are several copies", when)
+		}
+		a.cache.forget(s.Address) // as after any change of the account
+		if now, err = s.Current(t.Context()); err != nil || &now.Public[0] != one {
+			t.Errorf("%s: the record was read again into a copy of its own (%v)", when, err)
+		}
+	}
+}

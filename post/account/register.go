@@ -121,12 +121,20 @@ func (a *Accounts) load(ctx context.Context, id seal.AccountID) (rec *record, ke
 		}
 		rec = &record{
 			Account: Account{ID: id, Address: i.addr, Class: i.class, Blocked: i.blocked, AcceptCleartext: i.cleartext,
-				Quota: i.quota, Created: i.created, LastLogin: i.lastLogin, Public: bytes.Clone(pub)},
+				Quota: i.quota, Created: i.created, LastLogin: i.lastLogin, Public: a.keep(id, pub)},
 			resetting: i.resetting,
 		}
 		return nil
 	})
 	return rec, key, err
+}
+
+// keep gives a public half that may be kept: the open key's if it is the same, else a copy.
+func (a *Accounts) keep(id seal.AccountID, pub seal.PublicKey) seal.PublicKey {
+	if open := a.ring.public(id); bytes.Equal(open, pub) {
+		return open
+	}
+	return bytes.Clone(pub)
 }
 
 // find gives the record of a canonical address, from memory when it is there.
