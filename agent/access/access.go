@@ -26,6 +26,10 @@ type Options struct {
 	// lower case, like "/shared/vendor/deltachat/turn". It is asked each time,
 	// because some of them change; an empty value means there is none. Nil: none.
 	Server func(context.Context) map[string]string
+	// Guard is asked before anything that takes room: an appended or copied mail, a
+	// new folder, an annotation. Its error refuses that; reading, flags and deleting
+	// go on. Nil: nothing is asked.
+	Guard  func() error
 	Logger *slog.Logger
 }
 

@@ -58,6 +58,9 @@ func folderOf(f mailbox.Folder) imap.Folder {
 }
 
 func (s *imapSession) CreateFolder(ctx context.Context, name, use string) (imap.Folder, error) {
+	if err := s.guard(); err != nil {
+		return imap.Folder{}, err
+	}
 	f, err := s.m.CreateFolder(ctx, name, use)
 	return folderOf(f), err
 }
@@ -84,9 +87,20 @@ func (s *imapSession) Open(_ context.Context, box uint32) (imap.Mailbox, error) 
 	return &imapMailbox{s: s, box: box}, nil
 }
 
+// guard says whether there is room for more.
+func (s *imapSession) guard() error {
+	if s.a.o.Guard == nil {
+		return nil
+	}
+	return errs.Wrap("agent/access.guard", s.a.o.Guard())
+}
+
 // Append stores messages of the owner; doc.go says why nothing more is asked.
 func (s *imapSession) Append(ctx context.Context, box uint32, messages []imap.Message) (imap.AppendResult, error) {
 	if _, err := s.s.Current(ctx); err != nil {
+		return imap.AppendResult{}, err
+	}
+	if err := s.guard(); err != nil {
 		return imap.AppendResult{}, err
 	}
 	in := make([]mailbox.Message, len(messages))
@@ -224,6 +238,9 @@ func (m *imapMailbox) Expunge(ctx context.Context, uids []uint32) ([]uint32, uin
 }
 
 func (m *imapMailbox) Copy(ctx context.Context, uids []uint32, to uint32) (imap.CopyResult, error) {
+	if err := m.s.guard(); err != nil {
+		return imap.CopyResult{}, err
+	}
 	res, err := m.s.m.Copy(ctx, m.box, uids, to)
 	return imap.CopyResult(res), err
 }

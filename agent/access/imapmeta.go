@@ -63,6 +63,9 @@ func (s *imapSession) SetMetadata(ctx context.Context, box uint32, entries []ima
 	if _, err := s.s.Current(ctx); err != nil {
 		return err
 	}
+	if err := s.guard(); err != nil {
+		return err
+	}
 	var own []mailbox.MetadataEntry
 	var tokens []string
 	for _, e := range entries {

@@ -384,8 +384,22 @@ func effects() map[string]func(*testing.T) {
 			s := begin(t, Deps{FS: disk, NoControl: true}, testConfig(t, "/data", "mail.min_free_space=50M"))
 			m, _ := sealedMail(anna, 1000)
 			allowed(t, submits(s, m))
+			r, err := reader(s, anna, annas)
+			allowed(t, err)
+			defer r.Close()
 			disk.SetSpace(49 << 20)
 			refusedWith(t, submits(s, m), "452 4.3.1")
+			refusedWith(t, r.append("INBOX", "", m), "NO [UNAVAILABLE]")
+			for _, line := range []string{"CREATE more", `SETMETADATA INBOX (/private/comment "x")`} {
+				_, err := r.imap("%s", line)
+				refusedWith(t, err, "NO [UNAVAILABLE]")
+			}
+			_, err = r.imap("SELECT INBOX")
+			allowed(t, err)
+			_, err = r.imap("COPY 1 Trash")
+			refusedWith(t, err, "NO [UNAVAILABLE]")
+			_, err = r.imap(`STORE 1 +FLAGS (\Flagged)`)
+			allowed(t, err)
 			if n := count(t, s, "INBOX"); n != 1 {
 				t.Errorf("reading should go on: %d mails", n)
 			}

@@ -237,7 +237,7 @@ func (s *Server) openAgents() (err error) {
 	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.boxes, Deliver: s.deliver, Guard: s.mayWrite,
 		PerMinute: c.Submission.MaxUserSendPerMinute, Burst: c.Submission.MaxUserSendBurst,
 		NoSecureJoin: !c.Submission.SecureJoin, NoSetupMessage: !c.Submission.SetupMessage, Now: d.Now, Logger: d.Logger})
-	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Server: s.metadata, Logger: d.Logger})
+	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Server: s.metadata, Guard: s.mayWrite, Logger: d.Logger})
 	return err
 }
 
