@@ -390,3 +390,48 @@ func BenchmarkUnwrapDefault(b *testing.B) {
 		}
 	}
 }
+
+// TestOneMailIsDerivedOnce: the summary and the body of one mail cost one walk, and
+// what is kept for that is erased with the rest.
+func TestOneMailIsDerivedOnce(t *testing.T) {
+	o, c := testKey(t, 1), NewChains(ChainOptions{})
+	var s *Slot
+	for range 10 {
+		s = next(t, c, o)
+	}
+	if _, err := o.MailKey(s.Chain, s.Encap, s.Index); err != nil {
+		t.Fatal(err)
+	}
+	r := o.chains.lru.Front().Value.(*readChain)
+	good := r.cursor
+	clear(r.points)
+	clear(r.cursor[:]) // whoever walks from here gets a wrong key
+	mustOpen(t, o, s)
+	r.cursor = good
+	mustOpen(t, o, next(t, c, o))
+	mustOpen(t, o, next(t, c, o))
+	o.Trim()
+	if r.last != [KeyLen]byte{} || r.cursor != (chainState{}) {
+		t.Error("a key stays in memory")
+	}
+}
+
+// TestOpenInPlace: the same text, and no text from a damaged part.
+func TestOpenInPlace(t *testing.T) {
+	k, err := NewMailKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := k.SealPart(PartBody, 3, []byte("one mail"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(sealed)
+	bad[0] ^= 1
+	if got, err := k.OpenPartInPlace(PartBody, 3, sealed); err != nil || string(got) != "one mail" || &got[0] != &sealed[0] {
+		t.Errorf("%q %v", got, err)
+	}
+	if got, err := k.OpenPartInPlace(PartBody, 3, bad); got != nil || errs.KindOf(err) != errs.Corrupt {
+		t.Errorf("%q %v", got, err)
+	}
+}
