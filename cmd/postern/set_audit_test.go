@@ -34,7 +34,7 @@ func TestSetEverywhere(t *testing.T) {
 			args = append(args, "--dir", t.TempDir())
 		}
 		var out, errs bytes.Buffer
-		code := run(context.Background(), append(args, "--set", "mail.max_mailbox_sice=1G"), streams{strings.NewReader("old password\nnew password\n"), &out, &errs})
+		code := run(context.Background(), append(args, "--set", "mail.max_mailbox_sice=1G"), streams{strings.NewReader(""), &out, &errs})
 		if code != exitUsage || !strings.Contains(errs.String(), `the nearest known key is "mail.max_mailbox_size"`) || out.Len() > 0 {
 			t.Errorf("%s: exit code %d, %q, %q", c.CommandPath(), code, out.String(), errs.String())
 		}

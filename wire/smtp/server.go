@@ -48,11 +48,20 @@ func refuse(conn net.Conn, o *Options) {
 }
 
 // ServeConn serves one connection (for a port that several protocols share) and
-// closes it. conn may already be a *tls.Conn. Connections are counted by the
-// caller; Options.Memory should be set, so that they share one budget.
+// closes it. conn may already be a *tls.Conn. It counts in Options.Conns as those of
+// Serve do; Options.Memory should be set, so that they share one budget.
 func ServeConn(ctx context.Context, conn net.Conn, o Options) {
 	o = o.withDefaults()
-	serveSession(ctx, conn, o.PeerOf(conn), &o)
+	peer := o.PeerOf(conn)
+	release, ok := o.Conns.Acquire(peer)
+	if !ok {
+		conn.SetDeadline(time.Now().Add(lingerTime))
+		conn.Write([]byte(replyManyConns.String() + "\r\n"))
+		conn.Close()
+		return
+	}
+	defer release()
+	serveSession(ctx, conn, peer, &o)
 }
 
 // serveSession serves one connection. When ctx ends, a session that waits for a command ends

@@ -207,6 +207,32 @@ func TestConnectionLimits(t *testing.T) {
 	})
 }
 
+// TestServeConnCounts: a connection from a port that several protocols share counts
+// like the others, and a refused one hears why, as its TLS stands already.
+func TestServeConnCounts(t *testing.T) {
+	o := Options{Backend: &fake{}, Conns: limits.NewConns(1, 0), PeerOf: func(net.Conn) limits.Peer { return limits.Peer{} }}
+	serveOne := func() (*bufio.Reader, net.Conn, chan struct{}) {
+		near, far := net.Pipe()
+		done := make(chan struct{})
+		go func() { defer close(done); ServeConn(t.Context(), far, o) }()
+		return bufio.NewReader(near), near, done
+	}
+	r, first, firstDone := serveOne()
+	if l, err := r.ReadString('\n'); !strings.HasPrefix(l, "220 ") {
+		t.Fatalf("%q %v", l, err)
+	}
+	r, _, done := serveOne()
+	if l, err := r.ReadString('\n'); l != "421 4.7.0 too many connections, try again later\r\n" {
+		t.Errorf("%q %v", l, err)
+	}
+	<-done
+	first.Close()
+	<-firstDone
+	if n := o.Conns.Open(); n != 0 {
+		t.Errorf("%d connections are counted after the end", n)
+	}
+}
+
 // TestServeConn serves what another listener accepted, here with TLS already done.
 func TestServeConn(t *testing.T) {
 	server, conf := testTLS(t)
