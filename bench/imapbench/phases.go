@@ -37,6 +37,9 @@ const (
 // dovecot parks waiting sessions after 30 s.
 const rest = 35 * time.Second
 
+// settle is how long a system gets to give back what a burst of work took.
+const settle = 15 * time.Second
+
 // bench drives one system in one round.
 type bench struct {
 	*rig.System
@@ -251,6 +254,7 @@ func (b *bench) slowReaders() error {
 	if _, err := b.fill1(accHuge, 3, b.huge()); err != nil {
 		return err
 	}
+	<-time.After(settle) // what storing them took is given back
 	_, before, err := b.Memory()
 	if err != nil {
 		return err
@@ -325,7 +329,7 @@ func (b *bench) idle() error {
 	if err := b.Restart(); err != nil {
 		return err
 	}
-	<-time.After(5 * time.Second)
+	<-time.After(settle)
 	_, before, err := b.Memory()
 	if err != nil {
 		return err
