@@ -1,0 +1,87 @@
+package docs_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	testCell   = regexp.MustCompile("`([a-z0-9/]*)\\.((?:Test|Fuzz)\\w+)(?:/[\\w./-]+)?`")
+	otherCell  = regexp.MustCompile("`(\\.ci/[a-z]+|bench/[a-z]+|docs/[a-z-]+\\.md)`")
+	codeCell   = regexp.MustCompile("`[^`]*`")
+	stageTable = "stage-1.md"
+)
+
+// stageFaults gives what is wrong with the table of a stage: each row has a sentence, and
+// the name of a test that is there, or of a program that measures, or says "none".
+func stageFaults(text string, has func(pkg, test string) bool) (out []string) {
+	rows := 0
+	for i, line := range strings.Split(text, "\n") {
+		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|---") || strings.HasPrefix(line, "| sentence ") {
+			continue
+		}
+		rows++
+		say := func(format string, a ...any) { out = append(out, fmt.Sprintf("line %d: ", i+1)+fmt.Sprintf(format, a...)) }
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		if len(cells) != 3 || strings.TrimSpace(cells[0]) == "" {
+			say("%d columns", len(cells))
+			continue
+		}
+		tests := testCell.FindAllStringSubmatch(cells[1], -1)
+		others := otherCell.FindAllString(cells[1], -1)
+		if n := len(codeCell.FindAllString(cells[1], -1)); n != len(tests)+len(others) {
+			say("a name is neither a test nor a program that measures: %s", cells[1])
+		}
+		for _, m := range tests {
+			if !has(m[1], m[2]) {
+				say("there is no %s in %s", m[2], m[1])
+			}
+		}
+		if !strings.Contains(cells[1], "`") && (strings.TrimSpace(cells[1]) != "none" || strings.TrimSpace(cells[2]) == "") {
+			say("no test, and no word about it")
+		}
+	}
+	if rows < 50 {
+		out = append(out, fmt.Sprintf("only %d rows", rows))
+	}
+	return out
+}
+
+// TestStage1: the tests that docs/stage-1.md names are there.
+func TestStage1(t *testing.T) {
+	text, err := os.ReadFile(stageTable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range stageFaults(string(text), func(pkg, test string) bool {
+		files, _ := filepath.Glob("../" + pkg + "/*_test.go")
+		for _, file := range files {
+			src, err := os.ReadFile(file)
+			if err == nil && strings.Contains(string(src), "\nfunc "+test+"(") {
+				return true
+			}
+		}
+		return false
+	}) {
+		t.Error(f)
+	}
+}
+
+// TestStageCheckFails shows that each kind of fault is seen.
+func TestStageCheckFails(t *testing.T) {
+	has := func(pkg, test string) bool { return pkg == "store/pebble" && test == "TestSuite" }
+	good := strings.Repeat("| x | `store/pebble.TestSuite`, `bench/relaybench` | |\n", 49)
+	if f := stageFaults("| sentence | test | remark |\n|---|---|---|\n"+good+"| x | none | why |\n", has); len(f) != 0 {
+		t.Errorf("%q", f)
+	}
+	for _, row := range []string{"| x | `store/pebble.TestNot` | |", "| x | `wire/smtp.TestSuite` | |", "| x | y |", "| x | none | |", "| x | | why |",
+		"| | `store/pebble.TestSuite` | |", "| x | `TestSuite` | |", ""} {
+		if f := stageFaults(good+row+"\n", has); len(f) != 1 {
+			t.Errorf("%s: %q", row, f)
+		}
+	}
+}
