@@ -25,7 +25,9 @@ func stageFaults(text string, has func(pkg, test string) bool) (out []string) {
 			continue
 		}
 		rows++
-		say := func(format string, a ...any) { out = append(out, fmt.Sprintf("line %d: ", i+1)+fmt.Sprintf(format, a...)) }
+		say := func(format string, a ...any) {
+			out = append(out, fmt.Sprintf("line %d: ", i+1)+fmt.Sprintf(format, a...))
+		}
 		cells := strings.Split(strings.Trim(line, "|"), "|")
 		if len(cells) != 3 || strings.TrimSpace(cells[0]) == "" {
 			say("%d columns", len(cells))
