@@ -266,5 +266,23 @@ func TestOddMails(t *testing.T) {
 			t.Errorf("the structure of many parts was lost: %v", err)
 		}
 	}
+	// However many ask, few whole mails are in memory for it, and who gives up waits no longer.
+	for range maxRemakes {
+		w.boxes.remakes <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancelled := make(chan error, 1)
+	s, err := a.Summary(ctx, Inbox, mustView(t, a, Inbox).At(7))
+	if err != nil || s.Size != int64(len(mails[7])) {
+		t.Fatalf("a summary waits for the structure: %v", err)
+	}
+	go func() {
+		_, err := s.Structure()
+		cancelled <- err
+	}()
+	cancel()
+	if err := <-cancelled; err == nil || errs.KindOf(err) != errs.Canceled {
+		t.Errorf("one more is parsed: %v", err)
+	}
 	w.check()
 }

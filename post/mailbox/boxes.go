@@ -77,6 +77,8 @@ type Boxes struct {
 	blobs *blobs
 	purge *purger
 	full  chan fullAccount // accounts that Room saw nearly full, for Run to trim
+
+	remakes chan struct{} // holds one for each mail that is parsed again
 }
 
 type fullAccount struct {
@@ -100,7 +102,7 @@ func New(o Options) (*Boxes, error) {
 		return nil, errs.Wrap(op, err)
 	}
 	return &Boxes{o: o, views: newViewCache(o.ViewBytes), blobs: s, purge: newPurger(),
-		full: make(chan fullAccount, maxFull)}, nil
+		full: make(chan fullAccount, maxFull), remakes: make(chan struct{}, maxRemakes)}, nil
 }
 
 // Close gives back what New took; the store stays open. Nothing may be running.

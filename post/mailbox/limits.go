@@ -14,6 +14,7 @@ const (
 
 	MaxHeader     = 256 << 10  // larger headers are read from the body
 	maxStructure  = 256 << 10  // larger ones are made again from the body
+	maxRemakes    = 2          // at the same time
 	MaxInline     = 64 << 10   // larger bodies go into a file of their own
 	blobChunk     = 64<<10 - 1 // so that a sealed chunk is 64 KiB and the tag: padding adds at least one byte
 	pageEntries   = 128

@@ -72,15 +72,21 @@ func (a *Account) Summary(ctx context.Context, box uint32, e Entry) (*Summary, e
 		out.Header = nil
 	}
 	if len(s.structure) == 0 {
-		if out.structure, err = a.remakeStructure(ctx, box, e); err != nil {
-			return nil, errs.Wrap(op, err)
-		}
+		out.remake = func() ([]byte, error) { return a.remakeStructure(ctx, box, e) }
 	}
 	return out, nil
 }
 
-// remakeStructure parses a mail again whose structure was too large to be kept.
+// remakeStructure parses a mail again whose structure was too large to be kept. The whole
+// mail is in memory meanwhile, so only maxRemakes run at once, whoever asks.
 func (a *Account) remakeStructure(ctx context.Context, box uint32, e Entry) ([]byte, error) {
+	const op = "post/mailbox.remakeStructure"
+	select {
+	case a.b.remakes <- struct{}{}:
+		defer func() { <-a.b.remakes }()
+	case <-ctx.Done():
+		return nil, errs.E(op, errs.Canceled, "", ctx.Err())
+	}
 	body, err := a.Body(ctx, box, e)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package mailbox
 import (
 	"time"
 
+	"postern.email/kit/errs"
 	"postern.email/mail/mime"
 )
 
@@ -105,10 +106,22 @@ type Summary struct {
 	Header []byte
 
 	structure []byte // mime.Encode; decoded when asked for
+	remake    func() ([]byte, error)
 }
 
-// Structure decodes the tree of parts, with envelopes. Each call makes a fresh one.
-func (s *Summary) Structure() (*mime.Part, error) { return mime.Decode(s.structure) }
+// Structure gives the tree of parts, with envelopes. Each call makes a fresh one. That of
+// a few mails of absurd form is not kept and costs reading the whole mail, under the context
+// that Summary was called with: errs.NotFound when it was expunged meanwhile.
+func (s *Summary) Structure() (*mime.Part, error) {
+	b := s.structure
+	if len(b) == 0 && s.remake != nil {
+		var err error
+		if b, err = s.remake(); err != nil {
+			return nil, errs.Wrap("post/mailbox.Structure", err)
+		}
+	}
+	return mime.Decode(b)
+}
 
 // FlagsOp is what SetFlags does with the given flags and keywords.
 type FlagsOp uint8

@@ -168,7 +168,7 @@ func (f *fetch) message(seq uint32, e Entry) error {
 		}
 		if f.needTree || sum.Header == nil {
 			if tree, err = sum.Structure(); err != nil {
-				return err
+				return f.skipGone(err)
 			}
 		}
 	}
