@@ -94,11 +94,11 @@ func runModel(t *testing.T, account func() imapmodel.Account, opt imapmodel.Opti
 // each response against what the RFCs allow.
 func TestIMAPModel(t *testing.T) {
 	s := start(t, noSendLimit...)
-	runs, steps := 6, 250
+	runs, steps := 40, 300
 	if long() {
 		runs, steps = 100, 1500
 	}
-	runModel(t, s.modelAccount(t), imapmodel.Options{Steps: steps, Quirks: imapmodel.Quirks{UIDOnlyWithQResync: true}}, runs)
+	runModel(t, s.modelAccount(t), imapmodel.Options{Steps: steps}, runs)
 }
 
 // TestIMAPModelFindsFaults breaks what a correct server says on its way to the
@@ -108,7 +108,7 @@ func TestIMAPModelFindsFaults(t *testing.T) {
 	account := s.modelAccount(t)
 	for _, fault := range imapmodel.Faults() {
 		t.Run(strings.ReplaceAll(fault.Name, " ", "-"), func(t *testing.T) {
-			opt := imapmodel.Options{Seed: modelSeed(t), Steps: 3000, Sessions: 4, Fault: fault, Timeout: 2 * time.Second, Quirks: imapmodel.Quirks{UIDOnlyWithQResync: true}}
+			opt := imapmodel.Options{Seed: modelSeed(t), Steps: 3000, Sessions: 4, Fault: fault, Timeout: 2 * time.Second}
 			_, err := imapmodel.Run(account(), opt)
 			var v *imapmodel.Violation
 			if !errors.As(err, &v) {

@@ -191,7 +191,7 @@ func (r *run) drawFetch(s *session, rng *rand.Rand) *op {
 	if line == "" || len(o.uids) == 0 {
 		return nil
 	}
-	if all {
+	if o.all = all; all {
 		line = o.kind + " 1:*"
 	}
 	switch rng.IntN(6) {

@@ -114,7 +114,7 @@ type effects struct {
 func (o *op) collect(e *effects) error {
 	one := func(b *box, f touch) { e.touches[b] = append(e.touches[b], f) }
 	same := func(st state) []state { return []state{st} }
-	names := func(uid uint32) bool { return slices.Contains(o.uids, uid) }
+	names := func(uid uint32) bool { return o.all || slices.Contains(o.uids, uid) }
 	gone := func(st state) []state {
 		if st.alive && slices.Contains(strings.Fields(st.flags), `\deleted`) {
 			return []state{{}}
@@ -230,7 +230,7 @@ func (o *op) collect(e *effects) error {
 func (o *op) conditional(skipped map[uint32]bool) error {
 	for _, uid := range o.uids {
 		m := o.box.byUID[uid]
-		if m == nil || m.died != 0 || len(m.hist) == 0 {
+		if m == nil || m.died != 0 || !o.knew(uid) {
 			continue
 		}
 		if mod := m.now().hi; mod > o.since && !skipped[uid] && o.ok {

@@ -71,6 +71,7 @@ type op struct {
 	box      *box     // selected when it began
 	dst      *box     // of APPEND, COPY, MOVE
 	uids     []uint32 // whom it names
+	all      bool     // it names all (1:*), also those that the session is told of meanwhile
 	items    []string // FETCH: what every answer must hold
 	mode     byte     // STORE: '+', '-' or '='
 	flags    []string
