@@ -1,40 +1,174 @@
 // Package receive is the policy for mail from other hosts: the Backend of wire/smtp on
-// port 25.
+// port 25, and of wire/mxdeliv on the HTTPS port.
 //
-// What a relay asks of a stranger's mail is a valid DKIM signature of the domain in
-// its From field. Until that can be checked here, no such mail is taken, and the
-// sender is told so at MAIL, before anything else.
+// A stranger's mail is asked for three things: a way that nobody can listen on (TLS),
+// end-to-end encryption, and a valid DKIM signature of exactly the domain in its From
+// field. The rules, their order and the words of the replies are those of chatmail relays:
+// form, From, encryption, and the signature last, because it alone costs a look-up.
+//
+// A From field whose domain is an IP literal can have no key in the DNS, so such mail
+// is refused like any other without a valid signature.
 package receive
 
 import (
 	"context"
+	"log/slog"
+	"time"
+	"unicode/utf8"
 
+	"postern.email/agent/deliver"
+	"postern.email/kit/errs"
 	"postern.email/mail"
-	"postern.email/wire/sasl"
+	"postern.email/mail/dkim"
+	"postern.email/mail/pgpmime"
+	"postern.email/post/account"
+	"postern.email/post/seal"
 	"postern.email/wire/smtp"
 )
 
-// Receive is the policy. It has no state.
-type Receive struct{}
+// CheckTime bounds all look-ups of one mail.
+const CheckTime = 60 * time.Second
+
+// Accounts is what this policy needs of the register of accounts.
+type Accounts interface {
+	Resolve(ctx context.Context, addr mail.Address) (account.Account, error)
+	Ours(addr mail.Address) bool
+}
+
+// Rooms tells whether a mailbox has room for size more bytes: errs.Full if not.
+type Rooms interface {
+	Room(ctx context.Context, id seal.AccountID, quota, size int64) error
+}
+
+// Options of a Receive. Domain, Accounts, Rooms, Deliver and Keys are needed.
+type Options struct {
+	Domain   string // whose postmaster "<postmaster>" is
+	Accounts Accounts
+	Rooms    Rooms
+	Deliver  *deliver.Deliver
+
+	Keys   dkim.Lookup       // where signers' keys are looked up
+	Forget func(name string) // see dkim.Verifier
+
+	// Guard is asked before a mail is taken (at MAIL). Its error refuses the mail:
+	// errs.NoSpace while the disk is nearly full, errs.Unavailable after a failed
+	// sync. nil: always open. It must be quick.
+	Guard func() error
+
+	Now    func() time.Time // nil: time.Now
+	Logger *slog.Logger     // nil: nothing is logged
+}
+
+// Receive is the policy. It may be used by many goroutines.
+type Receive struct {
+	o        Options
+	verifier *dkim.Verifier
+	checks   []check
+}
+
+// incoming is a whole mail that is judged.
+type incoming struct {
+	raw    []byte // as received
+	from   mail.Address
+	header mail.Header
+	rcpts  []account.Account
+	to     []mail.Address // as written
+}
+
+// check is one rule over a whole mail. Its error, usually a *smtp.Reply, refuses it.
+// Rules that other hosts' mail has to pass beyond form are in Receive.checks and run
+// in that order: here SPF, DMARC and content scanners take their place, the ones that
+// look something up behind those that do not.
+type check func(context.Context, *incoming) error
 
 // New makes a Receive.
-func New() *Receive { return &Receive{} }
+func New(o Options) *Receive {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Receive{o: o, verifier: &dkim.Verifier{Lookup: o.Keys, Forget: o.Forget, Now: o.Now}}
+	r.checks = []check{r.encrypted, r.signed}
+	return r
+}
 
+// judge applies the rules to the content.
+func (r *Receive) judge(ctx context.Context, m *incoming) (err error) {
+	if !utf8.Valid(m.raw) {
+		return replyNotUTF8
+	}
+	if m.header, _, err = mail.ParseHeader(m.raw); err != nil {
+		return replyParse(err)
+	}
+	if m.from, err = mail.FromAddress(m.header); err != nil {
+		return replyFromHeader(err)
+	}
+	for _, c := range r.checks {
+		if err := c(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encrypted lets pass what is end-to-end encrypted or a listed exception, and anything
+// when every recipient has opened the account for it.
+func (r *Receive) encrypted(_ context.Context, m *incoming) error {
+	verdict := pgpmime.Check(m.raw, pgpmime.Incoming, m.to)
+	if verdict.Allowed() {
+		return nil
+	}
+	for _, a := range m.rcpts {
+		if !a.AcceptCleartext {
+			r.o.Logger.Debug("receive: not encrypted", "reason", verdict.Reason)
+			return replyCleartext
+		}
+	}
+	return nil
+}
+
+// signed asks for a valid signature of the domain in From.
+func (r *Receive) signed(ctx context.Context, m *incoming) error {
+	ctx, cancel := context.WithTimeout(ctx, CheckTime)
+	defer cancel()
+	res := r.verifier.Verify(ctx, m.raw, m.from.Domain)
+	if res.Verdict != dkim.Valid {
+		r.o.Logger.Debug("receive: no valid signature", "reason", res.Reason)
+	}
+	switch res.Verdict {
+	case dkim.Valid:
+		return nil
+	case dkim.None:
+		return replyNoSignature
+	case dkim.Temporary:
+		return replyLater
+	}
+	return replyNotValid
+}
+
+// The replies of the policy. Those without an enhanced code are word for word the
+// reference's.
 var (
-	replyNotYet = &smtp.Reply{Code: 554, Enhanced: "5.3.2", Text: "this relay does not take mail from other hosts yet"}
-	replyNoAuth = &smtp.Reply{Code: 502, Enhanced: "5.5.1", Text: "AUTH is not offered"}
+	replyNoAuth      = &smtp.Reply{Code: 502, Enhanced: "5.5.1", Text: "AUTH is not offered"}
+	replyTLS         = &smtp.Reply{Code: 530, Enhanced: "5.7.0", Text: "Must issue a STARTTLS command first"}
+	replyRelay       = &smtp.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}
+	replyUnknown     = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: User unknown"}
+	replyBlocked     = &smtp.Reply{Code: 550, Enhanced: "5.2.1", Text: "Recipient address rejected: mailbox disabled"}
+	replyFull        = &smtp.Reply{Code: 452, Enhanced: "4.2.2", Text: "Recipient address rejected: mailbox full"}
+	replySeparate    = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "send separately"}
+	replyNotUTF8     = &smtp.Reply{Code: 554, Text: "Non-UTF-8 message"}
+	replyCleartext   = &smtp.Reply{Code: 523, Text: "Encryption Needed: Invalid Unencrypted Mail"}
+	replyNoSignature = &smtp.Reply{Code: 554, Enhanced: "5.7.1", Text: "No DKIM signature found"}
+	replyNotValid    = &smtp.Reply{Code: 554, Enhanced: "5.7.1", Text: "No valid DKIM signature found"}
+	replyLater       = &smtp.Reply{Code: 451, Enhanced: "4.7.5", Text: "DKIM key cannot be looked up now, try again later"}
 )
 
-// NewSession begins a session for wire/smtp.
-func (*Receive) NewSession(context.Context, smtp.Info) (smtp.Session, error) { return session{}, nil }
-
-type session struct{}
-
-func (session) Auth(context.Context, sasl.Credentials) error { return replyNoAuth }
-func (session) Mail(context.Context, mail.Address, smtp.MailOptions) error {
-	return replyNotYet
+func replyFromHeader(err error) *smtp.Reply {
+	return &smtp.Reply{Code: 500, Text: "Invalid FROM header: " + errs.Public(err)}
 }
-func (session) Rcpt(context.Context, mail.Address, smtp.RcptOptions) error { return replyNotYet }
-func (session) Data(context.Context) (smtp.Transfer, error)                { return nil, replyNotYet }
-func (session) Reset()                                                     {}
-func (session) Close()                                                     {}
+
+func replyParse(err error) *smtp.Reply {
+	return &smtp.Reply{Code: 500, Text: "Failed to parse message: " + errs.Public(err)}
+}

@@ -1,121 +1,266 @@
 package receive
 
 import (
-	"bufio"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"math/big"
-	"net"
+	"errors"
 	"strings"
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
-
+	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/post/account"
+	"postern.email/wire/mxdeliv"
 	"postern.email/wire/sasl"
 	"postern.email/wire/smtp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func certificate(t *testing.T) *tls.Config {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+// TestTaken: the mail is delivered without trace and verdict fields, with one Return-Path.
+func TestTaken(t *testing.T) {
+	w := newWorld(t)
+	w.create("anna", nil)
+	raw := "Authentication-Results: mail.example; dkim=pass\r\nReceived: from x\r\nReturn-Path: <eve@x.example>\r\n" + sample(t, "opendkim-relaxed-simple-enc")
+	for _, from := range []string{sender, strings.ToUpper(sender)} {
+		if got := w.send(from, raw, "anna"); got != "250" {
+			t.Fatal(got)
+		}
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mail.example"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
+	all := w.inbox("anna")
+	if len(all) != 2 {
+		t.Fatalf("%d mails", len(all))
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	head, _, _ := strings.Cut(all[0], "\r\n\r\n")
+	if !strings.HasPrefix(head, "Return-Path: <"+sender+">\r\n") || strings.Count(head, "Return-Path") != 1 {
+		t.Errorf("%q", head)
+	}
+	for _, gone := range []string{"DKIM-Signature", "Authentication-Results", "Received"} {
+		if strings.Contains(head, gone) {
+			t.Errorf("%s is still there", gone)
+		}
+	}
+	if _, body, _ := strings.Cut(raw, "\r\n\r\n"); !strings.HasSuffix(all[0], body) {
+		t.Error("the body changed")
+	}
 }
 
-// TestRefused: in the clear STARTTLS is asked for; under TLS the honest answer comes at
-// MAIL, with a text for the sender's bounce, and no login is offered.
-func TestRefused(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- smtp.Serve(ctx, l, smtp.Options{Hostname: "mail.example", Backend: New(), TLS: certificate(t), RequireTLS: true})
-	}()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
+// TestEnvelopeEmptied: nothing vouches for an envelope sender that is not the From.
+func TestEnvelopeEmptied(t *testing.T) {
+	w := newWorld(t)
+	w.create("anna", nil)
+	for i, from := range []string{"srs@forwarder.example", "bob@remote.example", ""} {
+		if got := w.send(from, sample(t, "mailauth-both-enc"), "anna"); got != "250" {
+			t.Fatal(got)
 		}
-	}()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	r := bufio.NewReader(conn)
-	cmd := func(line, want string) string {
-		t.Helper()
-		if line != "" {
-			fmt.Fprintf(conn, "%s\r\n", line)
-		}
-		var all string
-		for {
-			got, err := r.ReadString('\n')
-			if err != nil {
-				t.Fatal(err)
-			}
-			all += got
-			if got[3] == ' ' {
-				if !strings.HasPrefix(got, want) {
-					t.Fatalf("%q: %q, want %q", line, got, want)
-				}
-				return all
-			}
+		if all := w.inbox("anna"); len(all) != i+1 || !strings.HasPrefix(all[i], "Return-Path: <>\r\n") {
+			t.Errorf("%q: %d mails, %.60q", from, len(all), all)
 		}
 	}
-	cmd("", "220 ")
-	if got := cmd("EHLO other.example", "250 "); !strings.Contains(got, "STARTTLS") || strings.Contains(got, "AUTH") {
-		t.Errorf("%q", got)
-	}
-	cmd("MAIL FROM:<x@other.example>", "530 5.7.0 Must issue a STARTTLS command first")
-	cmd("STARTTLS", "220 ")
-	conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-	r = bufio.NewReader(conn)
-	if got := cmd("EHLO other.example", "250 "); strings.Contains(got, "AUTH") {
-		t.Errorf("%q", got)
-	}
-	cmd("MAIL FROM:<x@other.example>", "554 5.3.2 this relay does not take mail from other hosts yet")
-	cmd("RCPT TO:<anna@mail.example>", "503 5.5.1")
-	cmd("DATA", "503 5.5.1")
-	cmd("QUIT", "221 ")
 }
 
-// TestEveryDoorIsShut: no step of the session says yes.
-func TestEveryDoorIsShut(t *testing.T) {
-	s, err := New().NewSession(t.Context(), smtp.Info{})
-	if err != nil {
-		t.Fatal(err)
+// TestContent: every rule over the whole mail, in order: what is wrong in two ways is
+// refused for the earlier one, and only the signature costs a look-up.
+func TestContent(t *testing.T) {
+	w := newWorld(t)
+	w.create("anna", nil)
+	good := sample(t, "mailauth-rsa-relaxed-relaxed-enc")
+	plain := sample(t, "mailauth-both-plain")
+	_, unsigned, _ := strings.Cut(good, "\r\nMIME-Version")
+	unsigned = "MIME-Version" + unsigned
+	with := func(old, new string) string {
+		if !strings.Contains(good, old) {
+			t.Fatalf("no %q", old)
+		}
+		return strings.Replace(good, old, new, 1)
 	}
-	defer s.Close()
-	defer s.Reset()
-	_, data := s.Data(t.Context())
-	for what, err := range map[string]error{
-		"AUTH": s.Auth(t.Context(), sasl.Credentials{}), "DATA": data,
-		"MAIL": s.Mail(t.Context(), mail.Address{}, smtp.MailOptions{}),
-		"RCPT": s.Rcpt(t.Context(), mail.Address{}, smtp.RcptOptions{}),
+	const invalid, none = "554 5.7.1 No valid DKIM signature found", "554 5.7.1 No DKIM signature found"
+	for _, c := range []struct {
+		name, raw, want string
+		lookups         int
+	}{
+		{"taken", good, "250", 1},
+		{"two signatures", sample(t, "mailauth-list-enc"), "250", 1},
+		{"not UTF-8, and no From", "Subject: \xe4\r\n\r\n", "554 Non-UTF-8 message", 0},
+		{"no header", "hello\r\n\r\n", "500 Failed to parse message: malformed message header", 0},
+		{"no From", with("\nFrom:", "\nX-From:"), "500 Invalid FROM header: no From header", 0},
+		{"two From", "From: <eve@remote.example>\r\n" + good, "500 Invalid FROM header: more than one From header", 0},
+		{"cleartext, signed", plain, "523 Encryption Needed: Invalid Unencrypted Mail", 0},
+		{"cleartext, not signed", "From: <a@b.example>\r\n\r\nhi\r\n", "523 Encryption Needed: Invalid Unencrypted Mail", 0},
+		{"not signed", unsigned, none, 0},
+		{"of another domain", sample(t, "mailauth-foreign-enc"), invalid, 0},
+		{"From a parent domain", with("alice@remote.example", "alice@example"), invalid, 0},
+		{"From a subdomain", with("alice@remote.example", "alice@x.remote.example"), invalid, 0},
+		{"From another name there", with("alice@remote.example", "bob@remote.example"), invalid, 1},
+		{"From an IP literal", with("alice@remote.example", "alice@[192.0.2.1]"), invalid, 0},
+		{"changed", with("Subject: [...]", "Subject: x"), invalid, 1},
+		{"SHA-1", sample(t, "opendkim-sha1-enc"), invalid, 0},
+		{"no key", with("s=ma2048", "s=other"), invalid, 1},
 	} {
-		if r, ok := err.(*smtp.Reply); !ok || r.Code/100 != 5 {
-			t.Errorf("%s: %v", what, err)
+		w.lookups = 0
+		if got := w.send(sender, c.raw, "anna"); got != c.want || w.lookups != c.lookups {
+			t.Errorf("%s: %q after %d look-ups, want %q after %d", c.name, got, w.lookups, c.want, c.lookups)
 		}
+	}
+	w.fails = errors.New("timeout")
+	if got := w.send(sender, good, "anna"); got != "451 4.7.5 DKIM key cannot be looked up now, try again later" {
+		t.Error(got)
+	}
+	if n := len(w.inbox("anna")); n != 2 {
+		t.Errorf("%d mails, want the two that were taken", n)
+	}
+}
+
+// TestExceptions: unencrypted mail comes in as the start of a key exchange, as a delivery
+// report, and to accounts that take it; never without a valid signature.
+func TestExceptions(t *testing.T) {
+	w := newWorld(t)
+	w.create("anna", nil)
+	for _, name := range []string{"open", "open2"} {
+		w.create(name, func(r *account.CreateRequest) { r.AcceptCleartext = true })
+	}
+	const noSignature, cleartext = "554 5.7.1 No DKIM signature found", "523 Encryption Needed: Invalid Unencrypted Mail"
+	secureJoin := "From: <x@remote.example>\r\nSecure-Join: vc-request\r\nContent-Type: multipart/mixed; boundary=\"b\"\r\n\r\n" +
+		"--b\r\nContent-Type: text/plain\r\n\r\nSecure-Join: vc-request\r\n--b--\r\n"
+	bounce := "From: <MAILER-DAEMON@remote.example>\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; boundary=\"b\"\r\n\r\n--b--\r\n"
+	setup := "From: <anna@mail.example>\r\nSubject: Autocrypt Setup Message\r\nContent-Type: multipart/mixed; boundary=\"b\"\r\n\r\n" +
+		"--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n--b--\r\n"
+	for _, c := range []struct{ raw, want string }{
+		{secureJoin, noSignature}, {bounce, noSignature}, {setup, cleartext},
+		{strings.Replace(bounce, "MAILER-DAEMON", "bob", 1), cleartext},
+		{strings.Replace(bounce, "Auto-Submitted", "X", 1), cleartext},
+	} {
+		if got := w.send("", c.raw, "anna"); got != c.want {
+			t.Errorf("%.60q: %q, want %q", c.raw, got, c.want)
+		}
+	}
+	plain := sample(t, "mailauth-both-plain")
+	for _, c := range []struct {
+		to   []string
+		want string
+	}{{[]string{"open"}, "250"}, {[]string{"open", "open2"}, "250"}, {[]string{"open", "anna"}, cleartext}, {[]string{"anna", "open"}, cleartext}} {
+		if got := w.send(sender, plain, c.to...); got != c.want {
+			t.Errorf("%v: %q, want %q", c.to, got, c.want)
+		}
+	}
+	if got := w.send(sender, "From: <"+sender+">\r\n\r\nhi\r\n", "open"); got != noSignature {
+		t.Error(got)
+	}
+	if a, b, c := len(w.inbox("open")), len(w.inbox("open2")), len(w.inbox("anna")); a != 2 || b != 1 || c != 0 {
+		t.Errorf("%d, %d and %d mails", a, b, c)
+	}
+}
+
+// TestRecipients: each is answered at once.
+func TestRecipients(t *testing.T) {
+	w := newWorld(t)
+	w.create("anna", nil)
+	w.create("postmaster", nil)
+	w.create("blocked", nil)
+	w.create("small", func(r *account.CreateRequest) { r.Quota = 4000 })
+	w.create("other", func(r *account.CreateRequest) { r.Class = account.OpenMail })
+	if err := w.accounts.Block(t.Context(), address(t, "blocked@"+domain)); err != nil {
+		t.Fatal(err)
+	}
+	s := w.session()
+	if err := s.Mail(t.Context(), address(t, sender), smtp.MailOptions{Size: 5000}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		to   mail.Address
+		want string
+	}{
+		{mail.Address{Local: "nobody", Domain: domain}, "550 5.1.1 Recipient address rejected: User unknown"},
+		{mail.Address{Local: "anna", Domain: "remote.example"}, "554 5.7.1 Relay access denied"},
+		{mail.Address{Local: "anna", Domain: "x.mail.example"}, "554 5.7.1 Relay access denied"},
+		{mail.Address{Local: "blocked", Domain: domain}, "550 5.2.1 Recipient address rejected: mailbox disabled"},
+		{mail.Address{Local: "small", Domain: domain}, "452 4.2.2 Recipient address rejected: mailbox full"},
+		{mail.Address{Local: "ANNA", Domain: "Mail.Example"}, "250"},
+		{mail.Address{Local: "postmaster"}, "250"},
+		{mail.Address{Local: "other", Domain: domain}, "452 4.5.3 send separately"},
+	} {
+		if got := say(s.Rcpt(t.Context(), c.to, smtp.RcptOptions{})); got != c.want {
+			t.Errorf("%v: %q, want %q", c.to, got, c.want)
+		}
+	}
+	// What was said about recipients ends with the mail.
+	s.Reset()
+	if err := s.Mail(t.Context(), address(t, sender), smtp.MailOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := say(s.Rcpt(t.Context(), address(t, "other@"+domain), smtp.RcptOptions{})); got != "250" {
+		t.Error(got)
+	}
+}
+
+// TestDoor: no TLS, no mail, whatever the listener asks; no login; nothing while the
+// disk is full or has failed.
+func TestDoor(t *testing.T) {
+	w := newWorld(t)
+	bare, err := w.r.NewSession(t.Context(), smtp.Info{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	if got := say(bare.Mail(t.Context(), mail.Address{}, smtp.MailOptions{})); got != "530 5.7.0 Must issue a STARTTLS command first" {
+		t.Error(got)
+	}
+	s := w.session()
+	if got := say(s.Auth(t.Context(), sasl.Credentials{})); got != "502 5.5.1 AUTH is not offered" {
+		t.Error(got)
+	}
+	w.guard = errs.E("test", errs.NoSpace, "", nil)
+	if got := say(s.Mail(t.Context(), mail.Address{}, smtp.MailOptions{})); !strings.HasPrefix(got, "452 4.3.1 ") {
+		t.Error(got)
+	}
+	w.guard = errs.E("test", errs.Unavailable, "", nil)
+	if got := say(s.Mail(t.Context(), mail.Address{}, smtp.MailOptions{})); !strings.HasPrefix(got, "451 4.3.0 ") {
+		t.Error(got)
+	}
+}
+
+// TestAllOrNothing: a mailbox that had room at RCPT and has none for the whole mail.
+func TestAllOrNothing(t *testing.T) {
+	w := newWorld(t)
+	w.create("anna", nil)
+	w.create("small", func(r *account.CreateRequest) { r.Quota = 500 })
+	if got := w.send(sender, sample(t, "mailauth-both-enc"), "anna", "small"); got != "452 4.2.2 a mailbox is full" {
+		t.Error(got)
+	}
+	if n := len(w.inbox("anna")); n != 0 {
+		t.Error("half a mail was delivered")
+	}
+}
+
+// TestWeb: the HTTPS way has the same rules and one answer for all recipients.
+func TestWeb(t *testing.T) {
+	w := newWorld(t)
+	w.create("anna", nil)
+	w.create("bert", nil)
+	good := sample(t, "mailauth-both-enc")
+	for _, c := range []struct {
+		raw  string
+		to   []string
+		want mxdeliv.Outcome
+		text string
+	}{
+		{good, []string{"anna", "bert"}, mxdeliv.Accepted, "250 2.0.0 OK"},
+		{good, []string{"nobody"}, mxdeliv.Refused, "550 5.1.1 "},
+		{good, []string{"nobody", "none"}, mxdeliv.Refused, "550 5.1.1 "},
+		{good, []string{"anna", "nobody"}, mxdeliv.Split, "451 4.5.3 "},
+		{good, []string{"nobody", "anna"}, mxdeliv.Split, "451 4.5.3 "},
+		{sample(t, "mailauth-both-plain"), []string{"anna"}, mxdeliv.Refused, "523 Encryption Needed: Invalid Unencrypted Mail"},
+		{sample(t, "mailauth-foreign-enc"), []string{"anna"}, mxdeliv.Refused, "554 5.7.1 No valid DKIM signature found"},
+	} {
+		m := mxdeliv.Mail{From: address(t, sender), Raw: []byte(c.raw)}
+		for _, name := range c.to {
+			m.To = append(m.To, address(t, name+"@"+domain))
+		}
+		if got, text := w.r.Web().Deliver(t.Context(), m); got != c.want || !strings.HasPrefix(text, c.text) {
+			t.Errorf("%v: %v %q, want %v %q", c.to, got, text, c.want, c.text)
+		}
+	}
+	w.guard = errs.E("test", errs.NoSpace, "", nil)
+	if got, text := w.r.Web().Deliver(t.Context(), mxdeliv.Mail{To: []mail.Address{address(t, "anna@"+domain)}, Raw: []byte(good)}); got != mxdeliv.Refused || !strings.HasPrefix(text, "452 4.3.1 ") {
+		t.Errorf("%v %q", got, text)
+	}
+	if a, b := len(w.inbox("anna")), len(w.inbox("bert")); a != 1 || b != 1 {
+		t.Errorf("%d and %d mails", a, b)
 	}
 }

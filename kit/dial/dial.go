@@ -120,3 +120,13 @@ func (d *Dialer) TLS(ctx context.Context, addr netip.AddrPort, name string) (*tl
 	}
 	return t, nil
 }
+
+// TXT looks up the TXT records of an absolute domain name, the strings of each joined.
+// errs.NotFound when it has none. authentic says that DNSSEC vouches for the answer,
+// which this resolver cannot tell yet: it is always false.
+func (d *Dialer) TXT(ctx context.Context, domain string) (txts []string, authentic bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.o.Timeout)
+	defer cancel()
+	txts, err = d.resolver.LookupTXT(ctx, domain+".")
+	return txts, false, lookupError("kit/dial.TXT", err)
+}

@@ -84,13 +84,17 @@ func (s *Server) listen() error {
 		pop3: limits.NewConns(c.Connections.POP3, c.Connections.POP3PerNetwork),
 		web:  limits.NewConns(c.Connections.Web, c.Connections.WebPerNetwork), memory: limits.NewBytes(mailMemory),
 	}
-	s.table()
+	in, err := s.receiver()
+	if err != nil {
+		return err
+	}
+	s.table(in)
 	for _, p := range s.ports {
 		if err := s.bind(p); err != nil {
 			return err
 		}
 	}
-	if err := s.https(); err != nil {
+	if err := s.https(in); err != nil {
 		return err
 	}
 	serve, stopServing := context.WithCancel(context.Background())
@@ -147,7 +151,7 @@ func bindError(p *port, err error) error {
 }
 
 // table lists the ports with what is served on each.
-func (s *Server) table() {
+func (s *Server) table(in *receive.Receive) {
 	c := &s.c
 	least := c.tlsVersion()
 	bare := s.certs.Config(least) // for STARTTLS: no ALPN there
@@ -162,7 +166,7 @@ func (s *Server) table() {
 	at("imap", l.IMAP, func(ctx context.Context, l net.Listener) error {
 		return imap.Serve(ctx, l, s.imapOptions(bare, false, false))
 	})
-	at("smtp", l.SMTP, func(ctx context.Context, l net.Listener) error { return smtp.Serve(ctx, l, s.exchangeOptions()) })
+	at("smtp", l.SMTP, func(ctx context.Context, l net.Listener) error { return smtp.Serve(ctx, l, s.exchangeOptions(in)) })
 	at("submissions", l.Submissions, func(ctx context.Context, l net.Listener) error {
 		return smtp.Serve(ctx, l, s.submitOptions(s.certs.Config(least, "smtp"), true, false))
 	})
@@ -201,8 +205,8 @@ func (s *Server) submitOptions(t *tls.Config, implicit, private bool) smtp.Optio
 
 // exchangeOptions are those of port 25: TLS 1.2 for strangers (RFC 8314 §4.1),
 // no mail without it.
-func (s *Server) exchangeOptions() smtp.Options {
-	return smtp.Options{Hostname: s.c.Domain, Backend: receive.New(), TLS: s.certs.Config(tls.VersionTLS12), RequireTLS: true,
+func (s *Server) exchangeOptions(in *receive.Receive) smtp.Options {
+	return smtp.Options{Hostname: s.c.Domain, Backend: in, TLS: s.certs.Config(tls.VersionTLS12), RequireTLS: true,
 		MaxSize: int64(s.c.Mail.MaxMessageSize), Conns: s.limits.smtp, PeerOf: daemon.PeerOf, Memory: s.limits.memory,
 		Logger: s.d.Logger, Grace: s.grace()}
 }
@@ -220,7 +224,7 @@ func (s *Server) pop3(t *tls.Config, implicit, private bool) func(context.Contex
 }
 
 // https builds the pages with the real port numbers, and the switch by ALPN.
-func (s *Server) https() error {
+func (s *Server) https(in *receive.Receive) error {
 	c := &s.c
 	inactive := ""
 	if d := c.Accounts.DeleteInactiveAfter; d != 0 {
@@ -245,7 +249,7 @@ func (s *Server) https() error {
 	}
 	submission := s.submitOptions(s.certs.Config(c.tlsVersion()), false, false)
 	s.ports[0].run = func(ctx context.Context, l net.Listener) error {
-		return web.Serve(ctx, l, web.ServeOptions{TLS: s.certs.Config(c.tlsVersion(), "h2", "http/1.1", "imap", "smtp"), Handler: site,
+		return web.Serve(ctx, l, web.ServeOptions{TLS: s.certs.Config(c.tlsVersion(), "h2", "http/1.1", "imap", "smtp"), Handler: s.pages(site, in),
 			Conns: s.limits.web, PeerOf: daemon.PeerOf, Grace: s.grace(), Protocols: map[string]func(context.Context, net.Conn){
 				"imap": func(ctx context.Context, c net.Conn) { _ = imaps.ServeConn(ctx, c) },
 				"smtp": func(ctx context.Context, c net.Conn) { smtp.ServeConn(ctx, c, submission) },

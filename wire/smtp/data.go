@@ -2,6 +2,8 @@ package smtp
 
 import (
 	"bytes"
+
+	"postern.email/wire/lineio"
 )
 
 // scanData reads a piece of the stream between 354 and CRLF.CRLF, which must begin
@@ -78,29 +80,11 @@ func checkTail(p []byte) fault {
 // checkText judges a whole mail that came in chunks (BDAT without BINARYMIME is text:
 // RFC 3030 §3 needs BODY=BINARYMIME for anything else).
 func checkText(p []byte) fault {
-	if bytes.IndexByte(p, 0) >= 0 {
-		return faultContent
-	}
-	lines, pos := 0, 0
-	for pos < len(p) {
-		i := bytes.IndexByte(p[pos:], '\n')
-		if i < 0 {
-			break
-		}
-		if i == 0 || p[pos+i-1] != '\r' {
-			return faultContent
-		}
-		if i-1 > MaxTextLine {
-			return faultLine
-		}
-		lines++
-		pos += i + 1
-	}
-	if bytes.Count(p, []byte{'\r'}) != lines {
-		return faultContent
-	}
-	if len(p)-pos > MaxTextLine {
+	switch lineio.CheckText(p, MaxTextLine) {
+	case nil:
+		return faultNone
+	case lineio.ErrTooLong:
 		return faultLine
 	}
-	return faultNone
+	return faultContent
 }

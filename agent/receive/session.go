@@ -1,0 +1,110 @@
+package receive
+
+import (
+	"context"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/post/account"
+	"postern.email/wire/sasl"
+	"postern.email/wire/smtp"
+)
+
+// session is one connection of another host.
+type session struct {
+	r    *Receive
+	tls  bool
+	mail envelope
+}
+
+// envelope is one transaction.
+type envelope struct {
+	from  mail.Address
+	size  int64
+	rcpts []account.Account
+	to    []mail.Address
+}
+
+// NewSession begins a session for wire/smtp.
+func (r *Receive) NewSession(_ context.Context, c smtp.Info) (smtp.Session, error) {
+	return &session{r: r, tls: c.TLS}, nil
+}
+
+// Auth: nobody logs in here.
+func (*session) Auth(context.Context, sasl.Credentials) error { return replyNoAuth }
+
+// Mail begins a mail. That TLS is needed is the listener's rule too; here it holds
+// whatever the listener asks.
+func (c *session) Mail(_ context.Context, from mail.Address, o smtp.MailOptions) error {
+	c.Reset()
+	if !c.tls {
+		return replyTLS
+	}
+	if guard := c.r.o.Guard; guard != nil {
+		if err := guard(); err != nil {
+			return errs.Wrap("agent/receive.Mail", err)
+		}
+	}
+	c.mail.from, c.mail.size = from, o.Size
+	return nil
+}
+
+// Rcpt judges a recipient at once: what is taken here is delivered, so nobody has to
+// be told later. What DSN asks for (RFC 3461) is not acted on yet.
+func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions) error {
+	const op = "agent/receive.Rcpt"
+	m, o := &c.mail, &c.r.o
+	if to.Domain == "" { // <postmaster>: RFC 5321 §4.5.1 means the host's own
+		to.Domain = o.Domain
+	}
+	if !o.Accounts.Ours(to) {
+		return replyRelay
+	}
+	a, err := o.Accounts.Resolve(ctx, to)
+	switch {
+	case err != nil && errs.KindOf(err) == errs.NotFound:
+		return replyUnknown
+	case err != nil:
+		return errs.Wrap(op, err)
+	case a.Blocked:
+		return replyBlocked
+	case len(m.rcpts) > 0 && m.rcpts[0].Class != a.Class:
+		return replySeparate // classes never share a transaction
+	}
+	if err := o.Rooms.Room(ctx, a.ID, a.Quota, m.size); err != nil {
+		if errs.KindOf(err) == errs.Full {
+			return replyFull
+		}
+		return errs.Wrap(op, err)
+	}
+	m.rcpts = append(m.rcpts, a)
+	m.to = append(m.to, to)
+	return nil
+}
+
+// Data takes the mail. It is not announced to the store yet: a look-up may come first.
+func (c *session) Data(context.Context) (smtp.Transfer, error) { return c, nil }
+
+// Abort is the end of a mail that did not come.
+func (c *session) Abort() { c.Reset() }
+
+// Commit judges the whole mail, as it was received, and delivers it. An envelope sender
+// that is not the From is emptied: nothing vouches for it, and no report shall go there.
+func (c *session) Commit(ctx context.Context, raw []byte) error {
+	m := c.mail
+	defer c.Reset()
+	in := &incoming{raw: raw, rcpts: m.rcpts, to: m.to}
+	if err := c.r.judge(ctx, in); err != nil {
+		return err
+	}
+	if !m.from.Equal(in.from) {
+		m.from = mail.Address{}
+	}
+	return c.r.o.Deliver.Local(ctx, m.from, m.rcpts, raw)
+}
+
+// Reset forgets the mail.
+func (c *session) Reset() { c.mail = envelope{rcpts: c.mail.rcpts[:0], to: c.mail.to[:0]} }
+
+// Close ends the session.
+func (c *session) Close() { c.Reset() }

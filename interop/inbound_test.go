@@ -1,0 +1,280 @@
+package interop
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"postern.email/interop/mailclient"
+)
+
+// signedMails are mails that other programs signed, with their keys.
+const signedMails = "../mail/dkim/testdata"
+
+// keyServer is a DNS server that knows the keys of the signed mails.
+type keyServer struct {
+	addr  string
+	fails atomic.Bool // it answers SERVFAIL
+}
+
+func newKeyServer(t testing.TB) *keyServer {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(signedMails, "keys.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name, txt, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		keys[name+"."] = txt
+	}
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keyServer{addr: pc.LocalAddr().String()}
+	done := make(chan struct{})
+	t.Cleanup(func() { pc.Close(); <-done })
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1500)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			q := m.Questions[0]
+			m.Response, m.Authoritative, m.RecursionAvailable, m.Additionals = true, true, true, nil
+			txt, ok := keys[strings.ToLower(q.Name.String())]
+			switch {
+			case k.fails.Load():
+				m.RCode = dnsmessage.RCodeServerFailure
+			case !ok:
+				m.RCode = dnsmessage.RCodeNameError
+			case q.Type == dnsmessage.TypeTXT:
+				r := &dnsmessage.TXTResource{}
+				for len(txt) > 0 { // a string of a record holds 255 bytes
+					n := min(len(txt), 255)
+					r.TXT, txt = append(r.TXT, txt[:n]), txt[n:]
+				}
+				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 1}, Body: r}}
+			}
+			if out, err := m.Pack(); err == nil {
+				pc.WriteTo(out, from)
+			}
+		}
+	}()
+	return k
+}
+
+func signedMail(t testing.TB, name string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(signedMails, name+".eml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// inboundArgs are what swaks needs to be another mail server.
+func (s *server) inboundArgs(t testing.TB, to user, raw []byte) []string {
+	host, port := hostPort(t, s.SMTP)
+	return []string{"--tls", "--server", host, "--port", port, "--helo", "mx.remote.example", "--tls-ca-path", s.TLSCert, "--tls-verify",
+		"--from", "alice@remote.example", "--to", to.addr, "--data", "@" + swaksFile(t, raw)}
+}
+
+// mails gives all of a user's INBOX.
+func (s *server) mails(t testing.TB, u user) (all []string) {
+	t.Helper()
+	c := s.mustLogin(t, u)
+	if _, err := c.Select("INBOX"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.FetchAll("1:*", func(m mailclient.Message) { all = append(all, string(m.Raw)) }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// set changes an account as the operator does.
+func (s *server) set(t testing.TB, args ...string) {
+	t.Helper()
+	command(t, nil, binary(t), append(append([]string{"account"}, args...), "--dir", s.dir)...).want(t, 0)
+}
+
+// TestInbound: mails that OpenDKIM and mailauth signed come in over STARTTLS; every
+// other mail is refused with the words of the reference.
+func TestInbound(t *testing.T) {
+	swaks := needTool(t, "swaks")
+	keys := newKeyServer(t)
+	s := start(t, "network.resolver="+keys.addr, "mail.max_message_size=100K")
+	users := s.created(t, 3)
+	me, open, blocked := users[0], users[1], users[2]
+	s.set(t, "set", open.addr, "--accept-cleartext")
+	s.set(t, "block", blocked.addr)
+	nobody := user{addr: "nobody@" + s.Domain}
+
+	taken := []string{"opendkim-relaxed-relaxed-enc", "opendkim-relaxed-simple-enc", "opendkim-simple-simple-enc", "mailauth-rsa-relaxed-relaxed-enc",
+		"mailauth-ed25519-enc", "mailauth-both-enc", "mailauth-list-enc"}
+	for _, name := range taken {
+		command(t, nil, swaks, s.inboundArgs(t, me, signedMail(t, name))...).want(t, swaksOK, "<~  250 ")
+	}
+	inbox := s.mails(t, me)
+	if len(inbox) != len(taken) {
+		t.Errorf("%d mails arrived, want %d", len(inbox), len(taken))
+	}
+	for _, m := range inbox {
+		if !strings.HasPrefix(m, "Return-Path: <alice@remote.example>\r\n") || strings.Contains(m, "DKIM-Signature") {
+			t.Errorf("header as delivered:\n%.400s", m)
+		}
+	}
+
+	signed := signedMail(t, "opendkim-relaxed-relaxed-enc")
+	_, bare, _ := bytes.Cut(signed, []byte("MIME-Version"))
+	bare = append([]byte("MIME-Version"), bare...)
+	plain := signedMail(t, "mailauth-both-plain")
+	with := func(raw []byte, old, new string) []byte {
+		if !bytes.Contains(raw, []byte(old)) {
+			t.Fatalf("the mail holds no %q", old)
+		}
+		return bytes.Replace(raw, []byte(old), []byte(new), 1)
+	}
+	for _, c := range []struct {
+		name string
+		to   user
+		raw  []byte
+		code int
+		says string
+	}{
+		{"unknown recipient", nobody, signed, swaksRcpt, "550 5.1.1 "},
+		{"blocked recipient", blocked, signed, swaksRcpt, "550 5.2.1 "},
+		{"another domain", user{addr: "x@remote.example"}, signed, swaksRcpt, "554 5.7.1 Relay access denied"},
+		{"not signed", me, bare, swaksData, "554 5.7.1 No DKIM signature found"},
+		{"changed", me, with(signed, "Subject: [...]", "Subject: [..]"), swaksData, "554 5.7.1 No valid DKIM signature found"},
+		{"signed by another domain", me, signedMail(t, "mailauth-foreign-enc"), swaksData, "554 5.7.1 No valid DKIM signature found"},
+		{"SHA-1", me, signedMail(t, "opendkim-sha1-enc"), swaksData, "554 5.7.1 No valid DKIM signature found"},
+		{"l=", me, signedMail(t, "mailauth-length-enc"), swaksData, "554 5.7.1 No valid DKIM signature found"},
+		{"From an IP literal", me, with(signed, "alice@remote.example", "alice@[192.0.2.1]"), swaksData, "554 5.7.1 No valid DKIM signature found"},
+		{"cleartext", me, plain, swaksData, "523 Encryption Needed: Invalid Unencrypted Mail"},
+		{"cleartext, not signed, to one who takes it", open, []byte("From: <alice@remote.example>\r\n\r\nhello\r\n"), swaksData, "554 5.7.1 No DKIM signature found"},
+		{"two From", me, append([]byte("From: <eve@remote.example>\r\n"), signed...), swaksData, "500 Invalid FROM header: "},
+		{"no From", me, with(signed, "\nFrom:", "\nX-From:"), swaksData, "500 Invalid FROM header: "},
+		{"no header", me, []byte("hello\r\n\r\nhello\r\n"), swaksData, "500 Failed to parse message: "},
+		{"not UTF-8", me, []byte("From: <alice@remote.example>\r\n\r\n\xe4\r\n"), swaksData, "554 Non-UTF-8 message"},
+		{"too large", me, append(bytes.Clone(signed), bytes.Repeat([]byte("0123456789\r\n"), 10_000)...), swaksData, "552 5.3.4 Message exceeds maximum size"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			command(t, nil, swaks, s.inboundArgs(t, c.to, c.raw)...).want(t, c.code, c.says)
+		})
+	}
+	t.Run("without TLS", func(t *testing.T) {
+		command(t, nil, swaks, append(s.inboundArgs(t, me, signed)[1:], "--no-tls")...).want(t, swaksMail, "530 5.7.0 Must issue a STARTTLS command first")
+	})
+	t.Run("the key cannot be looked up", func(t *testing.T) {
+		keys.fails.Store(true)
+		defer keys.fails.Store(false)
+		raw := signedMail(t, "mailauth-rsa-simple-simple-enc") // its selector was asked before:
+		raw = with(raw, "s=ma2048", "s=other")                 // so another one
+		command(t, nil, swaks, s.inboundArgs(t, me, raw)...).want(t, swaksData, "451 4.7.5 ")
+	})
+	if got := s.mails(t, me); len(got) != len(taken) {
+		t.Errorf("refused mails arrived: %d, want %d", len(got), len(taken))
+	}
+
+	t.Run("cleartext to one who takes it", func(t *testing.T) {
+		command(t, nil, swaks, append(s.inboundArgs(t, open, plain), "--from", "bounces@elsewhere.example")...).want(t, swaksOK, "<~  250 ")
+		got := s.mails(t, open)
+		if len(got) != 1 || !strings.HasPrefix(got[0], "Return-Path: <>\r\n") || !strings.Contains(got[0], "A line  with   runs") {
+			t.Errorf("%q", got)
+		}
+		both := append(s.inboundArgs(t, open, plain), "--to", open.addr+","+me.addr)
+		command(t, nil, swaks, both...).want(t, swaksData, "523 Encryption Needed: Invalid Unencrypted Mail")
+	})
+	for _, u := range users[:2] {
+		if n := len(s.mails(t, u)); u == open && n != 1 {
+			t.Errorf("%d mails", n)
+		}
+	}
+}
+
+// TestInboundHTTPS: the same policy behind POST /mxdeliv.
+func TestInboundHTTPS(t *testing.T) {
+	keys := newKeyServer(t)
+	s := start(t, "network.resolver="+keys.addr)
+	users := s.created(t, 2)
+	signed := signedMail(t, "mailauth-both-enc")
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.pool, ServerName: s.Domain}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	post := func(method, from string, raw []byte, to ...string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+s.HTTPS+"/mxdeliv", bytes.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from != "" {
+			req.Header.Set("X-MAIL-FROM", from)
+		}
+		for _, a := range to {
+			req.Header.Add("X-MAIL-TO", a)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, strings.TrimSpace(string(text))
+	}
+	large := append(bytes.Clone(signed), bytes.Repeat([]byte(strings.Repeat("0", 98)+"\r\n"), 20_000)...)
+	for _, c := range []struct {
+		name, method, from string
+		raw                []byte
+		to                 []string
+		status             int
+		says               string
+	}{
+		{"taken", "POST", "alice@remote.example", signed, []string{users[0].addr, users[1].addr}, 200, "250 2.0.0 OK"},
+		{"null sender", "POST", "", signed, []string{users[0].addr}, 200, "250 2.0.0 OK"},
+		{"GET", "GET", "", nil, nil, 405, "502 "},
+		{"no recipient", "POST", "", signed, nil, 400, "503 5.5.1 "},
+		{"unknown", "POST", "", signed, []string{"nobody@" + s.Domain}, 400, "550 5.1.1 "},
+		{"one unknown", "POST", "", signed, []string{users[0].addr, "nobody@" + s.Domain}, 503, "451 4.5.3 "},
+		{"another domain", "POST", "", signed, []string{"x@remote.example"}, 400, "554 5.7.1 Relay access denied"},
+		{"bare LF", "POST", "", bytes.ReplaceAll(signed, []byte("\r\n"), []byte("\n")), []string{users[0].addr}, 400, "500 Invalid DATA"},
+		{"over a megabyte is read", "POST", "", large, []string{users[0].addr}, 400, "523 Encryption Needed: Invalid Unencrypted Mail"},
+		{"too large", "POST", "", bytes.Repeat(large, 20), []string{users[0].addr}, 413, "552 "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			status, text := post(c.method, c.from, c.raw, c.to...)
+			if status != c.status || !strings.HasPrefix(text, c.says) {
+				t.Errorf("%d %q, want %d %q", status, text, c.status, c.says)
+			}
+		})
+	}
+	for i, want := range []string{"Return-Path: <alice@remote.example>", "Return-Path: <>"} {
+		got := s.mails(t, users[0])
+		if len(got) != 2 || !strings.HasPrefix(got[i], want) {
+			t.Errorf("%d mails; %.60q", len(got), got)
+		}
+	}
+	if got := s.mails(t, users[1]); len(got) != 1 {
+		t.Errorf("%d mails", len(got))
+	}
+}

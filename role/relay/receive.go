@@ -1,0 +1,34 @@
+package relay
+
+import (
+	"net/http"
+
+	"postern.email/agent/receive"
+	"postern.email/kit/dial"
+	"postern.email/wire/mxdeliv"
+)
+
+// receiver builds the policy for mail from other hosts, which looks up the keys of
+// signatures where network.resolver says.
+func (s *Server) receiver() (*receive.Receive, error) {
+	c, d := &s.c, &s.d
+	names, err := dial.New(dial.Options{Resolver: c.Network.Resolver, FS: d.FS})
+	if err != nil {
+		return nil, err
+	}
+	keys := dial.NewTXTCache(names.TXT, d.Now)
+	return receive.New(receive.Options{Domain: c.Domain, Accounts: s.accounts, Rooms: s.boxes, Deliver: s.deliver,
+		Keys: keys.TXT, Forget: keys.Forget, Guard: s.mayWrite, Now: d.Now, Logger: d.Logger}), nil
+}
+
+// pages puts the door for other relays beside the pages.
+func (s *Server) pages(site http.Handler, in *receive.Receive) http.Handler {
+	mail := mxdeliv.New(mxdeliv.Options{Backend: in.Web(), MaxSize: int64(s.c.Mail.MaxMessageSize), Memory: s.limits.memory})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == mxdeliv.Path {
+			mail.ServeHTTP(w, r)
+			return
+		}
+		site.ServeHTTP(w, r)
+	})
+}
