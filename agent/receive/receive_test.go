@@ -55,9 +55,9 @@ func TestEnvelopeEmptied(t *testing.T) {
 	}
 }
 
-// TestContent: every rule over the whole mail, in order: what is wrong in two ways is
+// TestRefused: every rule over the whole mail, in order: what is wrong in two ways is
 // refused for the earlier one, and only the signature costs a look-up.
-func TestContent(t *testing.T) {
+func TestRefused(t *testing.T) {
 	w := newWorld(t)
 	w.create("anna", nil)
 	good := sample(t, "mailauth-rsa-relaxed-relaxed-enc")
@@ -189,9 +189,9 @@ func TestRecipients(t *testing.T) {
 	}
 }
 
-// TestDoor: no TLS, no mail, whatever the listener asks; no login; nothing while the
+// TestEveryDoorIsShut: no TLS, no mail, whatever the listener asks; no login; nothing while the
 // disk is full or has failed.
-func TestDoor(t *testing.T) {
+func TestEveryDoorIsShut(t *testing.T) {
 	w := newWorld(t)
 	bare, err := w.r.NewSession(t.Context(), smtp.Info{})
 	if err != nil {
