@@ -253,6 +253,7 @@ func (c *conn) execute(ctx context.Context, cmd *command) {
 		err = bad("", wrongState(c.state, h.in))
 	}
 	var rep reply
+	before := c.sel
 	if err == nil {
 		rep, err = h.run(c, ctx, p)
 	}
@@ -269,8 +270,10 @@ func (c *conn) execute(ctx context.Context, cmd *command) {
 	if err != nil {
 		st = answer(err, c.state == notAuth)
 	}
-	// What others changed meanwhile is told before the tagged response.
-	if c.sel != nil && !c.idle && (st == nil || !st.bad) {
+	// What others changed meanwhile is told before the tagged response, but not behind
+	// SELECT: its response describes one state (RFC 9051 §6.3.2), and a client that
+	// goes by its UIDNEXT would never look for a mail that a second EXISTS told.
+	if c.sel != nil && c.sel == before && !c.idle && (st == nil || !st.bad) {
 		if err := c.sync(ctx, !h.numbers); err != nil && st == nil {
 			st = answer(err, false)
 		}
