@@ -134,6 +134,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *answer {
 	}
 	b := body{budget: h.o.Memory, max: h.o.MaxSize, timer: http.NewResponseController(w)}
 	defer b.release()
+	b.timer.SetWriteDeadline(time.Now().Add(readTotal + judgeTime)) // what cannot set it has none
 	if a := b.read(r.Body, r.ContentLength); a != nil {
 		return a
 	}
@@ -141,7 +142,6 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *answer {
 		return sayBadData
 	}
 	m.Raw = b.text
-	b.timer.SetWriteDeadline(time.Now().Add(judgeTime)) // what cannot set it has none
 	ctx, cancel := context.WithTimeout(r.Context(), judgeTime)
 	defer cancel()
 	switch o, text := h.o.Backend.Deliver(ctx, m); o {

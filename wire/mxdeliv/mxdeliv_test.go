@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -117,6 +118,42 @@ func TestOutcomes(t *testing.T) {
 	New(Options{Backend: b}).ServeHTTP(w, r)
 	if w.Code != 403 || len(b.mails) != 0 {
 		t.Errorf("without TLS: %d, %v", w.Code, b.mails)
+	}
+}
+
+// TestSlowUpload: the times of the server, which are meant for pages, do not cut a mail
+// short, in HTTP/1.1 and in HTTP/2.
+func TestSlowUpload(t *testing.T) {
+	for _, two := range []bool{false, true} {
+		b := &taker{reply: "250 taken"}
+		s := httptest.NewUnstartedServer(New(Options{Backend: b}))
+		s.Config.ReadTimeout, s.Config.WriteTimeout, s.EnableHTTP2 = 100*time.Millisecond, 100*time.Millisecond, two
+		s.StartTLS()
+		r, w := io.Pipe()
+		go func() {
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for range 8 {
+				<-tick.C
+				io.WriteString(w, "a line\r\n")
+			}
+			w.Close()
+		}()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+Path, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-MAIL-TO", "a@b.example")
+		res, err := s.Client().Do(req)
+		if err != nil {
+			t.Errorf("HTTP/2 %v: %v", two, err)
+		} else {
+			if res.StatusCode != 200 || len(b.mails) != 1 || res.ProtoMajor == 2 != two {
+				t.Errorf("HTTP/2 %v: %s, %d mails", two, res.Status, len(b.mails))
+			}
+			res.Body.Close()
+		}
+		s.Close()
 	}
 }
 
