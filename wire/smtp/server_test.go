@@ -221,10 +221,11 @@ func TestServeConnCounts(t *testing.T) {
 	if l, err := r.ReadString('\n'); !strings.HasPrefix(l, "220 ") {
 		t.Fatalf("%q %v", l, err)
 	}
-	r, _, done := serveOne()
+	r, second, done := serveOne()
 	if l, err := r.ReadString('\n'); l != "421 4.7.0 too many connections, try again later\r\n" {
 		t.Errorf("%q %v", l, err)
 	}
+	second.Close()
 	<-done
 	first.Close()
 	<-firstDone
