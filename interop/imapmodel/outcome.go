@@ -111,7 +111,7 @@ type effects struct {
 
 // collect adds what a command did. Births of COPY and MOVE need what the other
 // commands of the step did to the originals, so they come last (copies).
-func (o *op) collect(e *effects) error {
+func (o *op) collect(e *effects, alone bool) error {
 	one := func(b *box, f touch) { e.touches[b] = append(e.touches[b], f) }
 	same := func(st state) []state { return []state{st} }
 	names := func(uid uint32) bool { return o.all || slices.Contains(o.uids, uid) }
@@ -151,7 +151,7 @@ func (o *op) collect(e *effects) error {
 		if len(skipped) > 0 && !o.hasSince {
 			return fmt.Errorf("MODIFIED without UNCHANGEDSINCE")
 		}
-		if o.hasSince {
+		if o.hasSince && alone { // else a message may have gone, or changed, before
 			if err := o.conditional(skipped); err != nil {
 				return err
 			}
@@ -185,13 +185,8 @@ func (o *op) collect(e *effects) error {
 			one(o.box, func(_ uint32, st state) []state { return same(st) })
 			return nil
 		}
-		known := map[uint32]bool{}
-		for _, sl := range o.slotsWas {
-			m := o.box.byUID[sl.uid]
-			known[sl.uid] = !o.s.quirks.ExpungeByOldFlags || m != nil && m.died == 0 && sl.at == m.now().key
-		}
 		one(o.box, func(uid uint32, st state) []state {
-			if out := gone(st); known[uid] || out[0] == st {
+			if out := gone(st); o.knewDeleted(uid) || out[0] == st {
 				return out
 			}
 			return []state{st, {}} // neither the message nor \Deleted was told to this session: both are right
@@ -205,7 +200,7 @@ func (o *op) collect(e *effects) error {
 			switch out := gone(st); {
 			case !names(uid) || out[0] == st:
 				return same(st)
-			case !o.knew(uid):
+			case !o.knewDeleted(uid):
 				return []state{st, {}}
 			default:
 				return out
@@ -286,6 +281,15 @@ func (o *op) copies(e *effects, alone bool) error {
 // knew tells whether the session had the message in its view.
 func (o *op) knew(uid uint32) bool {
 	return slices.ContainsFunc(o.slotsWas, func(sl slot) bool { return sl.uid == uid })
+}
+
+// knewDeleted tells whether the session must know that a message has \Deleted.
+func (o *op) knewDeleted(uid uint32) bool {
+	if !o.s.quirks.ExpungeByOldFlags {
+		return o.knew(uid)
+	}
+	m := o.box.byUID[uid]
+	return m != nil && m.died == 0 && o.toldOf(uid) == m.now().key
 }
 
 // conclude checks what only the end of a command shows, after its responses were

@@ -343,7 +343,7 @@ func (r *run) explain(step int, ops []*op, alone bool) error {
 	e := &effects{touches: map[*box][]touch{}, births: map[*box][]birth{}, deliveries: map[*box]int{}}
 	for _, o := range ops {
 		if o.s == nil {
-			_ = o.collect(e)
+			_ = o.collect(e, alone)
 			continue
 		}
 		if o.kind == "IDLE" {
@@ -351,7 +351,7 @@ func (r *run) explain(step int, ops []*op, alone bool) error {
 		}
 		err := o.accept()
 		if err == nil {
-			err = o.collect(e)
+			err = o.collect(e, alone)
 		}
 		if err != nil {
 			return r.fail(step, o, o.s, o.replies[len(o.replies)-1].Raw, err)

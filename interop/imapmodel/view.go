@@ -187,7 +187,7 @@ func (s *session) exists(r Reply, o *op) error {
 		}
 	}
 	unknown := 0 // at the end: those before a known one are older
-	for unknown < len(s.slots) && s.slots[len(s.slots)-1-unknown].uid == 0 {
+	for i := len(s.slots) - 1; i >= 0 && s.slots[i].uid == 0 && s.slots[i].above == s.maxUID; i-- {
 		unknown++
 	}
 	if grown := int(r.Num) - len(s.slots); grown+unknown > later && (o == nil || o.select_ == nil) {
