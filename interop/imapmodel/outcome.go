@@ -256,9 +256,7 @@ func (o *op) copies(e *effects, alone bool) error {
 			return fmt.Errorf("COPYUID names UID %d, which is not there or was not named", uid)
 		}
 		var others []touch
-		for _, t := range e.touches[o.box] {
-			others = append(others, t)
-		}
+		others = append(others, e.touches[o.box]...)
 		passed, _ := explore(uid, []state{{true, m.now().flags}}, others)
 		var states []state
 		for st := range passed {
