@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/smtp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,10 +205,19 @@ func TestInbound(t *testing.T) {
 		both := append(s.inboundArgs(t, open, plain), "--to", open.addr+","+me.addr)
 		command(t, nil, swaks, both...).want(t, swaksData, "523 Encryption Needed: Invalid Unencrypted Mail")
 	})
-	for _, u := range users[:2] {
-		if n := len(s.mails(t, u)); u == open && n != 1 {
-			t.Errorf("%d mails", n)
+	if a, b := len(s.mails(t, me)), len(s.mails(t, open)); a != len(taken) || b != 1 {
+		t.Errorf("%d and %d mails, want %d and 1", a, b, len(taken))
+	}
+	for version, ok := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		c, err := smtp.Dial(s.SMTP)
+		if err != nil {
+			t.Fatal(err)
 		}
+		err = c.StartTLS(&tls.Config{RootCAs: s.pool, ServerName: s.Domain, MinVersion: version, MaxVersion: version})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+		c.Close()
 	}
 }
 
