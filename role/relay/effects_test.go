@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
@@ -24,6 +25,7 @@ func TestContradictions(t *testing.T) {
 		{"accounts.username_min_length=10,accounts.username_max_length=9", "accounts.username_min_length"},
 		{"tls.cert=/x", "tls.key"}, {"tls.key=/x", "tls.cert"},
 		{"password.threads=4", "password.memory"},
+		{"accounts.delete_inactive_after=12h", "whole days"}, {"accounts.delete_inactive_after=36h", "whole days"},
 	} {
 		c := testConfig(t, "/data", strings.Split(x.set, ",")...)
 		if err := c.Check(); errs.KindOf(err) != errs.Invalid || !strings.Contains(errs.Public(err), x.want) {
@@ -304,4 +306,13 @@ func testPurgeEvery(t *testing.T) {
 		}
 	}
 	until(t, "purge", func() bool { return !somewhere() })
+}
+
+// TestExpireDays: what POP3 tells of how long mail is kept is never less than one day.
+func TestExpireDays(t *testing.T) {
+	for age, want := range map[time.Duration]int{0: 0, time.Hour: 1, day: 1, day + 1: 2, 20 * day: 20} {
+		if got := expireDays(age); got != want {
+			t.Errorf("%v: %d days, want %d", age, got, want)
+		}
+	}
 }

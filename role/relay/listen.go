@@ -214,7 +214,7 @@ func (s *Server) exchangeOptions(in *receive.Receive) smtp.Options {
 func (s *Server) pop3(t *tls.Config, implicit, private bool) func(context.Context, net.Listener) error {
 	return func(ctx context.Context, l net.Listener) error {
 		srv, err := pop3.New(pop3.Options{Backend: s.access.POP3(), TLS: t, Implicit: implicit, Private: private, Conns: s.limits.pop3,
-			PeerOf: daemon.PeerOf, Logger: s.d.Logger, ExpireDays: int(s.c.Mail.DeleteAfter.Std() / day), ShutdownGrace: s.grace()})
+			PeerOf: daemon.PeerOf, Logger: s.d.Logger, ExpireDays: expireDays(s.c.Mail.DeleteAfter.Std()), ShutdownGrace: s.grace()})
 		if err != nil {
 			l.Close()
 			return err

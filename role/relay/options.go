@@ -40,11 +40,17 @@ func (c Config) Check() error {
 		return bad("tls.cert and tls.key belong together: give both or neither")
 	case !accountOptions(c).Params.Valid():
 		return bad("password.memory must be at least 8K for each of password.threads")
+	case c.Accounts.DeleteInactiveAfter.Std()%day != 0: // the day of the last login is all that is kept
+		return bad("accounts.delete_inactive_after must be a number of whole days, such as 90d, or 0 for never")
 	}
 	return nil
 }
 
 const day = 24 * time.Hour
+
+// expireDays is how POP3 tells how long mail is kept (RFC 2449 §6.7): whole days, and a
+// part of a day is one, as 0 would say that nothing is kept; here 0 is for ever.
+func expireDays(age time.Duration) int { return int((age + day - 1) / day) }
 
 func accountOptions(c Config) account.Options {
 	a, p := &c.Accounts, &c.Password
