@@ -8,6 +8,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -43,8 +44,8 @@ func main() {
 		b := &bench{System: s, sz: sz, m: rig.Measures{}, say: os.Stderr, seed: uint64(round+1) * 1_000_000}
 		return b.m, b.run()
 	})
-	if err == nil {
-		err = o.Show(out, os.Stdout)
+	if len(out.Runs) > 0 { // also when the other system failed
+		err = errors.Join(err, o.Show(out, os.Stdout))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "imapbench:", err)
