@@ -235,6 +235,11 @@ func TestSignals(t *testing.T) {
 
 func listen(t *testing.T, trusted ...string) *Listener {
 	t.Helper()
+	return listenWaiting(t, ProxyHeaderWait, trusted...)
+}
+
+func listenWaiting(t *testing.T, wait time.Duration, trusted ...string) *Listener {
+	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +248,7 @@ func listen(t *testing.T, trusted ...string) *Listener {
 	for _, s := range trusted {
 		nets = append(nets, netip.MustParsePrefix(s))
 	}
-	l := NewListener(inner, nets)
+	l := newListener(inner, nets, wait)
 	t.Cleanup(func() { l.Close() })
 	return l
 }
@@ -317,8 +322,7 @@ func TestTornProxyHeaderIsRefused(t *testing.T) {
 
 // TestCloseEndsWaiting: connections whose header is awaited do not hold up Close.
 func TestCloseEndsWaiting(t *testing.T) {
-	l := listen(t, "127.0.0.0/8")
-	l.wait = time.Hour
+	l := listenWaiting(t, time.Hour, "127.0.0.0/8")
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -48,7 +48,11 @@ type Listener struct {
 // NewListener wraps l. It owns one goroutine that accepts, and one for each
 // connection whose header is awaited; Close stops them all.
 func NewListener(l net.Listener, trusted limits.Trusted) *Listener {
-	x := &Listener{inner: l, trusted: trusted, wait: ProxyHeaderWait, ready: make(chan net.Conn),
+	return newListener(l, trusted, ProxyHeaderWait)
+}
+
+func newListener(l net.Listener, trusted limits.Trusted, wait time.Duration) *Listener {
+	x := &Listener{inner: l, trusted: trusted, wait: wait, ready: make(chan net.Conn),
 		slots: make(chan struct{}, maxWaiting), stop: make(chan struct{})}
 	x.running.Add(1)
 	go x.accept()

@@ -23,9 +23,10 @@ type Finding struct {
 // Check reads every block of every table from the disk and compares its checksum,
 // then reads all records in order and looks at their versions and keys. It lists
 // what is wrong; the error is for a check that could not be done. The store stays
-// in use meanwhile.
+// in use meanwhile. A store that has stopped, perhaps because its own work met the
+// damage first, is checked all the same: reading goes on.
 func (d *DB) Check(ctx context.Context) ([]Finding, error) {
-	ctx, end, err := d.begin(ctx)
+	ctx, end, err := d.begin(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func (d *DB) Check(ctx context.Context) ([]Finding, error) {
 			found = append(found, Finding{"table file " + n + " is damaged", err})
 		}
 	}
-	if err := d.pdb.CheckLevels(nil); err != nil {
+	if err := d.inside(func() error { return d.pdb.CheckLevels(nil) }); err != nil {
 		found = append(found, Finding{"the tables contradict each other or cannot be read", err})
 	}
 	more, err := d.checkRecords(ctx)

@@ -171,7 +171,7 @@ func (d *DB) close() error {
 
 // begin begins a Purge or Check, which Close waits for; ctx ends when the store
 // closes or fails. end must be called.
-func (d *DB) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+func (d *DB) begin(ctx context.Context, failed <-chan struct{}) (_ context.Context, end func(), err error) {
 	d.opsMu.Lock()
 	defer d.opsMu.Unlock()
 	select {
@@ -179,14 +179,16 @@ func (d *DB) begin(ctx context.Context) (_ context.Context, end func(), err erro
 		return nil, nil, errs.E("store/pebble", errs.Unavailable, publicClosed, nil)
 	default:
 	}
-	if err := d.Health(); err != nil {
-		return nil, nil, err
+	select {
+	case <-failed:
+		return nil, nil, d.Health()
+	default:
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	d.ops.Go(func() {
 		select {
 		case <-d.closing:
-		case <-d.guard.tripped:
+		case <-failed:
 		case <-ctx.Done():
 		}
 		cancel()

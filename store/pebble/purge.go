@@ -31,7 +31,7 @@ import (
 // system does with freed blocks is beyond it.
 func (d *DB) Purge(ctx context.Context) error {
 	const op = "store/pebble.Purge"
-	ctx, end, err := d.begin(ctx)
+	ctx, end, err := d.begin(ctx, d.guard.tripped)
 	if err != nil {
 		return err
 	}
