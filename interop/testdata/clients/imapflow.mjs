@@ -73,3 +73,4 @@ await client.mailboxDelete('Flow-2');
 await client.logout();
 await assert.rejects(connect('wrong'), (e) => e.authenticationFailed === true);
 console.log('done');
+process.exit(0); // the refused connection is still open
