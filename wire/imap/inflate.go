@@ -397,7 +397,8 @@ type huffman struct {
 }
 
 // init makes the code from the lengths of its symbols; false: they make no code.
-// An incomplete code is allowed only with a single symbol, as for distances.
+// An incomplete code is allowed only with a single symbol, which then has one bit
+// (RFC 1951 §3.2.7, as for distances), or with none.
 func (h *huffman) init(lengths []uint8) bool {
 	*h = huffman{}
 	for _, n := range lengths {
@@ -422,7 +423,7 @@ func (h *huffman) init(lengths []uint8) bool {
 			offsets[n]++
 		}
 	}
-	return left == 0 || used <= 1
+	return left == 0 || used == 0 || used == 1 && h.count[1] == 1
 }
 
 // decode finds the symbol at the start of bits: its length n is 0 when bits are
