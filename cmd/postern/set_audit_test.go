@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSetEverywhere: every command that reads a configuration takes --config and --set,
@@ -34,7 +35,10 @@ func TestSetEverywhere(t *testing.T) {
 			args = append(args, "--dir", t.TempDir())
 		}
 		var out, errs bytes.Buffer
-		code := run(context.Background(), append(args, "--set", "mail.max_mailbox_sice=1G"), streams{strings.NewReader(""), &out, &errs})
+		// A command that takes the wrong option would start a server and stay.
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		code := run(ctx, append(args, "--set", "mail.max_mailbox_sice=1G"), streams{strings.NewReader(""), &out, &errs})
+		cancel()
 		if code != exitUsage || !strings.Contains(errs.String(), `the nearest known key is "mail.max_mailbox_size"`) || out.Len() > 0 {
 			t.Errorf("%s: exit code %d, %q, %q", c.CommandPath(), code, out.String(), errs.String())
 		}
