@@ -157,7 +157,7 @@ func (d *qpReader) step(out []byte) []byte {
 	}
 	next, _ := d.in.Peek(2)
 	if len(next) == 2 {
-		hi, lo := unhex(next[0]), unhex(next[1])
+		hi, lo := Unhex(next[0]), Unhex(next[1])
 		if hi < 16 && lo < 16 {
 			d.discard(2)
 			return append(out, hi<<4|lo)
@@ -198,7 +198,8 @@ func (d *qpReader) discard(n int) {
 	}
 }
 
-func unhex(c byte) byte {
+// Unhex gives the value of a hexadecimal digit in either case, or 255.
+func Unhex(c byte) byte {
 	switch {
 	case '0' <= c && c <= '9':
 		return c - '0'

@@ -3,6 +3,8 @@ package pgpmime
 import (
 	"bytes"
 	"encoding/base64"
+
+	"postern.email/mail/mime"
 )
 
 // maxEncodedLine is the longest line that SMTP carries (RFC 5321 §4.5.3.1.6), rounded up.
@@ -132,7 +134,7 @@ func decodeQP(body []byte, write func([]byte) bool) bool {
 				if i+2 >= len(line) {
 					return false
 				}
-				hi, lo := unhex(line[i+1]), unhex(line[i+2])
+				hi, lo := mime.Unhex(line[i+1]), mime.Unhex(line[i+2])
 				if hi > 15 || lo > 15 {
 					return false
 				}
@@ -152,18 +154,6 @@ func decodeQP(body []byte, write func([]byte) bool) bool {
 		}
 	}
 	return true
-}
-
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	}
-	return 255
 }
 
 // decodeSmall decodes a body that must fit into the capacity of buf.

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"crypto/cipher"
 	"crypto/hpke"
 	"crypto/rand"
 	"encoding/binary"
@@ -83,27 +84,20 @@ func (o *Opened) Public() PublicKey { return o.pub }
 // metadata) so that only the opened account key opens it. purpose and aad are
 // bound to it; purpose has at most 255 bytes. Layout as Root.Seal, padded.
 func (o *Opened) SealRecord(purpose string, aad, plain []byte) ([]byte, error) {
-	const op = "seal.SealRecord"
-	full, err := recordAAD(purpose, aad)
-	if err != nil {
-		return nil, errs.Wrap(op, err)
-	}
-	o.mu.RLock()
-	defer o.mu.RUnlock()
-	if o.closed {
-		return nil, errs.E(op, errs.Unavailable, "", errClosed)
-	}
-	aead, err := chacha20poly1305.NewX(o.record[:])
-	if err != nil {
-		return nil, errs.E(op, errs.Internal, "", err)
-	}
-	out, err := sealX(aead, versionRecord, o.rand, full, plain)
-	return out, errs.Wrap(op, err)
+	return o.withRecord("seal.SealRecord", purpose, aad, func(aead cipher.AEAD, full []byte) ([]byte, error) {
+		return sealX(aead, versionRecord, o.rand, full, plain)
+	})
 }
 
 // OpenRecord opens what SealRecord made with the same purpose and aad.
 func (o *Opened) OpenRecord(purpose string, aad, sealed []byte) ([]byte, error) {
-	const op = "seal.OpenRecord"
+	return o.withRecord("seal.OpenRecord", purpose, aad, func(aead cipher.AEAD, full []byte) ([]byte, error) {
+		return openX(aead, versionRecord, full, sealed)
+	})
+}
+
+// withRecord runs fn with the key for the owner's records while it is open.
+func (o *Opened) withRecord(op, purpose string, aad []byte, fn func(aead cipher.AEAD, full []byte) ([]byte, error)) ([]byte, error) {
 	full, err := recordAAD(purpose, aad)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
@@ -117,8 +111,8 @@ func (o *Opened) OpenRecord(purpose string, aad, sealed []byte) ([]byte, error) 
 	if err != nil {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
-	plain, err := openX(aead, versionRecord, full, sealed)
-	return plain, errs.Wrap(op, err)
+	out, err := fn(aead, full)
+	return out, errs.Wrap(op, err)
 }
 
 // recordAAD joins purpose and aad without ambiguity.
