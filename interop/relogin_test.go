@@ -32,7 +32,8 @@ func TestEverybodyComesBack(t *testing.T) {
 	var wg sync.WaitGroup
 	var wrong, wrongIn atomic.Int64
 	// The stranger: half of the guesses at real names, half at others, paced.
-	slots := make(chan struct{}, 200)
+	// Each guess is held for some seconds by the server, so many must be under way at a time.
+	slots := make(chan struct{}, 800)
 	wg.Go(func() {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
@@ -45,7 +46,7 @@ func TestEverybodyComesBack(t *testing.T) {
 			select {
 			case slots <- struct{}{}:
 			default:
-				continue // the server holds 200 of them already: that is its right
+				continue // the server holds that many of them already: that is its right
 			}
 			u := users[i%n]
 			u.password = fmt.Sprintf("guess number %d", i)
