@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 
 	"postern.email/kit/errs"
@@ -93,6 +94,71 @@ func (r *reader) Get(key []byte) ([]byte, error) {
 	}
 	r.key = append(append(r.key[:0], r.prefix[:]...), key...)
 	return getCopy(r.src, r.key)
+}
+
+var errOrder = errors.New("the keys do not ascend")
+
+// ascending reports whether keys are in the order that GetMany asks for.
+func ascending(keys [][]byte) bool {
+	for i := 1; i < len(keys); i++ {
+		if bytes.Compare(keys[i-1], keys[i]) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// GetMany seeks with one iterator. Pebble notices that the keys ascend, and looks
+// for each from where the last one was found.
+func (r *reader) GetMany(keys [][]byte, fn func(i int, value []byte) (bool, error)) error {
+	const op = "store/pebble.GetMany"
+	if err := r.usable(); err != nil {
+		return err
+	}
+	if !ascending(keys) {
+		return errs.E(op, errs.Invalid, "", errOrder)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	lower := fullKey(r.prefix, keys[0])
+	upper := append(fullKey(r.prefix, keys[len(keys)-1]), 0) // the next key behind the last
+	it, err := r.src.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return readError(op, err)
+	}
+	err = r.getMany(it, keys, fn)
+	if cerr := it.Close(); err == nil && cerr != nil {
+		return readError(op, cerr)
+	}
+	return err
+}
+
+func (r *reader) getMany(it *pebble.Iterator, keys [][]byte, fn func(i int, value []byte) (bool, error)) error {
+	const op = "store/pebble.GetMany"
+	full := make([]byte, 0, store.MaxKey/4)
+	for i, key := range keys {
+		if i > 0 && i%ctxEvery == 0 {
+			if err := r.usable(); err != nil {
+				return err
+			}
+		}
+		full = append(append(full[:0], r.prefix[:]...), key...)
+		if !it.SeekGE(full) {
+			return readError(op, it.Error())
+		}
+		if !bytes.Equal(it.Key(), full) {
+			continue
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return readError(op, err)
+		}
+		if more, err := fn(i, value); err != nil || !more {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *reader) Scan(start, end []byte, fn func(key, value []byte) (bool, error)) error {

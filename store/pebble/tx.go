@@ -252,6 +252,29 @@ func (t *tx) Get(key []byte) ([]byte, error) {
 	return t.c.get(fullKey(t.prefix, key))
 }
 
+func (t *tx) GetMany(keys [][]byte, fn func(i int, value []byte) (bool, error)) error {
+	const op = "store/pebble.GetMany"
+	if err := t.c.usable(); err != nil {
+		return err
+	}
+	if !ascending(keys) {
+		return errs.E(op, errs.Invalid, "", errOrder)
+	}
+	for i, key := range keys {
+		value, err := t.c.get(fullKey(t.prefix, key))
+		if errs.KindOf(err) == errs.NotFound && err != nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if more, err := fn(i, value); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *tx) Set(key, value []byte) error {
 	const op = "store/pebble.Set"
 	if err := t.c.usable(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ func contract(t *testing.T, e Engine) {
 		fn   func(*testing.T, Engine, store.Store)
 	}{
 		{"GetSetDelete", getSetDelete},
+		{"GetMany", getMany},
 		{"OwnWrites", ownWrites},
 		{"Scan", scans},
 		{"ScanOwnWrites", scanOwnWrites},
@@ -133,6 +135,86 @@ func getSetDelete(t *testing.T, _ Engine, st store.Store) {
 		return errors.Join(tx.Delete([]byte("k")), tx.Delete([]byte("never there")))
 	}))
 	wantShard(t, st, 1, "empty=")
+}
+
+// many gives what GetMany finds as "place=value" and so on.
+func many(r store.Reader, keys ...string) (string, error) {
+	in, out := make([][]byte, len(keys)), []string{}
+	for i, k := range keys {
+		in[i] = []byte(k)
+	}
+	err := r.GetMany(in, func(i int, v []byte) (bool, error) {
+		out = append(out, fmt.Sprintf("%d=%s", i, v))
+		return true, nil
+	})
+	return strings.Join(out, " "), err
+}
+
+func getMany(t *testing.T, _ Engine, st store.Store) {
+	put(t, st, 1, "a", "1", "b", "", "b\x00", "3", "d", "4", "\xff\xff", "5")
+	put(t, st, 2, "c", "of another shard")
+	check := func(r store.Reader, want string, keys ...string) {
+		t.Helper()
+		if got, err := many(r, keys...); err != nil || got != want {
+			t.Errorf("keys %q: %q, %v, want %q", keys, got, err, want)
+		}
+	}
+	boom := errors.New("boom")
+	both := func(r store.Reader) {
+		t.Helper()
+		check(r, "")
+		check(r, "", "c")
+		check(r, "0=1", "a")
+		check(r, "0=1 1= 2=3 4=4 5=5", "a", "b", "b\x00", "c", "d", "\xff\xff")
+		check(r, "1= 2=4", "A", "b", "d", "e", "\xff\xff\xff")
+		for _, keys := range [][]string{{"b", "a"}, {"a", "a"}, {"a", "d", "c"}} {
+			got, err := many(r, keys...)
+			if wantKind(t, err, errs.Invalid); got != "" {
+				t.Errorf("keys %q: %q was read before the refusal", keys, got)
+			}
+		}
+		n := 0
+		must(t, r.GetMany([][]byte{[]byte("a"), []byte("b"), []byte("d")}, func(_ int, _ []byte) (bool, error) { n++; return n < 2, nil }))
+		if n != 2 {
+			t.Errorf("stopped after %d records, want 2", n)
+		}
+		if err := r.GetMany([][]byte{[]byte("a")}, func(int, []byte) (bool, error) { return true, boom }); !errors.Is(err, boom) {
+			t.Errorf("got %v, want the function's own error", err)
+		}
+		must(t, r.GetMany([][]byte{[]byte("a"), []byte("d")}, func(i int, v []byte) (bool, error) {
+			if other, err := r.Get([]byte("b\x00")); err != nil || string(other) != "3" {
+				t.Errorf("get inside: %q, %v", other, err)
+			}
+			if want := []string{"1", "4"}[i]; string(v) != want {
+				t.Errorf("a get inside changed the value to %q, want %q", v, want)
+			}
+			return true, nil
+		}))
+	}
+	must(t, st.View(t.Context(), 1, func(r store.Reader) error { both(r); return nil }))
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error {
+		must(t, errors.Join(tx.Set([]byte("a"), []byte("1")), tx.Set([]byte("c"), nil), tx.Delete([]byte("c")), tx.DeleteRange([]byte("e"), []byte("f"))))
+		both(tx)
+		must(t, errors.Join(tx.Delete([]byte("a")), tx.Set([]byte("c"), []byte("own")), tx.DeleteRange([]byte("d"), []byte("e"))))
+		check(tx, "1= 3=own 5=5", "a", "b", "b\x00\x00", "c", "d", "\xff\xff")
+		return nil
+	}))
+	// Many keys, as every engine has its own way to walk over what lies between.
+	var pairs, keys []string
+	var want []string
+	for i := range 1000 {
+		k := fmt.Sprintf("k%04d", i)
+		if i%3 != 0 {
+			pairs = append(pairs, k, k)
+		}
+		if i%7 == 0 {
+			if keys = append(keys, k); i%3 != 0 {
+				want = append(want, fmt.Sprintf("%d=%s", len(keys)-1, k))
+			}
+		}
+	}
+	put(t, st, 3, pairs...)
+	must(t, st.View(t.Context(), 3, func(r store.Reader) error { check(r, strings.Join(want, " "), keys...); return nil }))
 }
 
 func ownWrites(t *testing.T, _ Engine, st store.Store) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"postern.email/kit/errs"
@@ -169,7 +170,7 @@ func (m *machine) update() {
 // step does one random operation on the transaction and on the model.
 func (m *machine) step(tx store.Tx, s state, sh store.Shard, fires map[place]bool) error {
 	key := modelKey.Draw(m.rt, "key")
-	switch rapid.SampledFrom([]string{"set", "set", "set", "delete", "range", "get", "scan"}).Draw(m.rt, "op") {
+	switch rapid.SampledFrom([]string{"set", "set", "set", "delete", "range", "get", "many", "scan"}).Draw(m.rt, "op") {
 	case "set":
 		v := modelValue.Draw(m.rt, "value")
 		s[sh][key] = v
@@ -194,6 +195,8 @@ func (m *machine) step(tx store.Tx, s state, sh store.Shard, fires map[place]boo
 		return tx.DeleteRange(start, end)
 	case "get":
 		return compareGet(tx, s, sh, key)
+	case "many":
+		return compareMany(tx, s, sh, m.keys())
 	}
 	start, end := m.bounds()
 	return compareScan(tx, s, sh, start, end, rapid.Bool().Draw(m.rt, "reverse"))
@@ -211,6 +214,9 @@ func (m *machine) view() {
 	sh := modelShard.Draw(m.rt, "shard")
 	m.check(m.st.View(m.ctx, sh, func(r store.Reader) error {
 		if err := compareGet(r, m.want, sh, modelKey.Draw(m.rt, "key")); err != nil {
+			return err
+		}
+		if err := compareMany(r, m.want, sh, m.keys()); err != nil {
 			return err
 		}
 		start, end := m.bounds()
@@ -248,6 +254,27 @@ func compareGet(r store.Reader, s state, sh store.Shard, key string) error {
 		return fmt.Errorf("get %d %q: %.20q, want %.20q", sh, key, v, want)
 	}
 	return nil
+}
+
+// keys draws some keys in order.
+func (m *machine) keys() []string {
+	keys := rapid.SliceOfNDistinct(modelKey, 0, 6, rapid.ID[string]).Draw(m.rt, "keys")
+	slices.Sort(keys)
+	return keys
+}
+
+func compareMany(r store.Reader, s state, sh store.Shard, keys []string) error {
+	var want []string
+	for i, k := range keys {
+		if v, ok := s[sh][k]; ok {
+			want = append(want, fmt.Sprintf("%d=%s", i, v))
+		}
+	}
+	got, err := many(r, keys...)
+	if err == nil && got != strings.Join(want, " ") {
+		err = fmt.Errorf("get %d %q: %.200q, want %.200q", sh, keys, got, want)
+	}
+	return err
 }
 
 func compareScan(r store.Reader, s state, sh store.Shard, start, end []byte, reverse bool) error {

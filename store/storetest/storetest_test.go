@@ -233,6 +233,7 @@ func (m mapReader) Get(k []byte) ([]byte, error) {
 	return []byte(v), nil
 }
 
+func (mapReader) GetMany(_ [][]byte, _ func(_ int, _ []byte) (bool, error)) error  { return nil }
 func (mapReader) Scan(_, _ []byte, _ func(_, _ []byte) (bool, error)) error        { return nil }
 func (mapReader) ScanReverse(_, _ []byte, _ func(_, _ []byte) (bool, error)) error { return nil }
 
