@@ -7,11 +7,14 @@ type Purpose uint8
 // The purposes. A value is part of no stored format (the Name is), so new ones
 // may be put anywhere.
 const (
-	PurposeName   Purpose = iota // which account an address belongs to
-	PurposeInfo                  // an account's settings
-	PurposeKey                   // an account's wrapped seed
-	PurposeTokens                // device tokens
-	PurposeMarker                // that a store belongs to this root key
+	PurposeName      Purpose = iota // which account an address belongs to
+	PurposeInfo                     // an account's settings
+	PurposeKey                      // an account's wrapped seed
+	PurposeTokens                   // device tokens
+	PurposeMarker                   // that a store belongs to this root key
+	PurposeQueueMail                // envelope of a mail in the queue
+	PurposeQueueRcpt                // one recipient of a mail in the queue
+	PurposeQueueBody                // key of the bytes of a mail in the queue
 	numPurposes
 )
 
@@ -35,6 +38,12 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"a device is woken while its owner is away"},
 	PurposeMarker: {PurposeMarker, "store-marker", "a constant text",
 		"a store is never opened with another node's root key"},
+	PurposeQueueMail: {PurposeQueueMail, "queue-mail", "of each mail that waits for another host: sender, time of arrival and of expiry, exact size, envelope options",
+		"mail is sent on, and reported on, while its sender is away"},
+	PurposeQueueRcpt: {PurposeQueueRcpt, "queue-recipient", "of each mail that waits: the recipients still to be reached, when the next try is due, why the last one failed",
+		"mail is sent on while its sender is away"},
+	PurposeQueueBody: {PurposeQueueBody, "queue-body", "the bytes of each mail that waits (an end-to-end encrypted mail is ciphertext there too)",
+		"mail is sent on while its sender is away"},
 }
 
 // Purposes gives the table of everything that is ever sealed under the node key.
