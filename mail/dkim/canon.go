@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"hash"
+	"io"
 	"slices"
 	"strings"
+
+	"postern.email/mail"
 )
 
 // bodyHash is the hash of a body in one canonical form.
@@ -49,13 +52,32 @@ func (c *counter) Write(p []byte) (int, error) {
 var crlf = []byte("\r\n")
 
 // simpleBody: empty lines at the end are one line end, which is there in any case (RFC
-// 6376 §3.4.3).
-func simpleBody(w *bufio.Writer, body []byte) {
-	for bytes.HasSuffix(body, crlf) {
-		body = body[:len(body)-2]
+// 6376 §3.4.3). The body may come in parts.
+func simpleBody(w io.Writer, body ...[]byte) {
+	size := 0
+	for _, p := range body {
+		size += len(p)
 	}
-	w.Write(body)
+	for size >= 2 && byteAt(body, size-1) == '\n' && byteAt(body, size-2) == '\r' {
+		size -= 2
+	}
+	for _, p := range body {
+		n := min(len(p), size)
+		w.Write(p[:n])
+		size -= n
+	}
 	w.Write(crlf)
+}
+
+// byteAt gives the byte at place i of the parts together.
+func byteAt(parts [][]byte, i int) byte {
+	for _, p := range parts {
+		if i < len(p) {
+			return p[i]
+		}
+		i -= len(p)
+	}
+	return 0
 }
 
 // relaxedBody: in a line white space is one space, none at its end; empty lines at the
@@ -91,33 +113,39 @@ func relaxedBody(w *bufio.Writer, body []byte) {
 	}
 }
 
-// digest is the hash that is signed: the named fields from the bottom up, then the
-// signature itself without its b= (§3.7, §5.4.2). A name beyond the fields of that name
-// stands for nothing: so a signer forbids adding one. own is the place of the signature,
-// which was not there when it was made.
+// digest is the hash that is signed: the named fields, then the signature itself
+// without its b= (§3.7). own is the place of the signature, which was not there when it
+// was made.
 func (m *message) digest(s signature, own int) []byte {
+	d := sha256.New()
+	w := bufio.NewWriterSize(d, 4<<10)
+	writeFields(w, m.fields, s.headers, own, s.relaxedHeader)
+	writeField(w, withoutB(m.fields[own].Raw), s.relaxedHeader)
+	w.Flush()
+	return d.Sum(nil)
+}
+
+// writeFields writes the named fields from the bottom up (§5.4.2). A name beyond the
+// fields of that name stands for nothing: so a signer forbids adding one. own is the place
+// of a field that is left out, -1 for none.
+func writeFields(w *bufio.Writer, fields []mail.Field, names []string, own int, relaxed bool) {
 	at := make(map[string][]int)
-	for i, f := range m.fields {
+	for i, f := range fields {
 		if i != own {
 			name := strings.ToLower(f.Name)
 			at[name] = append(at[name], i)
 		}
 	}
-	d := sha256.New()
-	w := bufio.NewWriterSize(d, 4<<10)
-	for _, name := range s.headers {
+	for _, name := range names {
 		if left := at[name]; len(left) > 0 {
 			last := left[len(left)-1]
 			at[name] = left[:len(left)-1]
-			writeField(w, m.fields[last].Raw, s.relaxedHeader)
-			if s.relaxedHeader {
+			writeField(w, fields[last].Raw, relaxed)
+			if relaxed {
 				w.Write(crlf)
 			}
 		}
 	}
-	writeField(w, withoutB(m.fields[own].Raw), s.relaxedHeader)
-	w.Flush()
-	return d.Sum(nil)
 }
 
 // writeField writes a field as it is, or in the relaxed form (§3.4.2) without line end.

@@ -1,9 +1,10 @@
-// Package dkim verifies DKIM signatures (RFC 6376, with Ed25519 by RFC 8463 and the
-// algorithm rules of RFC 8301). It does no input and output of its own: looking up keys
-// is passed in.
+// Package dkim verifies and makes DKIM signatures (RFC 6376, with Ed25519 by RFC 8463 and
+// the algorithm rules of RFC 8301). It does no input and output of its own: looking up
+// keys is passed in, and so are the keys that sign.
 //
-// It answers one question: does this mail carry a valid signature of exactly this
-// domain? Signatures of other domains are not verified and cost no look-up.
+// Verifier answers one question: does this mail carry a valid signature of exactly this
+// domain? Signatures of other domains are not verified and cost no look-up. Signer signs
+// the mails of one domain; Record and ZoneLine are what the domain has to publish.
 //
 // Where the RFCs leave a choice:
 //
