@@ -12,13 +12,14 @@ import (
 // Reader reads a record. The first malformed field makes it bad; all later reads give
 // zero, so that one look at the end (End) is enough. It keeps no copy.
 type Reader struct {
-	b   []byte
-	bad bool
+	b     []byte
+	whole int // bytes of the record
+	bad   bool
 }
 
 // NewReader begins to read b, whose first byte must be version.
 func NewReader(b []byte, version byte) *Reader {
-	r := &Reader{b: b}
+	r := &Reader{b: b, whole: len(b)}
 	if r.Byte() != version {
 		r.bad = true
 	}
@@ -106,10 +107,10 @@ func Fill(b []byte, block int) []byte {
 	return append(b, make([]byte, (block-len(b)%block)%block)...)
 }
 
-// Filling reads what Fill appended: fewer than block zeros, and nothing behind them.
+// Filling reads what Fill appended, up to the end of the record.
 func (r *Reader) Filling(block int) {
 	rest := r.Rest()
-	if len(rest) >= block {
+	if len(rest) >= block || r.whole%block != 0 {
 		r.bad = true
 	}
 	for _, c := range rest {

@@ -44,6 +44,7 @@ func TestMalformed(t *testing.T) {
 		"a number too large": record(9, 300, 1001, "text"),
 		"a text too long":    record(9, 300, 5, "twenty-one characters"),
 		"filling not zero":   append(bytes.Clone(good[:len(good)-1]), 1),
+		"filling too short":  good[:len(good)-1],
 		"filling too long":   append(bytes.Clone(good), make([]byte, 16)...),
 	} {
 		if _, _, _, _, err := read(b); err == nil || errs.KindOf(err) != errs.Corrupt {
