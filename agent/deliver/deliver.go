@@ -21,6 +21,7 @@ import (
 	"postern.email/mail/sanitize"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
+	"postern.email/post/seen"
 	"postern.email/store"
 )
 
@@ -36,6 +37,7 @@ const largeFan = 1 << 20
 type Options struct {
 	Store  store.Store
 	Boxes  *mailbox.Boxes
+	Seen   *seen.Seen       // remembers mails that LocalOnce delivered; nil: nothing is remembered
 	Memory *limits.Bytes    // for sealed copies; nil: a budget of DefaultMemory
 	Now    func() time.Time // nil: time.Now
 	Rand   io.Reader        // nil: crypto/rand.Reader
@@ -127,6 +129,18 @@ func (m *Mail) Local(ctx context.Context, from mail.Address, rcpts []account.Acc
 // LocalParts is Local for a mail in two pieces, of which the first holds the whole
 // header: a caller that has changed the header need not copy the body.
 func (m *Mail) LocalParts(ctx context.Context, from mail.Address, rcpts []account.Account, head, tail []byte) error {
+	return m.local(ctx, from, rcpts, head, tail, nil)
+}
+
+// LocalOnce is Local for a mail whose sender may not hear our answer and send it again:
+// an account that got a mail with the same proof in the last days (post/seen) is passed over,
+// in the very transaction that delivers to the others. When all are passed over the answer
+// is nil as well. proof is what makes the mail this mail; empty: as Local.
+func (m *Mail) LocalOnce(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte, proof ...[]byte) error {
+	return m.local(ctx, from, rcpts, raw, nil, proof)
+}
+
+func (m *Mail) local(ctx context.Context, from mail.Address, rcpts []account.Account, head, tail []byte, proof [][]byte) error {
 	const op = "agent/deliver.Local"
 	defer m.done()
 	d := m.d
@@ -150,7 +164,11 @@ func (m *Mail) LocalParts(ctx context.Context, from mail.Address, rcpts []accoun
 		return errs.Wrap(op, err)
 	}
 	defer delivery.Discard()
-	if err := d.commit(ctx, delivery, to); err != nil {
+	var p placer = delivery
+	if d.o.Seen != nil && len(proof) > 0 {
+		p = d.once(delivery, to, proof)
+	}
+	if err := d.commit(ctx, p, to); err != nil {
 		return refusal(op, err)
 	}
 	return nil

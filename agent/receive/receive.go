@@ -73,6 +73,7 @@ type incoming struct {
 	header mail.Header
 	rcpts  []account.Account
 	to     []mail.Address // as written
+	proof  []byte         // what makes this mail this mail; set once the signature is valid
 }
 
 // check is one rule over a whole mail. Its error, usually a *smtp.Reply, refuses it.
@@ -99,7 +100,8 @@ func (r *Receive) judge(ctx context.Context, m *incoming) (err error) {
 	if !utf8.Valid(m.raw) {
 		return replyNotUTF8
 	}
-	if m.header, _, err = mail.ParseHeader(m.raw); err != nil {
+	body := 0
+	if m.header, body, err = mail.ParseHeader(m.raw); err != nil {
 		return replyParse(err)
 	}
 	if m.from, err = mail.FromAddress(m.header); err != nil {
@@ -110,6 +112,10 @@ func (r *Receive) judge(ctx context.Context, m *incoming) (err error) {
 			return err
 		}
 	}
+	// The header holds the valid signature, and that the hash of the body. It is the whole
+	// header, not the signature alone: fields that the signature does not cover can be changed
+	// by whoever got the mail too, and such a copy, sent ahead, must not stop the real one.
+	m.proof = m.raw[:body]
 	return nil
 }
 

@@ -100,7 +100,7 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	if !m.from.Equal(in.from) {
 		m.from = mail.Address{}
 	}
-	return c.r.o.Deliver.Local(ctx, m.from, m.rcpts, raw)
+	return c.r.o.Deliver.Begin().LocalOnce(ctx, m.from, m.rcpts, raw, in.proof)
 }
 
 // Reset forgets the mail.

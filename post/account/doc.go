@@ -19,6 +19,6 @@
 //	  'm'                    sealed under the node key: a constant, so that a store
 //	                         is never opened with another root key
 //
-// Other letters behind the account's prefix belong to post/mailbox. Readable
+// Other letters behind the account's prefix belong to post/mailbox, 'h' to post/seen. Readable
 // without any key are only: that an account exists, its number, its public key.
 package account

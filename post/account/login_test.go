@@ -264,7 +264,7 @@ func TestFirstLoginsRace(t *testing.T) {
 				// The losers' records are gone.
 				n := 0
 				for _, a := range offices[:1] {
-					if err := a.ids(ctx, func(store.Shard, seal.AccountID) error { n++; return nil }); err != nil {
+					if err := seal.EachAccount(ctx, a.o.Store, func(store.Shard, seal.AccountID) error { n++; return nil }); err != nil {
 						t.Fatal(err)
 					}
 				}

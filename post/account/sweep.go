@@ -82,7 +82,7 @@ func (a *Accounts) sweep(ctx context.Context, orphans map[seal.AccountID]time.Ti
 		return done, errs.Wrap(op, err)
 	}
 	seen := make(map[seal.AccountID]bool)
-	err = a.ids(ctx, func(s store.Shard, id seal.AccountID) error {
+	err = seal.EachAccount(ctx, a.o.Store, func(s store.Shard, id seal.AccountID) error {
 		if id.Shard() != s {
 			return nil // Check names it; nothing that this process wrote
 		}

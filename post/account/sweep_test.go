@@ -231,7 +231,7 @@ func TestManyNamesInOneShard(t *testing.T) {
 	if err := a.names(ctx, 0, nil, func(n storedName) (bool, error) { names[n.key] = true; return true, nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.ids(ctx, func(_ store.Shard, id seal.AccountID) error { ids[id] = true; return nil }); err != nil {
+	if err := seal.EachAccount(ctx, a.o.Store, func(_ store.Shard, id seal.AccountID) error { ids[id] = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if len(names) != n || len(ids) != n {

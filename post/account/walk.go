@@ -76,51 +76,6 @@ func (a *Accounts) namePage(ctx context.Context, s store.Shard, after []byte) (p
 	return page, err
 }
 
-// ids calls fn for every account number that any record lies behind, outside of
-// any transaction.
-func (a *Accounts) ids(ctx context.Context, fn func(store.Shard, seal.AccountID) error) error {
-	for s := range store.Shard(store.Shards) {
-		start := []byte{seal.AccountPrefix}
-		for start != nil {
-			page, next, err := a.idPage(ctx, s, start)
-			if err != nil {
-				return err
-			}
-			for _, id := range page {
-				if err := fn(s, id); err != nil {
-					return err
-				}
-			}
-			start = next
-		}
-	}
-	return nil
-}
-
-// idPage skips from account to account without reading what lies between.
-func (a *Accounts) idPage(ctx context.Context, s store.Shard, start []byte) (page []seal.AccountID, next []byte, err error) {
-	end := []byte{seal.AccountPrefix + 1}
-	err = a.o.Store.View(ctx, s, func(r store.Reader) error {
-		page, next = nil, start
-		for next != nil && len(page) < walkPage {
-			from := next
-			next = nil
-			err := r.Scan(from, end, func(k, _ []byte) (bool, error) {
-				var id seal.AccountID
-				copy(id[:], k[1:])
-				page = append(page, id)
-				next = id.End()
-				return false, nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return page, next, err
-}
-
 // List gives up to limit accounts (at most MaxPage) after the cursor ("" to
 // begin) in an order that says nothing, and the next cursor, "" at the end.
 // Accounts that cannot be read are left out; Check names them.
@@ -218,7 +173,7 @@ func (a *Accounts) Check(ctx context.Context, report func(Finding)) error {
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	return errs.Wrap(op, a.ids(ctx, func(s store.Shard, id seal.AccountID) error {
+	return errs.Wrap(op, seal.EachAccount(ctx, a.o.Store, func(s store.Shard, id seal.AccountID) error {
 		if id.Shard() != s {
 			say(FindingPlace, "records of account %s lie in shard %d", id, s)
 			return nil
@@ -347,7 +302,7 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	return errs.Wrap(op, a.ids(ctx, func(_ store.Shard, id seal.AccountID) error {
+	return errs.Wrap(op, seal.EachAccount(ctx, a.o.Store, func(_ store.Shard, id seal.AccountID) error {
 		rec, key, err := a.load(ctx, id)
 		if is(err, errs.NotFound) {
 			return nil

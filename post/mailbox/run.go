@@ -87,31 +87,7 @@ func (b *Boxes) trimFull(ctx context.Context) {
 
 // accounts calls fn for each account in the store, by shard and number.
 func (b *Boxes) accounts(ctx context.Context, fn func(id seal.AccountID) error) error {
-	for s := range store.Shards {
-		from := []byte{seal.AccountPrefix}
-		for from != nil {
-			var id seal.AccountID
-			found := false
-			err := b.o.Store.View(ctx, store.Shard(s), func(r store.Reader) error {
-				found = false
-				return r.Scan(from, []byte{seal.AccountPrefix + 1}, func(k, _ []byte) (bool, error) {
-					id, _, _, found = kindOf(k)
-					return false, nil
-				})
-			})
-			if err != nil {
-				return err
-			}
-			if !found {
-				break
-			}
-			if err := fn(id); err != nil {
-				return err
-			}
-			from = id.End()
-		}
-	}
-	return nil
+	return seal.EachAccount(ctx, b.o.Store, func(_ store.Shard, id seal.AccountID) error { return fn(id) })
 }
 
 // sweep removes blob files that no record names. A file that is being prepared is left

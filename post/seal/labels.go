@@ -7,6 +7,7 @@ const (
 	labelRootWrap    = "postern/v1 node key wraps root key"
 	labelRootName    = "postern/v1 root: keyed hash of names"
 	labelRootShard   = "postern/v1 root: shard of names"
+	labelRootSeen    = "postern/v1 root: marks of mails"
 	labelRootPurpose = "postern/v1 root: sealed for purpose: "
 	labelSeedWrap    = "postern/v1 password wraps account seed"
 	labelRecord      = "postern/v1 account: records of its owner"
@@ -17,6 +18,6 @@ const (
 
 // labels lists every label above for the test.
 func labels() []string {
-	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootPurpose, labelSeedWrap,
+	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootSeen, labelRootPurpose, labelSeedWrap,
 		labelRecord, labelChainInfo, labelChainExport, labelChainStep}
 }

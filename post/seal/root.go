@@ -30,6 +30,7 @@ const (
 type Root struct {
 	name    [KeyLen]byte
 	shard   [KeyLen]byte
+	seen    [KeyLen]byte
 	purpose [numPurposes]cipher.AEAD
 	rand    io.Reader
 }
@@ -49,6 +50,9 @@ func NewRoot(key []byte, random io.Reader) (*Root, error) {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
 	if err := expandInto(r.shard[:], key, labelRootShard); err != nil {
+		return nil, errs.E(op, errs.Internal, "", err)
+	}
+	if err := expandInto(r.seen[:], key, labelRootSeen); err != nil {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
 	for p := range numPurposes {
@@ -101,6 +105,22 @@ func (r *Root) nameSum(key *[KeyLen]byte, addr mail.Address) (sum [sha256.Size]b
 	m.Write([]byte(c.Domain))
 	m.Sum(sum[:0])
 	return sum
+}
+
+// SeenMark is the keyed hash by which an account remembers a mail: without the root
+// key nobody can test whether the account got a mail, nor see that two accounts got the
+// same one. The parts are kept apart: ("ab", "c") is not ("a", "bc").
+func (r *Root) SeenMark(id AccountID, parts ...[]byte) [16]byte {
+	m := hmac.New(sha256.New, r.seen[:])
+	m.Write(id[:])
+	var n [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+		m.Write(n[:])
+		m.Write(p)
+	}
+	var sum [sha256.Size]byte
+	return [16]byte(m.Sum(sum[:0]))
 }
 
 // Seal seals plain under the node key for purpose p; aad is bound to it and must
