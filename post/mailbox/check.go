@@ -131,6 +131,7 @@ type seriesCheck struct {
 	names    bool
 	pages    []pageCheck
 	keywords map[uint32]bool
+	saved    map[uint32]bool
 	tombs    []tombCheck
 }
 
@@ -161,7 +162,7 @@ func newAccountCheck(id seal.AccountID) *accountCheck {
 func (c *accountCheck) at(series uint32) *seriesCheck {
 	s := c.series[series]
 	if s == nil {
-		s = &seriesCheck{keywords: map[uint32]bool{}}
+		s = &seriesCheck{keywords: map[uint32]bool{}, saved: map[uint32]bool{}}
 		c.series[series] = s
 	}
 	return s
@@ -174,7 +175,7 @@ func restLen(kind byte) int {
 		return 0
 	case kindFolder, kindState, kindMetadata, kindKeyNames, kindDoomed:
 		return 4
-	case kindPage, kindKeywords, kindMessage, kindBody, kindRefs:
+	case kindPage, kindKeywords, kindSaved, kindMessage, kindBody, kindRefs:
 		return 8
 	case kindTombstone:
 		return 12
@@ -226,6 +227,8 @@ func (c *accountCheck) take(kind byte, rest, v []byte) bool {
 		}
 	case kindKeywords:
 		c.at(keyUID(rest[:4])).keywords[keyUID(rest)] = true
+	case kindSaved:
+		c.at(keyUID(rest[:4])).saved[keyUID(rest)] = true
 	case kindTombstone:
 		t := tombCheck{modseq: keyUint64(rest)}
 		t.uids, err = decodeTombstone(nil, v)
@@ -313,7 +316,7 @@ func (c *accountCheck) judgeBox(box uint32, st *boxState, s *seriesCheck, report
 	}
 	var have boxState
 	uids := make(map[uint32]bool)
-	words := 0
+	words, copied := 0, 0
 	var last uint32
 	for i, p := range s.pages {
 		say(p.rows[0].UID < p.key || p.rows[0].UID <= last, "pages are out of order")
@@ -333,6 +336,10 @@ func (c *accountCheck) judgeBox(box uint32, st *boxState, s *seriesCheck, report
 				words++
 				say(!s.keywords[e.UID], "keywords of a mail are missing")
 			}
+			if e.Flags&Copied != 0 {
+				copied++
+				say(!s.saved[e.UID], "the save date of a copied mail is missing")
+			}
 		}
 		say(st.tail == p.key && i != len(s.pages)-1, "the page for new mails is not the last one")
 	}
@@ -342,6 +349,7 @@ func (c *accountCheck) judgeBox(box uint32, st *boxState, s *seriesCheck, report
 	say(have.deleted != st.deleted, "the number of deleted mails is not what the pages hold")
 	say(have.size != st.size, "the size of the mailbox is not the sum of its mails")
 	say(len(s.keywords) > words, "keywords belong to no mail")
+	say(len(s.saved) > copied, "a save date belongs to no copied mail")
 	say(len(s.keywords) > 0 && !s.names, "the list of keywords is missing")
 	say(st.recent > st.uidNext, "a claim of recent mails reaches beyond UIDNEXT")
 	tombs := 0

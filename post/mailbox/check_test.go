@@ -156,6 +156,8 @@ var damages = []struct {
 	{"a modseq is above HIGHESTMODSEQ", changeState(Inbox, func(s *boxState) { s.highest = 3 })},
 	{"keywords of a mail are missing", drop(func(id seal.AccountID) []byte { return keywordsKey(id, 1, 3) })},
 	{"keywords belong to no mail", plant(func(id seal.AccountID) []byte { return keywordsKey(id, 1, 1) }, []byte{1})},
+	{"the save date of a copied mail is missing", drop(func(id seal.AccountID) []byte { return savedKey(id, 2, 1) })},
+	{"a save date belongs to no copied mail", plant(func(id seal.AccountID) []byte { return savedKey(id, 1, 1) }, []byte{1})},
 	{"the list of keywords is missing", drop(func(id seal.AccountID) []byte { return keyNamesKey(id, 1) })},
 	{"the page for new mails is not the last one", func(t *testing.T, tx store.Tx, id seal.AccountID) {
 		put(t, tx, pageKey(id, 1, 100), encodePage([]Entry{{UID: 100, Mid: 2, ModSeq: 2}}))

@@ -51,6 +51,7 @@ func (a *Account) Move(ctx context.Context, from uint32, uids []uint32, to uint3
 // transfer copies or moves mails in one transaction.
 func (a *Account) transfer(ctx context.Context, from uint32, uids []uint32, to uint32, move bool) (CopyResult, error) {
 	var res CopyResult
+	now := a.b.o.Now()
 	err := a.b.update(ctx, a.key.ID(), func(t *txn) error {
 		res = CopyResult{}
 		src, err := t.open(from)
@@ -80,10 +81,21 @@ func (a *Account) transfer(ctx context.Context, from uint32, uids []uint32, to u
 				return err
 			}
 		}
+		if len(mails) == 0 {
+			return nil
+		}
+		saved, err := dst.sealSaved(a.key, now, len(mails))
+		if err != nil {
+			return err
+		}
 		for i := range mails {
 			m := &mails[i]
+			m.entry.Flags |= Copied
 			uid, err := dst.add(m.entry, m.stored)
 			if err != nil {
+				return err
+			}
+			if err := t.tx.Set(savedKey(t.id, dst.st.series, uid), saved); err != nil {
 				return err
 			}
 			if len(m.words) > 0 {
@@ -122,5 +134,5 @@ func (x *boxTx) takeOut(a *Account, m *transferred, move bool) error {
 		return x.t.share(m.entry.Mid)
 	}
 	x.st.size -= h.stored
-	return x.dropKeywords(&m.entry)
+	return x.dropOwn(&m.entry)
 }

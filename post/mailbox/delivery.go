@@ -57,7 +57,7 @@ func (b *Boxes) Prepare(ctx context.Context, m Message, targets []Target) (*Deli
 	if date.IsZero() {
 		date = now
 	}
-	s, err := summarize(&m, date)
+	s, err := summarize(&m, date, now)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}

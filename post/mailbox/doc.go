@@ -17,6 +17,7 @@
 //	p       series, UID     page: up to 128 mails: UID, mid, modseq, flags,      all
 //	                        size class, hour of arrival
 //	w       series, UID     keywords of one mail, if it has any                 nothing
+//	y       series, UID     save date of one mail that came by COPY or MOVE    nothing
 //	l       series          all keywords ever used in the mailbox               nothing
 //	x       series, modseq  UIDs that one transaction expunged                  all
 //	d       series          the mailbox was deleted, its contents go next       all
@@ -28,7 +29,7 @@
 //	e       chain           encapsulation that the mails of a chain need        all
 //	n       chain           how many mails need it                              all
 //
-// What is not readable is sealed to the account: by its own key (f, o, w, l) or by the key of
+// What is not readable is sealed to the account: by its own key (f, o, w, y, l) or by the key of
 // the mail (m, b, files). The node key opens none of it; that is why the package has
 // no Reveal.
 //

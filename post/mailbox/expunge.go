@@ -49,10 +49,18 @@ func (x *boxTx) drop(e *Entry) error {
 		return errs.E("post/mailbox.drop", errs.Corrupt, "", err)
 	}
 	x.st.size -= h.stored
-	if err := x.dropKeywords(e); err != nil {
+	if err := x.dropOwn(e); err != nil {
 		return err
 	}
 	return x.t.release(e.Mid, &h)
+}
+
+// dropOwn removes the records that a mail has in this mailbox alone.
+func (x *boxTx) dropOwn(e *Entry) error {
+	if err := x.dropSaved(e); err != nil {
+		return err
+	}
+	return x.dropKeywords(e)
 }
 
 func (x *boxTx) dropKeywords(e *Entry) error {
@@ -230,7 +238,7 @@ func (b *Boxes) reap(ctx context.Context, id seal.AccountID, series uint32) erro
 				return nil
 			}
 			done, t.deleted = true, true
-			for _, kind := range []byte{kindKeywords, kindTombstone} {
+			for _, kind := range []byte{kindKeywords, kindSaved, kindTombstone} {
 				start := key32(id, kind, series)
 				if err := t.tx.DeleteRange(start, after(start)); err != nil {
 					return err

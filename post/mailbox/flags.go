@@ -89,7 +89,7 @@ func (x *boxTx) setFlags(a *Account, e *Entry, r *SetFlags, words []string) (boo
 	}
 	switch r.Op {
 	case FlagsSet:
-		e.Flags = r.Flags | old&HasKeywords
+		e.Flags = r.Flags | old&^SystemFlags
 	case FlagsAdd:
 		e.Flags |= r.Flags
 	case FlagsRemove:

@@ -31,6 +31,9 @@ func goldens() map[string][]byte {
 	blob.blob, blob.name = true, blobName{0xaa, 0xbb}
 	sum := summary{size: 10_000, date: time.Unix(1_772_366_400, 0).In(time.FixedZone("", -5*3600-1800)),
 		blobKey: bytes.Repeat([]byte{7}, seal.KeyLen), header: []byte("Subject: x\r\n\r\n"), structure: []byte{1, 2, 3}}
+	dated := sum
+	dated.saved = time.Unix(1_772_366_403, 0).UTC()
+	run := savedRun{at: dated.saved, first: 300, count: 20_000}
 	folder := folderRec{name: "Ärger/x", use: `\Sent`, subscribed: true, kind: folderNoSelect}
 	return map[string][]byte{
 		"page":       encodePage(goldenRows()),
@@ -38,7 +41,9 @@ func goldens() map[string][]byte {
 		"counters":   c.encode(),
 		"message":    encodeMessage(&head, []byte("sealed")),
 		"blobhead":   encodeMessage(&blob, []byte("sealed")),
-		"summary":    sum.encode(),
+		"summary":    sum.encode(), // as versions before the save date wrote it
+		"summary2":   dated.encode(),
+		"saved":      run.encode(),
 		"folder":     folder.encode(),
 		"tombstones": encodeTombstone([]uint32{1, 2, 300, 1<<32 - 1}),
 		"strings":    encodeStrings([]string{"$Forwarded", "x"}),
@@ -85,6 +90,12 @@ func TestGolden(t *testing.T) {
 	if _, zone := s.date.Zone(); err != nil || zone != -5*3600-1800 || s.date.Unix() != 1_772_366_400 {
 		t.Errorf("summary: %v, %v", s.date, err)
 	}
+	if !s.saved.IsZero() {
+		t.Errorf("a summary without a save date has %v", s.saved)
+	}
+	if s, err = decodeSummary(goldens()["summary2"]); err != nil || s.saved.Unix() != 1_772_366_403 || s.date.Unix() != 1_772_366_400 {
+		t.Errorf("summary2: %v, %v", s, err)
+	}
 }
 
 // decodeAny decodes one format and encodes it again; what was accepted must come back
@@ -115,9 +126,14 @@ func decodeAny(t *testing.T, name string, b []byte) {
 		if h, sum, err = decodeMessage(b); err == nil {
 			again = encodeMessage(&h, sum)
 		}
-	case "summary":
+	case "summary", "summary2":
 		var s summary
 		if s, err = decodeSummary(b); err == nil {
+			again = s.encode()
+		}
+	case "saved":
+		var s savedRun
+		if s, err = decodeSaved(b); err == nil {
 			again = s.encode()
 		}
 	case "folder":
@@ -241,8 +257,10 @@ func decodes(name string, b []byte) bool {
 		_, err = decodeCounters(b)
 	case "message", "blobhead":
 		_, _, err = decodeMessage(b)
-	case "summary":
+	case "summary", "summary2":
 		_, err = decodeSummary(b)
+	case "saved":
+		_, err = decodeSaved(b)
 	case "folder":
 		_, err = decodeFolder(b)
 	case "tombstones":

@@ -16,6 +16,7 @@ const (
 	kindMetadata   = 'o' // box; 0: the account's
 	kindPage       = 'p' // series, lowest UID it was made for
 	kindKeywords   = 'w' // series, UID
+	kindSaved      = 'y' // series, UID
 	kindKeyNames   = 'l' // series
 	kindTombstone  = 'x' // series, modseq
 	kindDoomed     = 'd' // series
@@ -28,7 +29,7 @@ const (
 )
 
 // kinds lists all but the counters: what Remove deletes.
-const kinds = "fvsopwlxdmbrgen"
+const kinds = "fvsopwylxdmbrgen"
 
 // blobName is the random name of a blob file; the file's name is its hex form.
 type blobName [16]byte
@@ -65,6 +66,9 @@ func pageKey(id seal.AccountID, series, uid uint32) []byte {
 }
 func keywordsKey(id seal.AccountID, series, uid uint32) []byte {
 	return key32x2(id, kindKeywords, series, uid)
+}
+func savedKey(id seal.AccountID, series, uid uint32) []byte {
+	return key32x2(id, kindSaved, series, uid)
 }
 func keyNamesKey(id seal.AccountID, series uint32) []byte { return key32(id, kindKeyNames, series) }
 func tombstoneKey(id seal.AccountID, series uint32, modseq uint64) []byte {

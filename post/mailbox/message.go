@@ -61,29 +61,50 @@ type summary struct {
 	date      time.Time
 	blobKey   []byte // key of the blob file; nil when the body is a record
 	header    []byte
-	structure []byte // mime.Encode
+	structure []byte    // mime.Encode
+	saved     time.Time // save date in UTC, see savedate.go; zero in records of version 1
 }
+
+// summaryVersion is the second form of a summary; the first, which is still read, had no
+// save date.
+const summaryVersion = 2
 
 func (s *summary) encode() []byte {
 	_, zone := s.date.Zone()
 	b := make([]byte, 0, 40+len(s.blobKey)+len(s.header)+len(s.structure))
-	b = append(b, formatVersion)
+	version := byte(summaryVersion)
+	if s.saved.IsZero() {
+		version = formatVersion
+	}
+	b = append(b, version)
 	b = binary.AppendUvarint(b, uint64(s.size))
 	b = binary.AppendVarint(b, s.date.Unix())
 	b = binary.AppendVarint(b, int64(zone/60))
 	b = appendSized(b, s.blobKey)
 	b = appendSized(b, s.header)
-	return appendSized(b, s.structure)
+	b = appendSized(b, s.structure)
+	if version == summaryVersion { // as the distance from the internal date, which is mostly none
+		b = binary.AppendVarint(b, s.saved.Unix()-s.date.Unix())
+	}
+	return b
 }
 
 // decodeSummary shares the bytes of b.
 func decodeSummary(b []byte) (s summary, err error) {
-	d := newDec(b)
+	d := &dec{b: b}
+	version := d.byte()
+	if version != formatVersion && version != summaryVersion {
+		d.bad = true
+	}
 	s.size = d.int(math.MaxInt64)
 	sec, zone := d.varint(), d.varint()
 	s.blobKey = d.sized(seal.KeyLen)
 	s.header = d.sized(MaxHeader)
 	s.structure = d.sized(maxStructure)
+	if version == summaryVersion {
+		s.saved = time.Unix(sec+d.varint(), 0).UTC()
+		d.bad = d.bad || s.saved.IsZero() // that is the other version
+	}
 	if n := len(s.blobKey); n != 0 && n != seal.KeyLen || zone < -24*60 || zone > 24*60 {
 		d.bad = true
 	}
@@ -97,8 +118,8 @@ func decodeSummary(b []byte) (s summary, err error) {
 
 // summarize parses a mail. What is too large for the summary is left out and made again
 // from the body when it is asked for.
-func summarize(m *Message, date time.Time) (*summary, error) {
-	s := &summary{size: int64(len(m.Raw)), date: date}
+func summarize(m *Message, date, saved time.Time) (*summary, error) {
+	s := &summary{size: int64(len(m.Raw)), date: date, saved: saved}
 	root, err := mime.Parse(m.Raw)
 	if err != nil {
 		return nil, err

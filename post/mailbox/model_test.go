@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -21,6 +22,7 @@ type modelMail struct {
 	flags  Flags
 	words  []string // sorted, lower case
 	modseq uint64
+	saved  time.Time
 }
 
 type modelBox struct {
@@ -141,9 +143,10 @@ func (m *machine) added(t *rapid.T, b *modelBox, uids []uint32, uidValidity uint
 		}
 		b.uidNext++
 		x := mail(i)
-		x.modseq = b.highest
+		x.modseq, x.saved = b.highest, m.w.clock.Now()
 		b.mails[u] = &x
 	}
+	m.w.clock.add(time.Second)
 }
 
 func (m *machine) AppendMany(t *rapid.T) {
@@ -565,6 +568,9 @@ func (m *machine) checkBox(t *rapid.T, name string, b *modelBox) {
 		}
 		if string(readBodyR(t, m.a, b.box, e)) != string(mailOf(x.body, m.size[x.body])) {
 			t.Fatalf("%s: UID %d is not the mail it was", name, e.UID)
+		}
+		if at, err := m.a.SaveDate(ctx, b.box, e); err != nil || !at.Equal(x.saved) {
+			t.Fatalf("%s: UID %d was saved at %v, want %v: %v", name, e.UID, at, x.saved, err)
 		}
 		words, err := m.a.Keywords(ctx, b.box, &e)
 		if err != nil || !slices.Equal(lowered(words), x.words) && len(words)+len(x.words) > 0 {

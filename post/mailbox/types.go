@@ -10,7 +10,7 @@ import (
 // Inbox is the number of INBOX in every account.
 const Inbox uint32 = 1
 
-// Flags are the five system flags of a mail and one bit of ours. They are readable
+// Flags are the five system flags of a mail and two bits of ours. They are readable
 // on disk without any key.
 type Flags uint8
 
@@ -21,6 +21,7 @@ const (
 	Deleted
 	Draft
 	HasKeywords // the mail has keywords; set by this package only
+	Copied      // the mail came by COPY or MOVE: its save date is a record of its own; set by this package only
 )
 
 // SystemFlags are the bits a caller may set.
