@@ -29,71 +29,55 @@ type answer struct {
 	until     time.Time // zero: not kept
 }
 
-// flight is a question that is being asked. Others with the same question wait for it.
-type flight struct {
-	done   chan struct{}
-	a      *answer
-	err    error
-	gaveUp bool // the asker did, not the servers
-}
-
 // answerCost is about what an answer costs beside its name and value.
 const answerCost = 250
 
 // look gives what is kept, or asks: of equal questions at one time only one.
 func (r *Resolver) look(ctx context.Context, q question) (*answer, error) {
-	for {
-		now := r.o.Now()
-		r.mu.Lock()
-		if a, ok := r.kept.Get(q); ok {
-			if now.Before(a.until) {
-				r.mu.Unlock()
-				return a, nil
-			}
-			r.kept.Delete(q)
+	now := r.o.Now()
+	r.mu.Lock()
+	if a, ok := r.kept.Get(q); ok {
+		if now.Before(a.until) {
+			r.mu.Unlock()
+			return a, nil
 		}
-		f, others := r.asking[q]
-		if !others {
-			f = &flight{done: make(chan struct{}), gaveUp: true}
-			r.asking[q] = f
-		}
-		r.mu.Unlock()
-		if !others {
-			return r.lead(ctx, q, f)
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return nil, noAnswer(ctx, nil)
-		}
-		if !f.gaveUp {
-			return f.a, f.err
-		}
+		r.kept.Delete(q)
 	}
+	forgotten := r.forgotten
+	r.mu.Unlock()
+	a, err := r.asking.Do(ctx, q, func(ctx context.Context) (*answer, error) {
+		a, err := r.ask(ctx, q)
+		if err == nil {
+			r.keep(q, a, forgotten)
+		}
+		return a, err
+	})
+	if err != nil && errs.KindOf(err) == errs.Canceled {
+		return nil, noAnswer(ctx, err)
+	}
+	return a, err
 }
 
-// lead asks for all who wait for f.
-func (r *Resolver) lead(ctx context.Context, q question, f *flight) (*answer, error) {
-	defer func() {
-		r.mu.Lock()
-		if r.asking[q] == f { // else Forget was called meanwhile
-			delete(r.asking, q)
-			if f.err == nil && f.a != nil && !f.a.until.IsZero() && f.a.size <= MaxAnswer {
-				r.kept.Put(q, f.a, int64(f.a.size+len(q.name)+answerCost))
-			}
-		}
-		r.mu.Unlock()
-		close(f.done)
-	}()
-	inTime, cancel := context.WithTimeout(ctx, r.o.Timeout)
+// ask asks the servers.
+func (r *Resolver) ask(ctx context.Context, q question) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
 	if q.typ == typeAddresses {
-		f.a, f.err = r.addresses(inTime, q.name)
-	} else {
-		f.a, f.err = r.resolve(inTime, q)
+		return r.addresses(ctx, q.name)
 	}
-	f.gaveUp = f.err != nil && ctx.Err() != nil
-	return f.a, f.err
+	return r.resolve(ctx, q)
+}
+
+// keep keeps an answer, but not one that was asked for before something was forgotten.
+func (r *Resolver) keep(q question, a *answer, forgotten uint64) {
+	if a.until.IsZero() || a.size > MaxAnswer {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.forgotten == forgotten {
+		r.kept.Put(q, a, int64(a.size+len(q.name)+answerCost))
+	}
 }
 
 // Forget drops what is known about a name: the next question is asked again.
@@ -104,10 +88,10 @@ func (r *Resolver) Forget(name string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.forgotten++
 	for _, typ := range [...]uint16{typeAddresses, mdns.TypeMX, mdns.TypeTXT, mdns.TypeTLSA, mdns.TypePTR, mdns.TypeSRV, mdns.TypeCAA, mdns.TypeCNAME, mdns.TypeNS} {
-		q := question{name, typ}
-		r.kept.Delete(q)
-		delete(r.asking, q)
+		r.kept.Delete(question{name, typ})
+		r.asking.Forget(question{name, typ})
 	}
 }
 

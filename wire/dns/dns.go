@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/flight"
 	"postern.email/kit/lru"
 	"postern.email/kit/vfs"
 )
@@ -75,9 +76,11 @@ type Resolver struct {
 	rest    resting
 	slots   chan struct{} // one for each question on its way
 
-	mu     sync.Mutex
-	kept   *lru.Map[question, *answer]
-	asking map[question]*flight
+	asking flight.Group[question, *answer]
+
+	mu        sync.Mutex
+	kept      *lru.Map[question, *answer]
+	forgotten uint64 // calls of Forget
 }
 
 // New makes a Resolver. errs.Invalid for options that make no sense; a resolv.conf
@@ -107,7 +110,7 @@ func New(o Options) (*Resolver, error) {
 		o.Dial = new(net.Dialer).DialContext
 	}
 	r := &Resolver{o: o, servers: &servers{o: &o}, slots: make(chan struct{}, MaxQueries),
-		kept: lru.New[question, *answer](MaxEntries, MaxBytes), asking: make(map[question]*flight)}
+		kept: lru.New[question, *answer](MaxEntries, MaxBytes)}
 	if o.Server != "" {
 		at, err := netip.ParseAddrPort(o.Server)
 		if err != nil || at.Port() == 0 {

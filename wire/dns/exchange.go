@@ -44,7 +44,7 @@ func (r *Resolver) exchange(ctx context.Context, name string, typ uint16) (m *md
 		if ctx.Err() != nil {
 			break
 		}
-		m, err = r.ask(ctx, list[i].addr, name, typ, rounds*len(list)-try)
+		m, err = r.query(ctx, list[i].addr, name, typ, rounds*len(list)-try)
 		if err == nil {
 			return m, list[i].trusted, nil
 		}
@@ -130,9 +130,9 @@ func failed(m *mdns.Msg) error {
 	return f
 }
 
-// ask asks one server once, of tries that are left, by UDP and, for a long answer, by
+// query asks one server once, of tries that are left, by UDP and, for a long answer, by
 // TCP.
-func (r *Resolver) ask(ctx context.Context, addr, name string, typ uint16, tries int) (*mdns.Msg, error) {
+func (r *Resolver) query(ctx context.Context, addr, name string, typ uint16, tries int) (*mdns.Msg, error) {
 	end, ok := ctx.Deadline()
 	if !ok {
 		end = time.Now().Add(r.o.Timeout)
