@@ -88,6 +88,9 @@ type MailOptions struct {
 	UTF8   bool // SMTPUTF8 was given
 	Return Return
 	EnvID  string // decoded; at most 100 octets as sent
+	// RequireTLS: REQUIRETLS was given (RFC 8689), which is possible only under TLS.
+	// Whoever hands the mail on must do it the same way or not at all.
+	RequireTLS bool
 }
 
 // Notify is the NOTIFY parameter of RCPT (RFC 3461 §4.1), a set; 0: not given.

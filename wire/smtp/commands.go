@@ -28,6 +28,9 @@ func (s *session) ehlo(name string, extended bool) {
 	if s.o.TLS != nil && !s.secure {
 		lines = append(lines, "STARTTLS")
 	}
+	if s.secure { // RFC 8689 §2: not before TLS
+		lines = append(lines, "REQUIRETLS")
+	}
 	if m := s.mechanisms(); len(m) > 0 && !s.authed {
 		lines = append(lines, "AUTH "+strings.Join(m, " "))
 	}
@@ -122,6 +125,8 @@ func (s *session) mail(ctx context.Context, arg string) {
 	case r != nil:
 	case params != "" && !s.extended:
 		r = replyUnknownParam // HELO knows no parameters
+	case o.RequireTLS && !s.secure:
+		r = replyUnknownParam // it was not offered
 	case !o.UTF8 && !asciiAddress(from):
 		r = replyNotUTF8
 	case o.Size > s.o.MaxSize:

@@ -134,7 +134,7 @@ func (m *model) command(l string) bool {
 			return true
 		}
 		o, r := parseMailParams(params)
-		if r == nil && (o.UTF8 || asciiAddress(from)) && o.Size <= fuzzMaxSize {
+		if r == nil && !o.RequireTLS && (o.UTF8 || asciiAddress(from)) && o.Size <= fuzzMaxSize {
 			m.reset()
 			m.open, m.utf8 = true, o.UTF8
 		}

@@ -46,6 +46,7 @@ type fake struct {
 	open   int // transfers without Commit or Abort
 	resets int
 	hold   chan struct{} // when set, Commit waits for it
+	held   chan struct{} // when set, closed by a Commit that waits
 	quiet  bool          // keep no mails (benchmarks)
 }
 
@@ -114,6 +115,9 @@ func (s *fakeSession) Data(context.Context) (Transfer, error) {
 
 func (s *fakeSession) Commit(ctx context.Context, raw []byte) error {
 	if s.f.hold != nil {
+		if s.f.held != nil {
+			close(s.f.held)
+		}
 		select {
 		case <-s.f.hold:
 		case <-ctx.Done():

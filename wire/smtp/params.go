@@ -103,7 +103,8 @@ func isValue(s string) bool {
 
 var replyUnknownParam = reply(555, "5.5.4", "unknown parameter")
 
-// parseMailParams reads the parameters of MAIL.
+// parseMailParams reads the parameters of MAIL. Whether those that need an extension
+// which is not always offered may be used is the caller's to judge.
 func parseMailParams(params string) (o MailOptions, r *Reply) {
 	r = eachParam(params, func(key, value string, hasValue bool) *Reply {
 		switch key {
@@ -123,6 +124,11 @@ func parseMailParams(params string) (o MailOptions, r *Reply) {
 				return replySyntax
 			}
 			o.UTF8 = true
+		case "REQUIRETLS":
+			if hasValue {
+				return replySyntax
+			}
+			o.RequireTLS = true
 		case "RET":
 			switch strings.ToUpper(value) {
 			case "FULL":
