@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
-	"slices"
 	"strings"
 
 	"postern.email/mail"
@@ -155,13 +154,25 @@ func writeField(w *bufio.Writer, raw []byte, relaxed bool) {
 		return
 	}
 	colon := bytes.IndexByte(raw, ':')
-	w.WriteString(strings.ToLower(string(bytes.TrimRight(raw[:colon], " \t"))))
-	w.WriteByte(':')
-	value := slices.DeleteFunc(bytes.Clone(raw[colon+1:]), func(c byte) bool { return c == '\r' || c == '\n' })
-	for i, word := range bytes.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == '\t' }) {
-		if i > 0 {
-			w.WriteByte(' ')
+	for _, c := range bytes.TrimRight(raw[:colon], " \t") {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
 		}
-		w.Write(word)
+		w.WriteByte(c)
+	}
+	w.WriteByte(':')
+	word, space := false, false
+	for _, c := range raw[colon+1:] {
+		switch c {
+		case '\r', '\n':
+		case ' ', '\t':
+			space = word
+		default:
+			if space {
+				w.WriteByte(' ')
+			}
+			w.WriteByte(c)
+			word, space = true, false
+		}
 	}
 }

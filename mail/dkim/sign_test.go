@@ -443,3 +443,29 @@ func TestSignGolden(t *testing.T) {
 		}
 	}
 }
+
+// FuzzSign: what is signed at all is valid as it stands, and not with another body.
+func FuzzSign(f *testing.F) {
+	for _, raw := range []string{chat, "From: a\r\n\r\n", "from : a\n\tb\r\nX: y\r\nFrom: c\r\n\r\n\r\n\r\n", "Odd;: x\r\nFrom: <j@a.example>\r\nDate:\r\nDate: \x00\xff\r\n\r\na\r"} {
+		f.Add([]byte(raw))
+	}
+	s, keys := signerOf(f, "a.example", Key{"e1", newSigner().ed})
+	v := &Verifier{Lookup: records(keys)}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		h, off, err := mail.ParseHeader(raw)
+		if err != nil {
+			return
+		}
+		fields, err := s.Sign(raw[:off], raw[off:])
+		if err != nil {
+			return
+		}
+		whole := append(fields, raw...)
+		if got := v.Verify(t.Context(), whole, "a.example"); got.Verdict != Valid && len(h.Fields()) < mail.MaxFields && off+len(fields) < mail.MaxHeaderBytes {
+			t.Errorf("%+v\n%q", got, whole)
+		}
+		if got := v.Verify(t.Context(), append(whole, 'x'), "a.example"); got.Verdict == Valid {
+			t.Errorf("with more of a body: %q", whole)
+		}
+	})
+}
