@@ -8,6 +8,9 @@ import (
 // evictSample is how many keys are looked at to find one to forget.
 const evictSample = 8
 
+// maxDebt bounds for how long Charge can shut a key out.
+const maxDebt = time.Hour
+
 // GCRA limits the rate of events by key: the generic cell rate algorithm (ITU-T
 // I.371), which needs one time stamp a key. All methods may be called by many
 // goroutines.
@@ -48,18 +51,68 @@ func (g *GCRA) Allow(key string) (ok bool, next time.Time) {
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if earliest := g.earliest(key, now); earliest.After(now) {
+		return false, earliest
+	}
+	g.count(key, now, g.interval)
+	return true, time.Time{}
+}
+
+// Ready is Allow without counting: for what is known only afterwards, and then
+// given to Charge.
+func (g *GCRA) Ready(key string) (ok bool, next time.Time) {
+	if g == nil || g.interval <= 0 || key == "" {
+		return true, time.Time{}
+	}
+	now := g.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if earliest := g.earliest(key, now); earliest.After(now) {
+		return false, earliest
+	}
+	return true, time.Time{}
+}
+
+// Charge counts n events of key that have happened, be they allowed or not: as long as
+// they are ahead of the rate nothing more is allowed. A debt is never longer than
+// maxDebt. n 0 or less counts nothing.
+func (g *GCRA) Charge(key string, n int64) {
+	if g == nil || g.interval <= 0 || key == "" || n <= 0 {
+		return
+	}
+	cost := time.Duration(maxDebt)
+	if n <= int64(maxDebt/g.interval) {
+		cost = g.interval * time.Duration(n)
+	}
+	now := g.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.count(key, now, cost)
+}
+
+// earliest is the time from which one event of key is allowed.
+func (g *GCRA) earliest(key string, now time.Time) time.Time {
+	arrival := g.next[key]
+	if arrival.Before(now) {
+		arrival = now
+	}
+	return arrival.Add(-g.tolerance)
+}
+
+// count moves the next event of key by cost.
+func (g *GCRA) count(key string, now time.Time, cost time.Duration) {
 	arrival, known := g.next[key]
 	if arrival.Before(now) {
 		arrival = now
 	}
-	if earliest := arrival.Add(-g.tolerance); earliest.After(now) {
-		return false, earliest
-	}
 	if !known && len(g.next) >= g.maxKeys {
 		g.forget(now)
 	}
-	g.next[key] = arrival.Add(g.interval)
-	return true, time.Time{}
+	arrival = arrival.Add(cost)
+	if latest := now.Add(g.tolerance + maxDebt); arrival.After(latest) {
+		arrival = latest
+	}
+	g.next[key] = arrival
 }
 
 // forget makes room for one key: first by dropping the keys that are back at rest

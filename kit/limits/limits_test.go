@@ -185,6 +185,89 @@ func TestBytes(t *testing.T) {
 	none.Release(1)
 }
 
+// TestShare: one network takes no more than its share, and another one finds the rest; the
+// exempt are bound by the budget only, and nothing is left behind.
+func TestShare(t *testing.T) {
+	b := NewBytes(100)
+	one, two, exempt := b.Share(peer(1), 40), b.Share(peer(2), 40), peer(1)
+	one.Release(0) // of nothing
+	exempt.Exempt = true
+	if !one.Acquire(30) || one.Acquire(11) || b.Share(peer(1), 40).Acquire(11) || !one.Acquire(10) || b.Used() != 40 {
+		t.Fatal("one network:", b.Used())
+	}
+	if !b.Share(peer(1), 50).Acquire(10) {
+		t.Fatal("where a network may have more, it gets it")
+	}
+	if two.AcquireHalf(1) || !two.Acquire(40) || two.Acquire(1) || b.Used() != 90 {
+		t.Fatal("another network:", b.Used())
+	}
+	if e := b.Share(exempt, 1); !e.Acquire(10) || e.Acquire(1) {
+		t.Fatal("the exempt:", b.Used())
+	}
+	one.Release(50)
+	two.Release(40)
+	b.Share(exempt, 1).Release(10)
+	if b.Used() != 0 || len(b.held) != 0 {
+		t.Fatal(b.Used(), b.held)
+	}
+	if three := b.Share(peer(3), 0); !three.Acquire(100) || three.Acquire(1) {
+		t.Fatal("without bound the budget is one")
+	}
+	none := (*Bytes)(nil).Share(peer(1), 1)
+	if !none.Acquire(100) || !none.AcquireHalf(100) {
+		t.Fatal("no budget is a budget")
+	}
+	none.Release(200)
+}
+
+// TestGCRACharge: what is counted afterwards shuts the key out until the rate has caught up,
+// but never for longer than maxDebt beyond the burst.
+func TestGCRACharge(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	g := NewGCRA(60, 10, 100, func() time.Time { return now })
+	ready := func(want bool, in time.Duration) {
+		t.Helper()
+		ok, next := g.Ready("a")
+		if ok != want || !ok && !next.Equal(now.Add(in)) {
+			t.Fatalf("%v, in %v", ok, next.Sub(now))
+		}
+	}
+	for range 20 {
+		ready(true, 0)
+	}
+	g.Charge("a", 9)
+	ready(true, 0)
+	g.Charge("a", 6)
+	ready(false, 6*time.Second)
+	if ok, next := g.Allow("a"); ok || !next.Equal(now.Add(6*time.Second)) {
+		t.Fatal(ok, next)
+	}
+	if ok, _ := g.Ready("b"); !ok {
+		t.Fatal("one key limits another")
+	}
+	now = now.Add(6 * time.Second)
+	ready(true, 0)
+	g.Charge("a", 0)
+	g.Charge("a", -5)
+	ready(true, 0)
+	for range 3 {
+		g.Charge("a", 1<<62)
+	}
+	ready(false, maxDebt)
+	now = now.Add(maxDebt)
+	ready(true, 0)
+	for _, off := range []*GCRA{nil, NewGCRA(0, 1, 1, nil)} {
+		off.Charge("a", 1<<62)
+		if ok, _ := off.Ready("a"); !ok {
+			t.Fatal("limited")
+		}
+	}
+	g.Charge("", 1<<62)
+	if ok, _ := g.Ready(""); !ok {
+		t.Fatal("nobody is limited")
+	}
+}
+
 func TestTogether(t *testing.T) {
 	c, g, b := NewConns(50, 3), NewGCRA(600, 5, 10, nil), NewBytes(100)
 	var wg sync.WaitGroup
@@ -195,8 +278,8 @@ func TestTogether(t *testing.T) {
 					r()
 				}
 				g.Allow(fmt.Sprint(i))
-				if b.Acquire(10) {
-					b.Release(10)
+				if s := b.Share(peer(i%7), 30); s.Acquire(10) {
+					s.Release(10)
 				}
 			}
 		})

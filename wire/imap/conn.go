@@ -43,6 +43,7 @@ type conn struct {
 	raw  net.Conn // as it was accepted; never changes, so stop may use it
 	nc   net.Conn // raw, or the TLS connection over it
 	peer limits.Peer
+	room limits.Share // of Options.Memory
 	r    reader
 	w    writer
 
@@ -196,8 +197,10 @@ func (c *conn) mayAuth() bool {
 type command struct {
 	text []byte
 	data []messageData
-	held int64 // bytes of data, counted in Options.Memory
+	held int64 // bytes of data, counted in memory
 	s    *Server
+
+	memory limits.Share // the connection's
 }
 
 // commandBuffers lends the memory that command lines are collected in. Larger
@@ -207,7 +210,7 @@ var commandBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); ret
 const keepCommandBuffer = 16 << 10
 
 func (cmd *command) free() {
-	cmd.s.o.Memory.Release(cmd.held)
+	cmd.memory.Release(cmd.held)
 	cmd.held = 0
 	if cap(cmd.text) <= keepCommandBuffer {
 		b := cmd.text[:0]

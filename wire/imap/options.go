@@ -26,6 +26,7 @@ type Options struct {
 	// Memory bounds the bytes of all messages that are being appended at one time;
 	// nil: DefaultAppendMemory for this server. Several servers may share it.
 	Memory *limits.Bytes
+	Share  int64            // bytes of Memory that one network may take; 0: no such limit
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 

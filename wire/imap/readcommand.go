@@ -60,7 +60,7 @@ func literalAt(text []byte) (l literalSpec, ok bool) {
 // readCommand reads one command with its literals. A command that was refused on
 // the way is answered here; then the result is nil without an error.
 func (c *conn) readCommand() (*command, error) {
-	cmd := &command{s: c.s, text: (*commandBuffers.Get().(*[]byte))[:0]}
+	cmd := &command{s: c.s, memory: c.room, text: (*commandBuffers.Get().(*[]byte))[:0]}
 	refused := error(nil) // why, once a literal was not taken
 	maxLine, maxCommand := c.s.o.MaxLine, c.s.o.MaxCommand
 	if c.state == notAuth {
@@ -212,7 +212,7 @@ func (c *conn) readMessage(cmd *command, n int) error {
 	for len(raw) < n {
 		step := min(n-len(raw), appendStep)
 		// Growing may copy, so twice the step's end is never held for long.
-		if !c.s.o.Memory.Acquire(int64(step)) {
+		if !cmd.memory.Acquire(int64(step)) {
 			if err := c.skip(int64(n - len(raw))); err != nil {
 				return ioError{err}
 			}

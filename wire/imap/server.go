@@ -103,7 +103,7 @@ func (s *Server) serveConn(life *lifetime, nc net.Conn) error {
 	}
 	defer release()
 
-	c := &conn{s: s, raw: nc, peer: peer}
+	c := &conn{s: s, raw: nc, peer: peer, room: s.o.Memory.Share(peer, s.o.Share)}
 	c.use(nc)
 	_, c.tls = nc.(*tls.Conn)
 	life.add(c)

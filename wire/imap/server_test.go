@@ -213,6 +213,19 @@ func TestLimits(t *testing.T) {
 		c.Send("c APPEND INBOX {100+}\r\n" + strings.Repeat("x", 100) + "\r\n")
 		want(t, c.Until("c "), "c OK ") // the memory was given back
 	})
+	t.Run("Share", func(t *testing.T) {
+		memory := limits.NewBytes(10 * appendStep)
+		c := start(Options{Memory: memory, Share: appendStep})
+		c.Cmd(loginLine)
+		n := appendStep + 10
+		c.Send("b APPEND INBOX {" + itoa(int64(n)) + "+}\r\n" + strings.Repeat("x", n) + "\r\n")
+		want(t, c.Until("b "), "b NO [UNAVAILABLE]")
+		c.Send("c APPEND INBOX {100+}\r\n" + strings.Repeat("x", 100) + "\r\n")
+		want(t, c.Until("c "), "c OK ")
+		if n := memory.Used(); n != 0 {
+			t.Errorf("%d bytes are kept", n)
+		}
+	})
 	t.Run("skip", func(t *testing.T) {
 		c := start(Options{})
 		c.Cmd(loginLine)

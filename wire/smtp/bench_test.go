@@ -21,7 +21,7 @@ func BenchmarkScan(b *testing.B) {
 	b.SetBytes(int64(len(p)))
 	b.ReportAllocs()
 	for b.Loop() {
-		msg, _ := newMessage(nil, 1<<20)
+		msg, _ := newMessage(limits.Share{}, 1<<20)
 		if _, done, f := scanData(p, func(b []byte) { msg.append(b) }); !done || f != faultNone {
 			b.Fatal(f)
 		}

@@ -23,14 +23,14 @@ var bufferPools [pooledSizes]sync.Pool // of *[]byte; free memory, no state
 // message is the one buffer that a mail is read into. What it holds is taken from
 // a shared budget.
 type message struct {
-	budget *limits.Bytes
+	budget limits.Share
 	max    int64 // largest mail
 	class  int   // index into bufferSizes of data; -1: none
 	data   *[]byte
 }
 
 // newMessage takes the first buffer; ok is false when the budget is used up.
-func newMessage(budget *limits.Bytes, max int64) (m message, ok bool) {
+func newMessage(budget limits.Share, max int64) (m message, ok bool) {
 	m = message{budget: budget, max: max, class: -1}
 	return m, m.grow(0)
 }

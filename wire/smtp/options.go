@@ -62,7 +62,12 @@ type Options struct {
 	Conns  *limits.Conns              // connections; nil: no limit
 	PeerOf func(net.Conn) limits.Peer // nil: the connection's own remote address
 	Memory *limits.Bytes              // mails being received, shared by all listeners; nil: a budget of DefaultMemory of its own
+	Share  int64                      // octets of Memory that one network may take; 0: no such limit
 	Logger *slog.Logger               // nil: nothing is logged
+
+	// Received is told how many octets came as a mail, or as a chunk of one, whether it was
+	// taken, refused or broken off. nil: nobody counts.
+	Received func(limits.Peer, int64)
 
 	Idle, Line, DataBlock, DataTotal, Write, Handshake, Grace time.Duration
 }

@@ -27,6 +27,7 @@ type session struct {
 	in      *lineio.Reader
 	out     *lineio.Writer
 	peer    limits.Peer
+	memory  limits.Share // of Options.Memory
 	backend Session
 
 	secure   bool // TLS is on
@@ -62,7 +63,7 @@ type transaction struct {
 }
 
 func newSession(o *Options, conn net.Conn, peer limits.Peer) *session {
-	s := &session{o: o, raw: conn, conn: conn, peer: peer, idle: true}
+	s := &session{o: o, raw: conn, conn: conn, peer: peer, memory: o.Memory.Share(peer, o.Share), idle: true}
 	s.in = lineio.NewReader(conn, lineio.Times{Idle: o.Idle, Line: o.Line})
 	s.out = lineio.NewWriter(conn, o.Write)
 	s.in.OnWait(s.out.Flush)

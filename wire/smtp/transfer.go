@@ -47,7 +47,7 @@ func (s *session) data(ctx context.Context, arg string) {
 		s.fault(r)
 		return
 	}
-	msg, ok := newMessage(s.o.Memory, s.o.MaxSize)
+	msg, ok := newMessage(s.memory, s.o.MaxSize)
 	if !ok {
 		s.reply(replyNoMemory)
 		s.resetTx(true)
@@ -61,7 +61,9 @@ func (s *session) data(ctx context.Context, arg string) {
 		return
 	}
 	s.text("354 end with <CRLF>.<CRLF>\r\n")
+	begin := s.in.Total()
 	r := s.receive(&msg)
+	s.received(begin)
 	if r != nil {
 		t.Abort()
 		s.resetTx(false)
@@ -69,6 +71,13 @@ func (s *session) data(ctx context.Context, arg string) {
 		return
 	}
 	s.commit(ctx, t, &msg)
+}
+
+// received tells what came since begin (a value of s.in.Total).
+func (s *session) received(begin int64) {
+	if n := s.in.Total() - begin; s.o.Received != nil && n > 0 {
+		s.o.Received(s.peer, n)
+	}
 }
 
 // receive reads a mail up to CRLF.CRLF. Size and memory are judged while it comes;
@@ -220,7 +229,10 @@ func (s *session) bdat(ctx context.Context, arg string) {
 		return
 	}
 	s.in.SetTimes(lineio.Times{Idle: s.o.DataBlock})
-	if r := s.chunk(ctx, size, last); r != nil {
+	begin := s.in.Total()
+	r := s.chunk(ctx, size, last)
+	s.received(begin)
+	if r != nil {
 		s.reply(r)
 		if r.Code/100 != 2 {
 			s.chunkFailed(r)
@@ -272,7 +284,7 @@ func (s *session) chunk(ctx context.Context, size int64, last bool) *Reply {
 		return refuse(size, r)
 	}
 	if s.tx.chunks == nil {
-		msg, ok := newMessage(s.o.Memory, s.o.MaxSize)
+		msg, ok := newMessage(s.memory, s.o.MaxSize)
 		if !ok {
 			return refuse(size, replyNoMemory)
 		}
