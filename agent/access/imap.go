@@ -223,6 +223,25 @@ func (m *imapMailbox) Body(ctx context.Context, e imap.Entry) (imap.Body, error)
 	return m.s.m.Body(ctx, m.box, entryBack(e))
 }
 
+// imapBodies implements imap.Bodies.
+type imapBodies struct {
+	b  *mailbox.Bodies
+	es []mailbox.Entry
+}
+
+func (m *imapMailbox) Bodies() imap.Bodies { return &imapBodies{b: m.s.m.Bodies()} }
+
+func (b *imapBodies) Open(ctx context.Context, es []imap.Entry) (int, error) {
+	b.es = b.es[:0]
+	for _, e := range es {
+		b.es = append(b.es, entryBack(e))
+	}
+	return b.b.Open(ctx, b.es)
+}
+
+func (b *imapBodies) At(i int) (imap.Body, error) { return b.b.At(i) }
+func (b *imapBodies) Close()                      { b.b.Close() }
+
 func (m *imapMailbox) SetFlags(ctx context.Context, r imap.SetFlags) (imap.SetFlagsResult, error) {
 	res, err := m.s.m.SetFlags(ctx, m.box, mailbox.SetFlags{UIDs: r.UIDs, Op: mailbox.FlagsOp(r.Op),
 		Flags: mailbox.Flags(r.Flags) & mailbox.SystemFlags, Keywords: r.Keywords, UnchangedSince: r.UnchangedSince})

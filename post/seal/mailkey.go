@@ -107,6 +107,13 @@ func (k *MailKey) OpenPartInPlace(part Part, chunk uint32, sealed []byte) ([]byt
 	return k.open(sealed[:0], part, chunk, sealed)
 }
 
+// OpenPartInto is OpenPart into the memory of dst from its beginning; the result lies
+// there when cap(dst) is not less than the padded length (the sealed length less
+// SealedOverhead). sealed is not changed and must not overlap dst.
+func (k *MailKey) OpenPartInto(dst []byte, part Part, chunk uint32, sealed []byte) ([]byte, error) {
+	return k.open(dst[:0], part, chunk, sealed)
+}
+
 func (k *MailKey) open(dst []byte, part Part, chunk uint32, sealed []byte) ([]byte, error) {
 	nonce := partNonce(part, chunk)
 	plain, err := k.aead.Open(dst, nonce[:], sealed, nil)

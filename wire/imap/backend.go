@@ -79,6 +79,8 @@ type Mailbox interface {
 	// BoxKeywords gives the keywords that are in use in the mailbox.
 	BoxKeywords(ctx context.Context) ([]string, error)
 	Body(ctx context.Context, e Entry) (Body, error)
+	// Bodies is for many of them, one after the other. It must be closed.
+	Bodies() Bodies
 
 	SetFlags(ctx context.Context, s SetFlags) (SetFlagsResult, error)
 	// Expunge removes those of uids (nil: all) that have \Deleted.
@@ -177,6 +179,18 @@ type Body interface {
 	io.WriterTo
 	Size() int64
 	Close() error
+}
+
+// Bodies reads the bodies of many messages. One goroutine uses it.
+type Bodies interface {
+	// Open opens the bodies of the first of es: of one at least, and of as many as the
+	// backend likes to hold at one time. It says of how many. Those of the Open
+	// before end with it. An error is one of the whole.
+	Open(ctx context.Context, es []Entry) (int, error)
+	// At gives the body of es[i] of the last Open, or why there is none:
+	// errs.NotFound when it was expunged meanwhile. It is not closed by the caller.
+	At(i int) (Body, error)
+	Close()
 }
 
 // Message is what APPEND brings.

@@ -493,6 +493,22 @@ func (m *fakeMailbox) Body(_ context.Context, e Entry) (Body, error) {
 	return fakeBody{bytes.NewReader(msg.raw)}, nil
 }
 
+// fakeBodies opens two at a time.
+type fakeBodies struct {
+	m  *fakeMailbox
+	es []Entry
+}
+
+func (m *fakeMailbox) Bodies() Bodies { return &fakeBodies{m: m} }
+
+func (b *fakeBodies) Open(_ context.Context, es []Entry) (int, error) {
+	b.es = es[:min(len(es), 2)]
+	return len(b.es), nil
+}
+
+func (b *fakeBodies) At(i int) (Body, error) { return b.m.Body(context.Background(), b.es[i]) }
+func (b *fakeBodies) Close()                 {}
+
 func (m *fakeMailbox) SetFlags(_ context.Context, s SetFlags) (res SetFlagsResult, _ error) {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()

@@ -35,6 +35,8 @@ type fetch struct {
 	seen                  bool // some item sets \Seen
 	gone                  bool // a message was expunged while we read
 	batch                 []pending
+
+	ahead bodyQueue
 }
 
 // pending is a message whose \Seen is to be set.
@@ -98,6 +100,10 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 	}
 	// A whole message tells its size: reading it alone costs no summary.
 	f.needSummary = f.needSummary || size && !whole
+	if f.needsBody(nil) {
+		f.ahead.open(c.sel.mailbox)
+		defer f.ahead.close()
+	}
 	if f.since > 0 {
 		c.enabled.condstore, f.modseq = true, true // RFC 7162 §3.1.4.1
 	}
@@ -117,8 +123,11 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 		if e.ModSeq <= f.since {
 			return nil
 		}
-		return f.message(seq, e)
+		return f.next(seq, e)
 	})
+	if err == nil {
+		err = f.rest()
+	}
 	if err != nil {
 		return reply{}, err
 	}
@@ -150,8 +159,9 @@ func (p *parser) fetchModifiers(f *fetch) (vanished bool, err error) {
 	return vanished, err
 }
 
-// message writes the response for one message.
-func (f *fetch) message(seq uint32, e Entry) error {
+// message writes the response for one message. ready is its body, when that was
+// opened ahead.
+func (f *fetch) message(seq uint32, e Entry, ready readyBody) error {
 	c, m := f.c, f.c.sel.mailbox
 	var keywords []string
 	var sum *Summary
@@ -172,7 +182,7 @@ func (f *fetch) message(seq uint32, e Entry) error {
 			}
 		}
 	}
-	lazy := &lazyBody{ctx: f.ctx, mailbox: m, entry: e}
+	lazy := &lazyBody{ctx: f.ctx, mailbox: m, entry: e, ready: ready}
 	defer lazy.close()
 	if f.needsBody(sum) { // before the response begins, while an error can still be told
 		if _, err := lazy.get(); err != nil {
@@ -311,39 +321,15 @@ func (f *fetch) setSeen() error {
 	return nil
 }
 
-// lazyBody opens a body when it is first needed.
-type lazyBody struct {
-	ctx     context.Context
-	mailbox Mailbox
-	entry   Entry
-	body    Body
-}
-
-func (l *lazyBody) get() (Body, error) {
-	if l.body == nil {
-		b, err := l.mailbox.Body(l.ctx, l.entry)
-		if err != nil {
-			return nil, err
-		}
-		l.body = b
-	}
-	return l.body, nil
-}
-
-func (l *lazyBody) close() {
-	if l.body != nil {
-		_ = l.body.Close()
-	}
-}
-
-// needsBody reports whether an item needs more than the summary.
+// needsBody reports whether an item needs more than the summary. Without one it says
+// what is sure beforehand.
 func (f *fetch) needsBody(sum *Summary) bool {
 	for i := range f.items {
 		switch it := &f.items[i]; it.kind {
 		case itemBinary, itemBinarySize, itemPreview:
 			return true
 		case itemSection:
-			if !it.fromHeader() || sum.Header == nil {
+			if !it.fromHeader() || sum != nil && sum.Header == nil {
 				return true
 			}
 		}

@@ -41,6 +41,11 @@ func (w *writer) Write(p []byte) (int, error) {
 			w.send()
 			continue
 		}
+		if w.n == 0 && len(p) > len(w.buf) { // a full buffer's worth that need not be copied
+			w.sendBytes(p[:len(w.buf)])
+			p = p[len(w.buf):]
+			continue
+		}
 		n := copy(w.buf[w.n:], p)
 		w.n += n
 		p = p[n:]
@@ -52,7 +57,14 @@ func (w *writer) Write(p []byte) (int, error) {
 }
 
 func (w *writer) send() {
-	if w.n == 0 || w.err != nil {
+	if w.n > 0 {
+		w.sendBytes(w.buf[:w.n])
+		w.n = 0
+	}
+}
+
+func (w *writer) sendBytes(p []byte) {
+	if w.err != nil {
 		return
 	}
 	// Real time, not Options.Now: the deadline is the socket's own.
@@ -60,8 +72,7 @@ func (w *writer) send() {
 		w.err = err
 		return
 	}
-	_, w.err = w.dst.Write(w.buf[:w.n])
-	w.n = 0
+	_, w.err = w.dst.Write(p)
 }
 
 // flush sends what is there and gives the buffer back.
