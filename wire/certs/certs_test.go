@@ -2,12 +2,12 @@ package certs
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -113,6 +113,33 @@ func leaf(t *testing.T, c *tls.Certificate) *x509.Certificate {
 	return x
 }
 
+// TestSelfSignedNames: an address is in a SAN of its kind, a name that begins with an
+// underscore in one of names; each verifies, and is kept at the second start.
+func TestSelfSignedNames(t *testing.T) {
+	for _, name := range []string{"_x.example", "192.0.2.1", "2001:db8::1"} {
+		o := Options{FS: vfs.NewCrashDisk(), Dir: "/tls", Domain: name}
+		c, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := leaf(t, c.now.Load())
+		for _, n := range []string{name, "localhost", "127.0.0.1"} {
+			if err := x.VerifyHostname(n); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if net.ParseIP(name) != nil && slices.Contains(x.DNSNames, name) {
+			t.Errorf("%s stands among the names", name)
+		}
+		if again, err := New(o); err != nil || !bytes.Equal(again.now.Load().Certificate[0], c.now.Load().Certificate[0]) {
+			t.Errorf("%s: the second start made a new certificate: %v", name, err)
+		}
+		if s := c.Status(); s.Mode != "self-signed" || len(s.Certs) != 1 || s.Certs[0].Names[0] != name && !slices.Contains(s.Certs[0].Names, name) || s.Certs[0].Error != "" {
+			t.Errorf("status %+v", s)
+		}
+	}
+}
+
 func TestVersionsAndALPN(t *testing.T) {
 	c, err := New(Options{FS: vfs.OS(), Dir: t.TempDir(), Domain: "mail.example"})
 	if err != nil {
@@ -139,63 +166,5 @@ func TestVersionsAndALPN(t *testing.T) {
 		if (err == nil) != x.ok || err == nil && s.NegotiatedProtocol != x.want {
 			t.Errorf("%v: %q, %v", x.offer, s.NegotiatedProtocol, err)
 		}
-	}
-}
-
-// TestFilesReload: changed files are taken over, a bad pair is not.
-func TestFilesReload(t *testing.T) {
-	made := func(domain string) (cert, key []byte) {
-		dir := t.TempDir()
-		if _, err := New(Options{FS: vfs.OS(), Dir: dir, Domain: domain}); err != nil {
-			t.Fatal(err)
-		}
-		cert, _ = os.ReadFile(filepath.Join(dir, CertName))
-		key, _ = os.ReadFile(filepath.Join(dir, KeyName))
-		return cert, key
-	}
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "c"), filepath.Join(dir, "k")
-	at := time.Now()
-	put := func(cert, key []byte) {
-		t.Helper()
-		at = at.Add(time.Second) // file systems with coarse clocks
-		for f, b := range map[string][]byte{certFile: cert, keyFile: key} {
-			if os.WriteFile(f, b, 0o600) != nil || os.Chtimes(f, at, at) != nil {
-				t.Fatal("write")
-			}
-		}
-	}
-	c1, k1 := made("one.example")
-	c2, k2 := made("two.example")
-	put(c1, k1)
-	c, err := New(Options{FS: vfs.OS(), CertFile: certFile, KeyFile: keyFile, Poll: time.Millisecond})
-	if err != nil || c.SelfSigned() {
-		t.Fatal(err, c.SelfSigned())
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- c.Run(ctx) }()
-	put(c2, k2)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); leaf(t, c.now.Load()).Subject.CommonName != "two.example"; <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal("not reloaded")
-		}
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	put(c1, k2)
-	if err := c.Refresh(); errs.KindOf(err) != errs.Invalid || leaf(t, c.now.Load()).Subject.CommonName != "two.example" {
-		t.Errorf("a bad pair was taken: %v", err)
-	}
-	os.Remove(keyFile)
-	if err := c.Refresh(); errs.KindOf(err) != errs.Unavailable {
-		t.Errorf("missing file: %v", err)
-	}
-	if _, err := New(Options{FS: vfs.OS(), CertFile: certFile}); errs.KindOf(err) != errs.Invalid {
-		t.Errorf("half a pair: %v", err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"rsc.io/qr"
@@ -105,12 +104,7 @@ func (s *Site) AccountLink() string {
 	return "DCACCOUNT:" + s.base() + "/new"
 }
 
-func (s *Site) base() string {
-	if s.o.Ports.HTTPS == 443 || s.o.Ports.HTTPS == 0 {
-		return "https://" + s.o.Domain
-	}
-	return "https://" + s.o.Domain + ":" + strconv.Itoa(s.o.Ports.HTTPS)
-}
+func (s *Site) base() string { return baseURL(s.site, s.o.Ports.HTTPS) }
 
 // QR gives a PNG image of text, eight pixels a module.
 func QR(text string) ([]byte, error) {

@@ -15,10 +15,10 @@ import (
 	"postern.email/kit/serve"
 )
 
-// ServeOptions of one HTTPS port.
+// ServeOptions of one HTTPS or HTTP port.
 type ServeOptions struct {
 	// TLS must list in NextProtos what is spoken here: "h2", "http/1.1" and the
-	// names of Protocols.
+	// names of Protocols. ServePlain does not read it.
 	TLS     *tls.Config
 	Handler http.Handler
 	// Protocols are the other protocols that share the port, by ALPN name. Each
@@ -38,10 +38,25 @@ const (
 	maxHeader     = 16 << 10
 )
 
-// Serve accepts connections on l until ctx ends; then sessions have a grace.
+// Serve accepts HTTPS connections on l until ctx ends; then sessions have a grace.
 func Serve(ctx context.Context, l net.Listener, o ServeOptions) error {
+	if o.TLS == nil {
+		l.Close()
+		return errs.E("wire/web.Serve", errs.Invalid, "", nil)
+	}
+	return serveHTTP(ctx, l, o)
+}
+
+// ServePlain is Serve for HTTP without TLS, with the same limits and times. Nothing
+// private belongs there: see Redirect.
+func ServePlain(ctx context.Context, l net.Listener, o ServeOptions) error {
+	o.TLS, o.Protocols = nil, nil
+	return serveHTTP(ctx, l, o)
+}
+
+func serveHTTP(ctx context.Context, l net.Listener, o ServeOptions) error {
 	const op = "wire/web.Serve"
-	if o.TLS == nil || o.Handler == nil {
+	if o.Handler == nil {
 		l.Close()
 		return errs.E(op, errs.Invalid, "", nil)
 	}
@@ -66,6 +81,10 @@ func Serve(ctx context.Context, l net.Listener, o ServeOptions) error {
 		h.Serve(p)
 	}()
 	err := serve.Listener(ctx, l, serve.Options{Conns: o.Conns, PeerOf: o.PeerOf, Grace: 2 * o.Grace, Handle: func(ctx context.Context, c net.Conn, _ limits.Peer) {
+		if o.TLS == nil {
+			p.serve(ctx, c, h)
+			return
+		}
 		t := tls.Server(c, o.TLS)
 		hctx, cancel := context.WithTimeout(ctx, o.Handshake)
 		err := t.HandshakeContext(hctx)

@@ -31,9 +31,14 @@ type Ports struct{ HTTPS, IMAPS, IMAP, Submissions, Submission, POP3S, POP3 int 
 
 // Options for New.
 type Options struct {
+	// Domain is what stands behind the @ of addresses here: a domain, or an address
+	// literal in brackets (RFC 5321 §4.1.3).
 	Domain string
-	Host   string // the name that clients connect to; empty = Domain
+	Host   string // the name or address that clients connect to; empty: that of Domain
 	Ports  Ports
+	// Policy is the text of the MTA-STS policy (RFC 8461 §3.2); empty: none is
+	// published.
+	Policy string
 	// SelfSigned says that clients must be told to accept the certificate.
 	SelfSigned                    bool
 	NameLength, PasswordMinLength int
@@ -54,6 +59,7 @@ const maxBody = 4 << 10
 // Site is the pages. All methods may be called by many goroutines.
 type Site struct {
 	o     Options
+	site  string // the host in this site's own links, without port
 	pages *template.Template
 	mux   *http.ServeMux
 }
@@ -65,7 +71,7 @@ func New(o Options) (*Site, error) {
 		return nil, errs.E(op, errs.Invalid, "", nil)
 	}
 	if o.Host == "" {
-		o.Host = o.Domain
+		o.Host = HostOf(o.Domain)
 	}
 	if o.NameLength <= 0 {
 		o.NameLength = 9
@@ -83,7 +89,7 @@ func New(o Options) (*Site, error) {
 	if err != nil {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
-	s := &Site{o: o, pages: t, mux: http.NewServeMux()}
+	s := &Site{o: o, site: HostOf(o.Domain), pages: t, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET /{$}", s.index)
 	s.mux.HandleFunc("POST /{$}", s.makePage)
 	for _, path := range []string{"/new", "/cgi-bin/newemail.py"} {
@@ -97,6 +103,12 @@ func New(o Options) (*Site, error) {
 	s.mux.HandleFunc("GET /privacy.html", s.page("privacy.html", "Privacy"))
 	s.mux.HandleFunc("GET /.well-known/autoconfig/mail/config-v1.1.xml", s.autoconfig)
 	s.mux.HandleFunc("GET /mail/config-v1.1.xml", s.autoconfig)
+	if o.Policy != "" {
+		s.mux.HandleFunc("GET "+PolicyPath, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			io.WriteString(w, o.Policy)
+		})
+	}
 	s.mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(w, "User-agent: *\nDisallow: /\n")
@@ -126,6 +138,16 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Credentials must not stay anywhere; the rest is small.
 	h.Set("Cache-Control", "no-store")
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	switch requestHost(r) {
+	case policyHost + s.site:
+		if r.URL.Path == PolicyPath { // senders follow no redirection (RFC 8461 §3.3)
+			break
+		}
+		fallthrough
+	case wwwHost + s.site:
+		redirect(w, r, s.site, s.o.Ports.HTTPS)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 
