@@ -1,0 +1,479 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/store"
+)
+
+// MaxPage is the largest page of List.
+const MaxPage = 1000
+
+// changers is how many mails Hold and Unhold change at the same time, so that they share
+// the syncs of the store.
+const changers = 32
+
+// Filter says which recipients of which mails are meant: those that fit in everything that
+// is set. The zero Filter means all.
+type Filter struct {
+	ID      ID           // this mail
+	Dest    string       // canonical destination: only the recipients there
+	Sender  mail.Address // compared in canonical form; a null sender cannot be asked for
+	Held    bool         // only held recipients
+	Damaged bool         // only mails that cannot be read
+}
+
+// Recipient is a recipient as an operator sees it.
+type Recipient struct {
+	Waiting
+	Due          time.Time // when the next try is due
+	Held, Leased bool
+}
+
+// Listed is a mail as an operator sees it.
+type Listed struct {
+	ID      ID
+	Mail    Info // with Damaged, what could be read
+	Rcpts   []Recipient
+	Damaged string // what cannot be read, in words; empty: nothing
+}
+
+// place is where a mail stands in the list: the oldest first.
+type place struct {
+	created int64
+	id      ID
+	shard   store.Shard
+}
+
+func (p place) compare(o place) int {
+	return cmp.Or(cmp.Compare(p.created, o.created), slices.Compare(p.id[:], o.id[:]))
+}
+
+// List gives up to limit mails (at most MaxPage) that have a recipient that fits f, behind the
+// cursor ("" to begin), those that cannot be read first and then the oldest first, and the
+// next cursor, "" at the end. All recipients of a mail are given.
+func (q *Queue) List(ctx context.Context, f Filter, cursor string, limit int) (page []Listed, next string, err error) {
+	const op = "post/queue.List"
+	after, err := parseCursor(cursor)
+	if err != nil {
+		return nil, "", errs.Wrap(op, err)
+	}
+	limit = min(max(limit, 1), MaxPage)
+	for _, p := range q.places(f, after) {
+		if len(page) == limit {
+			return page, next, nil
+		}
+		l, err := q.look(ctx, p.id, p.shard)
+		if errs.KindOf(err) == errs.NotFound && err != nil {
+			continue // sent meanwhile
+		}
+		if err != nil {
+			return nil, "", errs.Wrap(op, err)
+		}
+		if f.fits(&l.Mail) {
+			page, next = append(page, l), fmt.Sprintf("%d-%s", p.created, p.id)
+		}
+	}
+	return page, "", nil
+}
+
+// fits compares what only the records tell.
+func (f *Filter) fits(m *Info) bool { return f.Sender.IsZero() || f.Sender.Equal(m.From) }
+
+// picks reports whether recipient r of s fits what the schedule tells.
+func (f *Filter) picks(s *slot, r *row) bool {
+	return (f.Dest == "" || f.Dest == s.d.name) && (!f.Held || r.held)
+}
+
+// places gives the mails behind after with a recipient that fits what the schedule tells,
+// in the order of the list.
+func (q *Queue) places(f Filter, after place) []place {
+	var out []place
+	add := func(p place) {
+		if p.compare(after) > 0 {
+			out = append(out, p)
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, d := range q.damaged {
+		if f.ID != id && !f.ID.IsZero() || f.Dest != "" || f.Held {
+			continue
+		}
+		add(place{0, id, d.shard})
+	}
+	if f.Damaged {
+		slices.SortFunc(out, place.compare)
+		return out
+	}
+	for id, e := range q.s.entries {
+		if f.ID != id && !f.ID.IsZero() || q.damaged[id] != nil && f.Dest == "" && !f.Held {
+			continue
+		}
+		if e.any(func(s *slot, r *row) bool { return f.picks(s, r) }) {
+			add(place{e.created, id, e.shard})
+		}
+	}
+	slices.SortFunc(out, place.compare)
+	return out
+}
+
+// any reports whether fn holds for a recipient.
+func (e *entry) any(fn func(*slot, *row) bool) bool {
+	for i := range e.slots {
+		for j := range e.slots[i].rows {
+			if fn(&e.slots[i], &e.slots[i].rows[j]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func parseCursor(c string) (place, error) {
+	if c == "" {
+		return place{created: -1}, nil
+	}
+	at, id, ok := strings.Cut(c, "-")
+	created, err := strconv.ParseInt(at, 10, 64)
+	p := place{created: created}
+	var err2 error
+	p.id, err2 = ParseID(id)
+	if !ok || err != nil || err2 != nil || created < 0 {
+		return place{}, errs.E("post/queue.parseCursor", errs.Invalid, "this is no place in the list", nil)
+	}
+	return p, nil
+}
+
+// Show gives one mail, or errs.NotFound.
+func (q *Queue) Show(ctx context.Context, id ID) (Listed, error) {
+	const op = "post/queue.Show"
+	s, err := q.shardOf(id)
+	if err != nil {
+		return Listed{}, errs.Wrap(op, err)
+	}
+	l, err := q.look(ctx, id, s)
+	return l, errs.Wrap(op, err)
+}
+
+// shardOf finds a mail.
+func (q *Queue) shardOf(id ID) (store.Shard, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e := q.s.entries[id]; e != nil {
+		return e.shard, nil
+	}
+	if d := q.damaged[id]; d != nil {
+		return d.shard, nil
+	}
+	return 0, errs.E("post/queue.shardOf", errs.NotFound, "no such mail in the queue", nil)
+}
+
+// look reads a mail's records; of a damaged one what can be read.
+func (q *Queue) look(ctx context.Context, id ID, s store.Shard) (Listed, error) {
+	l := Listed{ID: id}
+	found := false
+	err := q.o.Store.View(ctx, s, func(r store.Reader) error {
+		l.Mail, l.Rcpts, found = Info{Shard: s}, nil, false
+		b, err := r.Get(mailKey(id))
+		if err == nil {
+			found = true
+			if m, err := openMail(q.o.Root, s, id, b); err == nil {
+				l.Mail = m.Info
+			}
+		} else if errs.KindOf(err) != errs.NotFound {
+			return err
+		}
+		return eachRcpt(r, id, func(_ []byte, n uint16, v []byte) error {
+			found = true
+			if w, err := openRcpt(q.o.Root, id, n, v); err == nil {
+				l.Rcpts = append(l.Rcpts, Recipient{Waiting: w.Waiting, Due: timeOf(w.due), Held: w.held})
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return l, err
+	}
+	if !found {
+		return l, errs.E("post/queue.look", errs.NotFound, "no such mail in the queue", nil)
+	}
+	q.annotate(&l)
+	return l, nil
+}
+
+// annotate adds what is not in the records.
+func (q *Queue) annotate(l *Listed) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if d := q.damaged[l.ID]; d != nil {
+		l.Damaged = d.what
+	}
+	e := q.s.entries[l.ID]
+	if e == nil {
+		return
+	}
+	for i := range e.slots {
+		s := &e.slots[i]
+		for _, r := range s.rows {
+			at := slices.IndexFunc(l.Rcpts, func(w Recipient) bool { return w.N == int(r.n) })
+			if at >= 0 {
+				l.Rcpts[at].Due, l.Rcpts[at].Leased = timeOf(r.due), s.leased
+			}
+		}
+	}
+}
+
+// eachRcpt calls fn for each recipient's record of a mail.
+func eachRcpt(r store.Reader, id ID, fn func(k []byte, n uint16, v []byte) error) error {
+	start, end := rcptKey(id, 0), append(rcptKey(id, 1<<16-1), 0)
+	return r.Scan(start, end, func(k, v []byte) (bool, error) {
+		_, _, n, ok := parseKey(k)
+		if !ok {
+			return true, nil
+		}
+		err := fn(k, n, v)
+		return err == nil, err
+	})
+}
+
+// Retry makes the recipients that f means due now, held ones excepted, and gives a mail that
+// was set aside another chance. It gives their number. It is not written down: after a
+// restart the times of before hold again.
+func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
+	const op = "post/queue.Retry"
+	ids, err := q.match(ctx, f)
+	if err != nil {
+		return 0, errs.Wrap(op, err)
+	}
+	now, n := q.now(), 0
+	q.mu.Lock()
+	for _, id := range ids {
+		e := q.s.entries[id]
+		if e == nil {
+			continue
+		}
+		if e.aside {
+			e.aside = false
+			delete(q.damaged, id) // what still cannot be read is set aside again
+		}
+		for i := range e.slots {
+			s := &e.slots[i]
+			for j := range s.rows {
+				if r := &s.rows[j]; !r.held && f.picks(s, r) {
+					r.due = min(r.due, now)
+					n++
+				}
+			}
+			q.s.place(s)
+		}
+	}
+	q.mu.Unlock()
+	q.wake()
+	return n, nil
+}
+
+// match gives the mails with a recipient that f means. errs.NotFound: f names a mail that
+// is not there.
+func (q *Queue) match(ctx context.Context, f Filter) ([]ID, error) {
+	if !f.ID.IsZero() {
+		if _, err := q.shardOf(f.ID); err != nil {
+			return nil, err
+		}
+	}
+	var ids []ID
+	for _, p := range q.places(f, place{created: -1}) {
+		if !f.Sender.IsZero() {
+			l, err := q.look(ctx, p.id, p.shard)
+			if errs.KindOf(err) == errs.NotFound && err != nil {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			if !f.fits(&l.Mail) {
+				continue
+			}
+		}
+		ids = append(ids, p.id)
+	}
+	return ids, nil
+}
+
+// Hold keeps the recipients that f means from being handed out, also when they expire, until
+// Unhold, and gives the number of those that were not held before. What is being delivered
+// goes on, and is held if it is deferred.
+func (q *Queue) Hold(ctx context.Context, f Filter) (int, error) {
+	n, err := q.setHeld(ctx, f, true)
+	return n, errs.Wrap("post/queue.Hold", err)
+}
+
+// Unhold ends Hold. What became due meanwhile is due now.
+func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
+	n, err := q.setHeld(ctx, f, false)
+	q.wake()
+	return n, errs.Wrap("post/queue.Unhold", err)
+}
+
+// setHeld changes mail by mail, several at a time. After an error it starts no more; what was
+// changed stays changed.
+func (q *Queue) setHeld(ctx context.Context, f Filter, held bool) (int, error) {
+	ids, err := q.match(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	total := 0
+	jobs := make(chan ID)
+	for range min(changers, len(ids)) {
+		wg.Go(func() {
+			for id := range jobs {
+				n, err := q.holdMail(ctx, f, id, held)
+				if err != nil {
+					cancel(err)
+				}
+				mu.Lock()
+				total += n
+				mu.Unlock()
+			}
+		})
+	}
+feed:
+	for _, id := range ids {
+		select {
+		case jobs <- id:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(jobs)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return total, context.Cause(ctx)
+	}
+	return total, nil
+}
+
+func (q *Queue) holdMail(ctx context.Context, f Filter, id ID, held bool) (int, error) {
+	unlock, err := q.locks.acquire(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	var ns []uint16
+	q.mu.Lock()
+	e := q.s.entries[id]
+	if e != nil {
+		e.any(func(s *slot, r *row) bool {
+			if r.held != held && f.picks(s, r) {
+				ns = append(ns, r.n)
+			}
+			return false
+		})
+	}
+	q.mu.Unlock()
+	if len(ns) == 0 {
+		return 0, nil
+	}
+	changes := make([]change, 0, len(ns))
+	err = q.o.Store.View(ctx, e.shard, func(r store.Reader) error {
+		changes = changes[:0]
+		for _, n := range ns {
+			v, err := r.Get(rcptKey(id, n))
+			if err != nil {
+				return err
+			}
+			w, err := openRcpt(q.o.Root, id, n, v)
+			if err != nil {
+				return err
+			}
+			w.held = held
+			c := change{n: n, old: w.stored, due: keepDue, held: held}
+			if c.sealed, err = sealRcpt(q.o.Root, id, n, &w); err != nil {
+				return err
+			}
+			changes = append(changes, c)
+		}
+		return nil
+	})
+	switch k := errs.KindOf(err); {
+	case err != nil && (k == errs.Corrupt || k == errs.NotFound):
+		q.setAside(e, damagedRcpt)
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	return len(changes), q.apply(ctx, e, changes, false, nil)
+}
+
+// Drop removes a mail without any report, also one that is being delivered (which may still
+// succeed) or cannot be read. errs.NotFound: it is not there.
+func (q *Queue) Drop(ctx context.Context, id ID) error {
+	const op = "post/queue.Drop"
+	unlock, err := q.locks.acquire(ctx, id)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	defer unlock()
+	s, err := q.shardOf(id)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	err = q.o.Store.Update(ctx, s, func(tx store.Tx) error {
+		var keys [][]byte
+		err := eachRcpt(tx, id, func(k []byte, _ uint16, _ []byte) error {
+			keys = append(keys, slices.Clone(k))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := tx.Delete(k); err != nil {
+				return err
+			}
+		}
+		return deleteMail(tx, id)
+	})
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	q.mu.Lock()
+	large := true // of what cannot be read nobody knows
+	if e := q.s.entries[id]; e != nil {
+		large = e.large
+		q.s.remove(e)
+	}
+	delete(q.damaged, id)
+	q.mu.Unlock()
+	q.removeFile(id, large)
+	q.o.Deleted()
+	return nil
+}
+
+// Export opens the bytes of a mail for an operator. errs.NotFound: it is not there.
+// errs.Corrupt: it cannot be read.
+func (q *Queue) Export(ctx context.Context, id ID) (Body, error) {
+	const op = "post/queue.Export"
+	s, err := q.shardOf(id)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	b, err := q.body(ctx, s, id)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	return b, nil
+}
