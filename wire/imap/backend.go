@@ -73,6 +73,8 @@ type Mailbox interface {
 	Recent(ctx context.Context, v View, take bool) (uint32, error)
 
 	Summary(ctx context.Context, e Entry) (*Summary, error) // errs.NotFound when expunged meanwhile
+	// SaveDate gives when the message came into this mailbox (RFC 8514); zero: not known.
+	SaveDate(ctx context.Context, e Entry) (time.Time, error)
 	// Keywords gives the keywords of a message and makes e its entry of the same
 	// moment: flags and keywords of one answer come from one state.
 	Keywords(ctx context.Context, e *Entry) ([]string, error)

@@ -36,7 +36,7 @@ func (c *conn) capabilities() string {
 // loggedInCapabilities is what the command table and the parsers really do.
 var loggedInCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
-	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "CONDSTORE", "QRESYNC", "ESEARCH", "SEARCHRES", "WITHIN", "SORT",
+	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "CONDSTORE", "QRESYNC", "ESEARCH", "SEARCHRES", "WITHIN", "SAVEDATE", "SORT",
 	"MULTIAPPEND", "BINARY", "UTF8=ACCEPT", "OBJECTID", "PREVIEW", "METADATA", "QUOTA", "QUOTA=RES-STORAGE",
 }
 

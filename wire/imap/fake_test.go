@@ -31,6 +31,7 @@ type fakeBackend struct {
 	now      func() time.Time
 	forget   uint64 // expunges up to this modseq are not remembered
 	sessions int
+	undated  bool // messages get no save date
 }
 
 type fakeBox struct {
@@ -56,6 +57,7 @@ type fakeMsg struct {
 	Entry
 	raw      []byte
 	date     time.Time
+	saved    time.Time
 	keywords []string
 }
 
@@ -269,7 +271,7 @@ func (b *fakeBackend) add(x *fakeBox, m Message) uint32 {
 		m.Date = b.now()
 	}
 	e := Entry{UID: x.uidNext, ID: b.nextID, ModSeq: b.modseq, Flags: f}
-	x.msgs = append(x.msgs, &fakeMsg{Entry: e, raw: m.Raw, date: m.Date, keywords: m.Keywords})
+	x.msgs = append(x.msgs, &fakeMsg{Entry: e, raw: m.Raw, date: m.Date, saved: b.saved(), keywords: m.Keywords})
 	x.used(m.Keywords)
 	x.uidNext++
 	x.changed(b.modseq)

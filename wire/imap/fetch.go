@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"io"
+	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/mail/mime"
@@ -30,7 +31,7 @@ type fetch struct {
 	since uint64 // CHANGEDSINCE
 
 	needSummary, needTree bool
-	preview               bool
+	preview, saveDate     bool
 	modseq, uid, flags    bool
 	seen                  bool // some item sets \Seen
 	gone                  bool // a message was expunged while we read
@@ -87,6 +88,8 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 		case itemSize:
 			size = true
 		case itemEmailID, itemThreadID:
+		case itemSaveDate:
+			f.saveDate = true
 		default:
 			if it.isWhole() {
 				whole = true
@@ -203,6 +206,12 @@ func (f *fetch) message(seq uint32, e Entry, ready readyBody) error {
 			return f.skipGone(err)
 		}
 	}
+	var saved time.Time
+	if f.saveDate {
+		if saved, err = m.SaveDate(f.ctx, e); err != nil {
+			return f.skipGone(err)
+		}
+	}
 	w := &c.w
 	w.s("* ").u32(seq).s(" FETCH (")
 	sep := ""
@@ -241,6 +250,8 @@ func (f *fetch) message(seq uint32, e Entry, ready readyBody) error {
 			c.structure(tree, false)
 		case itemEmailID:
 			w.s("EMAILID (M").u(e.ID).s(")")
+		case itemSaveDate:
+			c.saveDate(saved)
 		case itemThreadID: // there are no threads (RFC 8474 §5.2)
 			w.s("THREADID NIL")
 		case itemPreview:

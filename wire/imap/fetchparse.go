@@ -23,7 +23,8 @@ const (
 	itemBinarySize // BINARY.SIZE[…]
 	itemEmailID    // RFC 8474
 	itemThreadID
-	itemPreview // RFC 8970
+	itemPreview  // RFC 8970
+	itemSaveDate // RFC 8514
 )
 
 // fetchItem is one item of a FETCH.
@@ -94,6 +95,7 @@ var simpleItems = map[string]fetchItem{
 	"EMAILID":       {kind: itemEmailID},
 	"THREADID":      {kind: itemThreadID},
 	"PREVIEW":       {kind: itemPreview},
+	"SAVEDATE":      {kind: itemSaveDate},
 	"RFC822":        {kind: itemSection, what: mime.Whole},
 	"RFC822.HEADER": {kind: itemSection, what: mime.Header, peek: true},
 	"RFC822.TEXT":   {kind: itemSection, what: mime.Text},

@@ -68,6 +68,7 @@ func scriptServer(t testing.TB, options map[string]string) (addr string, deliver
 	if options["compress"] == "yes" {
 		o.Compress = true
 	}
+	b.undated = options["savedate"] == "no"
 	if v, err := strconv.ParseUint(options["forget"], 10, 64); err == nil {
 		b.forget = v
 	}

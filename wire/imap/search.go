@@ -289,6 +289,8 @@ func (m *candidate) matches(k *searchKey) (bool, error) {
 			}
 		}
 		return k.op == opAnd, nil
+	case opSavedBefore, opSavedOn, opSavedSince, opSaveDated:
+		return m.matchSaved(k)
 	case opBody, opText:
 		return m.matchText(k)
 	case opHeader:

@@ -34,6 +34,10 @@ const (
 	opYounger
 	opLarger
 	opSmaller
+	opSavedBefore // RFC 8514
+	opSavedOn
+	opSavedSince
+	opSaveDated
 	opHeader
 	opBody // need the body
 	opText
@@ -196,7 +200,8 @@ func (p *searchParser) text() (string, error) {
 var flagKeys = map[string]Flags{"ANSWERED": Answered, "DELETED": Deleted, "DRAFT": Draft, "FLAGGED": Flagged, "SEEN": Seen}
 
 var dateKeys = map[string]searchOp{"BEFORE": opBefore, "ON": opOn, "SINCE": opSince,
-	"SENTBEFORE": opSentBefore, "SENTON": opSentOn, "SENTSINCE": opSentSince}
+	"SENTBEFORE": opSentBefore, "SENTON": opSentOn, "SENTSINCE": opSentSince,
+	"SAVEDBEFORE": opSavedBefore, "SAVEDON": opSavedOn, "SAVEDSINCE": opSavedSince}
 
 var numberKeys = map[string]searchOp{"LARGER": opLarger, "SMALLER": opSmaller, "OLDER": opOlder, "YOUNGER": opYounger}
 
@@ -263,6 +268,8 @@ func (p *searchParser) otherKey(word string, depth int) (k searchKey, err error)
 	switch word {
 	case "ALL":
 		return searchKey{op: opAll}, nil
+	case "SAVEDATESUPPORTED":
+		return searchKey{op: opSaveDated}, nil
 	case "RECENT":
 		return searchKey{op: opRecent}, nil
 	case "OLD":

@@ -32,6 +32,10 @@ assert ok(c.search(None, "UNSEEN")) == [b"2 4"]
 assert ok(c.search("UTF-8", "SUBJECT", '"3"')) == [b"3"]
 data = ok(c.fetch("2", "(UID BODY.PEEK[] RFC822.SIZE)"))
 assert data[0][1] == mail % (2, 2), data
+saved = ok(c.fetch("1", "(SAVEDATE INTERNALDATE)"))[0]
+assert b'SAVEDATE "20-Nov-2026 12:00:00 +0000"' in saved and b'"14-Nov-2023' in saved, saved
+assert ok(c.search(None, "SAVEDON", "20-Nov-2026", "SENTBEFORE", "1-Jan-2030")) == [b""]
+assert ok(c.search(None, "SAVEDON", "20-Nov-2026", "BEFORE", "1-Jan-2024", "SAVEDATESUPPORTED")) == [b"1 2 3 4 5"]
 ok(c.store("2", "+FLAGS", r"(\Deleted $custom)"))
 assert b"$custom" in ok(c.fetch("2", "(FLAGS)"))[0]
 ok(c.copy("1:2", "Trash"))
