@@ -18,6 +18,7 @@ import (
 
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/mail"
 	"postern.email/mail/dkim"
 	"postern.email/mail/pgpmime"
@@ -54,6 +55,12 @@ type Options struct {
 	// errs.NoSpace while the disk is nearly full, errs.Unavailable after a failed
 	// sync. nil: always open. It must be quick.
 	Guard func() error
+
+	// Limits of one network (limits.Peer.Network); nil: no such limit. All of them put off
+	// and never refuse for good.
+	Mails   *limits.GCRA // mails begun
+	KiB     *limits.GCRA // KiB received, counted by Received
+	Unknown *limits.GCRA // recipients refused: beyond, none is looked up, so that nobody can try names out
 
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: nothing is logged
@@ -168,6 +175,9 @@ var (
 	replyCleartext   = &smtp.Reply{Code: 523, Text: "Encryption Needed: Invalid Unencrypted Mail"}
 	replyNoSignature = &smtp.Reply{Code: 554, Enhanced: "5.7.1", Text: "No DKIM signature found"}
 	replyNotValid    = &smtp.Reply{Code: 554, Enhanced: "5.7.1", Text: "No valid DKIM signature found"}
+	replyManyMails   = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many mails from your network, try again later"}
+	replyManyBytes   = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many bytes from your network, try again later"}
+	replyManyUnknown = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many refused recipients from your network, try again later"}
 	replyLater       = &smtp.Reply{Code: 451, Enhanced: "4.7.5", Text: "DKIM key cannot be looked up now, try again later"}
 )
 

@@ -12,9 +12,10 @@ import (
 
 // session is one connection of another host.
 type session struct {
-	r    *Receive
-	tls  bool
-	mail envelope
+	r       *Receive
+	tls     bool
+	network string // for limits
+	mail    envelope
 }
 
 // envelope is one transaction.
@@ -27,7 +28,7 @@ type envelope struct {
 
 // NewSession begins a session for wire/smtp.
 func (r *Receive) NewSession(_ context.Context, c smtp.Info) (smtp.Session, error) {
-	return &session{r: r, tls: c.TLS}, nil
+	return &session{r: r, tls: c.TLS, network: c.Peer.Network()}, nil
 }
 
 // Auth: nobody logs in here.
@@ -45,6 +46,9 @@ func (c *session) Mail(_ context.Context, from mail.Address, o smtp.MailOptions)
 			return errs.Wrap("agent/receive.Mail", err)
 		}
 	}
+	if err := c.r.admit(c.network, true); err != nil {
+		return err
+	}
 	c.mail.from, c.mail.size = from, o.Size
 	return nil
 }
@@ -60,13 +64,18 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions)
 	if !o.Accounts.Ours(to) {
 		return replyRelay
 	}
+	if !c.r.mayTry(c.network) {
+		return replyManyUnknown
+	}
 	a, err := o.Accounts.Resolve(ctx, to)
 	switch {
 	case err != nil && errs.KindOf(err) == errs.NotFound:
+		o.Unknown.Charge(c.network, 1)
 		return replyUnknown
 	case err != nil:
 		return errs.Wrap(op, err)
 	case a.Blocked:
+		o.Unknown.Charge(c.network, 1)
 		return replyBlocked
 	case len(m.rcpts) > 0 && m.rcpts[0].Class != a.Class:
 		return replySeparate // classes never share a transaction

@@ -5,7 +5,8 @@
 // 200 says that the mail is durable for every recipient. 400 carries the SMTP reply that
 // refuses it, 413 the one for a mail that is too large. 503, also with an SMTP reply, says
 // that this way is no good for this mail now: when some of several recipients are refused,
-// one status cannot speak for all, and the sender's next way, SMTP, answers for each.
+// one status cannot speak for all, and the sender's next way, SMTP, answers for each. 429
+// says that the sender's network has sent too much for now.
 package mxdeliv
 
 import (
@@ -45,6 +46,7 @@ type Mail struct {
 	From mail.Address // zero: the null path
 	To   []mail.Address
 	Raw  []byte // CRLF line ends; valid until Deliver returns
+	Peer limits.Peer
 }
 
 // Outcome is what became of a mail.
@@ -54,10 +56,15 @@ const (
 	Accepted Outcome = iota // durable for every recipient
 	Refused                 // for all of them, and nothing is kept
 	Split                   // some recipients were refused, and nothing is kept
+	Later                   // the peer is over a limit; nothing is kept
 )
 
 // Backend decides. Its methods may be called by many goroutines.
 type Backend interface {
+	// Admit is asked before the body is read. When not ok the peer is told to come later,
+	// with reply, an SMTP reply on one line, without line end.
+	Admit(ctx context.Context, peer limits.Peer) (reply string, ok bool)
+
 	// Deliver takes a mail. reply is an SMTP reply on one line, without line end.
 	Deliver(ctx context.Context, m Mail) (o Outcome, reply string)
 }
@@ -68,6 +75,12 @@ type Options struct {
 	MaxSize       int64         // bytes of one mail
 	MaxRecipients int           // of one mail
 	Memory        *limits.Bytes // mails being received; nil: a budget of DefaultMemory of its own
+	Share         int64         // bytes of Memory that one network may take; 0: no such limit
+	// PeerOf gives who sent a request; nil: nobody knows, and nobody is limited.
+	PeerOf func(*http.Request) limits.Peer
+	// Received is told how many bytes of a body came, whether the mail was taken or not.
+	// nil: nobody counts.
+	Received func(limits.Peer, int64)
 }
 
 // Handler is the http.Handler. It speaks only under TLS.
@@ -83,6 +96,12 @@ func New(o Options) *Handler {
 	}
 	if o.Memory == nil {
 		o.Memory = limits.NewBytes(DefaultMemory)
+	}
+	if o.PeerOf == nil {
+		o.PeerOf = func(*http.Request) limits.Peer { return limits.Peer{} }
+	}
+	if o.Received == nil {
+		o.Received = func(limits.Peer, int64) {}
 	}
 	return &Handler{o}
 }
@@ -132,8 +151,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *answer {
 	if a != nil {
 		return a
 	}
-	b := body{budget: h.o.Memory, max: h.o.MaxSize, timer: http.NewResponseController(w)}
+	m.Peer = h.o.PeerOf(r)
+	if reply, ok := h.o.Backend.Admit(r.Context(), m.Peer); !ok {
+		return &answer{http.StatusTooManyRequests, reply}
+	}
+	b := body{budget: h.o.Memory.Share(m.Peer, h.o.Share), max: h.o.MaxSize, timer: http.NewResponseController(w)}
 	defer b.release()
+	defer func() { h.o.Received(m.Peer, int64(len(b.text))) }()
 	b.timer.SetWriteDeadline(time.Now().Add(readTotal + judgeTime)) // what cannot set it has none
 	if a := b.read(r.Body, r.ContentLength); a != nil {
 		return a
@@ -149,6 +173,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *answer {
 		return &answer{http.StatusOK, text}
 	case Split:
 		return &answer{http.StatusServiceUnavailable, text}
+	case Later:
+		return &answer{http.StatusTooManyRequests, text}
 	default:
 		return &answer{http.StatusBadRequest, text}
 	}
@@ -196,7 +222,7 @@ func bare(s string) string {
 
 // body is a mail that comes.
 type body struct {
-	budget *limits.Bytes
+	budget limits.Share
 	max    int64
 	timer  *http.ResponseController
 	text   []byte

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,10 @@ type taker struct {
 	mails   []string
 	outcome Outcome
 	reply   string
+	later   string // what Admit refuses with
 }
+
+func (b *taker) Admit(context.Context, limits.Peer) (string, bool) { return b.later, b.later == "" }
 
 func (b *taker) Deliver(_ context.Context, m Mail) (Outcome, string) {
 	b.mails = append(b.mails, fmt.Sprintf("%v > %v: %q", m.From, m.To, m.Raw))
@@ -103,7 +107,7 @@ func TestRequests(t *testing.T) {
 
 // TestOutcomes: what the backend says becomes a status; without TLS it is not asked.
 func TestOutcomes(t *testing.T) {
-	for outcome, want := range map[Outcome]int{Accepted: 200, Refused: 400, Split: 503} {
+	for outcome, want := range map[Outcome]int{Accepted: 200, Refused: 400, Split: 503, Later: 429} {
 		b := &taker{outcome: outcome, reply: "554 5.7.1 words"}
 		w := httptest.NewRecorder()
 		New(Options{Backend: b}).ServeHTTP(w, request("POST", strings.NewReader("a\r\n"), "X-MAIL-TO: a@b.example"))
@@ -200,4 +204,61 @@ func FuzzRequest(f *testing.F) {
 			t.Errorf("taken: %q", raw)
 		}
 	})
+}
+
+// TestLater: a peer that is over a limit hears so before a byte of the body is read.
+func TestLater(t *testing.T) {
+	b := &taker{later: "451 4.7.1 not now"}
+	body := &counting{r: strings.NewReader("a\r\n")}
+	w := httptest.NewRecorder()
+	New(Options{Backend: b}).ServeHTTP(w, request("POST", body, "X-MAIL-TO: a@b.example"))
+	if w.Code != 429 || w.Body.String() != "451 4.7.1 not now\n" || len(b.mails) != 0 || body.n != 0 {
+		t.Errorf("%d %q, %v, %d bytes read", w.Code, w.Body, b.mails, body.n)
+	}
+}
+
+type counting struct {
+	r io.Reader
+	n int
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
+// TestPeers: what comes is counted to the peer who sent it, also when it is refused, and a
+// network takes no more than its share of the memory.
+func TestPeers(t *testing.T) {
+	peer := limits.Peer{Addr: netip.MustParseAddr("192.0.2.1")}
+	memory := limits.NewBytes(1 << 20)
+	got := map[limits.Peer]int64{}
+	b := &taker{reply: "250 taken"}
+	h := New(Options{Backend: b, MaxSize: 1 << 18, Memory: memory, Share: 100_000, PeerOf: func(*http.Request) limits.Peer { return peer },
+		Received: func(p limits.Peer, n int64) { got[p] += n }})
+	post := func(body io.Reader, want int, text string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, request("POST", body, "X-MAIL-TO: a@b.example"))
+		if w.Code != want || !strings.HasPrefix(w.Body.String(), text) {
+			t.Errorf("%d %q, want %d %q", w.Code, w.Body, want, text)
+		}
+		if memory.Used() != 0 {
+			t.Errorf("%d bytes are held", memory.Used())
+		}
+	}
+	post(strings.NewReader("hello\r\n"), 200, "250 taken")
+	post(strings.NewReader("hello\n"), 400, "500 Invalid DATA")
+	post(unsized{io.MultiReader(strings.NewReader("hello\r\n"), broken{})}, 400, "421 ")
+	if n := got[peer]; n != 20 {
+		t.Errorf("%d bytes counted, want 20", n)
+	}
+	large := strings.Repeat("12345678\r\n", 12_000)
+	post(unsized{strings.NewReader(large)}, 503, "452 4.3.1 too many mails at once")
+	peer.Exempt = true
+	post(unsized{strings.NewReader(large)}, 200, "250 taken")
+	if n := got[peer]; n != int64(len(large)) {
+		t.Errorf("%d bytes counted", n)
+	}
 }

@@ -180,10 +180,14 @@ func (s *session) rcpt(ctx context.Context, arg string) {
 		return
 	}
 	if err := s.backend.Rcpt(ctx, to, o); err != nil {
-		s.fail("RCPT", err)
 		// Whoever has logged in may well write to a group with members who left;
-		// a stranger who meets only refusals is trying names out.
-		if s.refused++; !s.authed && s.refused >= s.o.MaxRefused && !s.quit {
+		// a stranger who meets only refusals is trying names out. What is put off is no
+		// refusal, and a mail that is taken makes up for those before it: a relay that sends much
+		// over one connection is cut off for neither.
+		if s.fail("RCPT", err).Code/100 == 5 {
+			s.refused++
+		}
+		if !s.authed && s.refused >= s.o.MaxRefused && !s.quit {
 			s.reply(replyManyErrors)
 		}
 		return

@@ -18,7 +18,7 @@ const (
 	DefaultMaxRecipients = 1000     // of one mail
 	DefaultMaxMails      = 100_000  // of one session
 	DefaultMaxErrors     = 20       // faulty commands of one session
-	DefaultMaxRefused    = 100      // refused recipients of a session without login
+	DefaultMaxRefused    = 100      // refused recipients of a session without login, between two mails
 	DefaultMemory        = 256 << 20
 	DefaultIdle          = 5 * time.Minute  // §4.5.3.2.7
 	DefaultLine          = time.Minute      // first to last byte of a command
@@ -56,7 +56,7 @@ type Options struct {
 	MaxRecipients int   // of one mail; more get 452 4.5.3
 	MaxMails      int   // of one session; more get 421 4.7.0
 	MaxErrors     int   // faulty commands of one session; more get 421 4.7.0
-	MaxRefused    int   // refused recipients of a session without login; more get 421 4.7.0
+	MaxRefused    int   // recipients refused for good since the last mail of a session without login; more get 421 4.7.0
 	MinRate       int64 // octets a second that a mail must come with, in any DataBlock of time
 
 	Conns  *limits.Conns              // connections; nil: no limit

@@ -158,3 +158,39 @@ func TestReceived(t *testing.T) {
 	want += 10
 	eventually(t, "what was broken off is counted", func() bool { return seen() == want })
 }
+
+// TestRefusedRecipients: who meets only refusals is sent away; what is put off is none, and
+// a mail that is taken makes up for those before it.
+func TestRefusedRecipients(t *testing.T) {
+	addr := start(t, Options{Backend: &fake{}, MaxRefused: 3})
+	c := dial(t, addr, nil)
+	c.expect("220 ")
+	c.send("EHLO me\r\n")
+	c.expect("250 ")
+	say := func(line, want string) {
+		t.Helper()
+		c.send(line + "\r\n")
+		c.expect(want)
+	}
+	for range 3 {
+		say("MAIL FROM:<a@example.org>", "250 ")
+		say("RCPT TO:<unknown@example.org>", "550 ")
+		for range 4 {
+			say("RCPT TO:<bug@example.org>", "451 ")
+		}
+		say("RCPT TO:<unknown@example.org>", "550 ")
+		say("RCPT TO:<b@example.org>", "250 ")
+		say("DATA", "354 ")
+		say("hello\r\n.", "250 ")
+	}
+	say("MAIL FROM:<a@example.org>", "250 ")
+	say("RCPT TO:<unknown@example.org>", "550 ")
+	say("RCPT TO:<b@example.org>", "250 ")
+	say("DATA", "354 ")
+	say("X-Refuse: 1\r\n\r\n.", "523 ") // not taken: it makes up for nothing
+	say("MAIL FROM:<a@example.org>", "250 ")
+	say("RCPT TO:<unknown@example.org>", "550 ")
+	say("RCPT TO:<unknown@example.org>", "550 ")
+	c.expect("421 4.7.0 too many errors")
+	c.closed()
+}

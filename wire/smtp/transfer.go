@@ -192,6 +192,7 @@ func (s *session) commit(ctx context.Context, t Transfer, msg *message) {
 		s.fail("mail", err)
 		return
 	}
+	s.refused = 0
 	s.reply(replyOK)
 }
 
