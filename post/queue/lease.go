@@ -69,6 +69,27 @@ func (q *Queue) Lease(dest string, most int) []*Item {
 	return items
 }
 
+// Pause keeps everything for a destination back until a time, because it cannot be reached:
+// that is no news about any single mail, and nothing is written. why is what List says
+// of the mails; it is cut like Result.Why. A pause is forgotten by Retry, with the last mail for the
+// destination, and by a restart. Mails that expire meanwhile are leased after it.
+func (q *Queue) Pause(dest string, until time.Time, why string) {
+	q.mu.Lock()
+	if d := q.s.dests[dest]; d != nil {
+		q.s.setPause(d, &pause{millis(until), oneLine(why, MaxWhy)})
+	}
+	q.mu.Unlock()
+}
+
+// Unpause ends a pause early: the destination was reached.
+func (q *Queue) Unpause(dest string) {
+	q.mu.Lock()
+	if d := q.s.dests[dest]; d != nil && d.pause != nil {
+		q.s.setPause(d, nil)
+	}
+	q.mu.Unlock()
+}
+
 // item reads what the schedule does not hold. It gives nil when nothing can be leased: the
 // mail was dropped meanwhile, cannot be read, or the store is closing.
 func (q *Queue) item(s *slot, dest string, rows []uint16) (*Item, error) {

@@ -37,6 +37,7 @@ type Recipient struct {
 	Waiting
 	Due          time.Time // when the next try is due
 	Held, Leased bool
+	Paused       string // why the whole destination is kept back (Pause); empty: it is not
 }
 
 // Listed is a mail as an operator sees it.
@@ -228,6 +229,9 @@ func (q *Queue) annotate(l *Listed) {
 			at := slices.IndexFunc(l.Rcpts, func(w Recipient) bool { return w.N == int(r.n) })
 			if at >= 0 {
 				l.Rcpts[at].Due, l.Rcpts[at].Leased = timeOf(r.due), s.leased
+				if p := s.d.pause; p != nil && p.until > q.now() {
+					l.Rcpts[at].Paused, l.Rcpts[at].Due = p.why, timeOf(max(r.due, p.until))
+				}
 			}
 		}
 	}
@@ -271,10 +275,11 @@ func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
 			for j := range s.rows {
 				if r := &s.rows[j]; !r.held && f.picks(s, r) {
 					r.due = min(r.due, now)
+					s.d.pause = nil
 					n++
 				}
 			}
-			q.s.place(s)
+			q.s.place(s) // and the destination
 		}
 	}
 	q.mu.Unlock()

@@ -49,6 +49,13 @@ type dest struct {
 	slots timeline[*slot] // those that can be leased
 	users int             // slots with recipients, leased and held ones too
 	place int32           // in schedule.ready; -1: nothing to lease
+	pause *pause          // nil: none
+}
+
+// pause keeps a destination back as a whole.
+type pause struct {
+	until int64
+	why   string
 }
 
 // timed is what lies in a timeline.
@@ -59,7 +66,12 @@ type timed interface {
 
 func (s *slot) when() int64 { return s.next }
 func (s *slot) at() *int32  { return &s.place }
-func (d *dest) when() int64 { return d.slots[0].next }
+func (d *dest) when() int64 {
+	if d.pause != nil {
+		return max(d.slots[0].next, d.pause.until)
+	}
+	return d.slots[0].next
+}
 func (d *dest) at() *int32  { return &d.place }
 
 // timeline is a heap by time.
@@ -259,7 +271,7 @@ func (q *schedule) due(now int64, fn func(*dest)) (next int64) {
 // lease takes up to most slots of a destination that are due, oldest first.
 func (q *schedule) lease(name string, now int64, most int) []*slot {
 	d := q.dests[name]
-	if d == nil {
+	if d == nil || d.pause != nil && d.pause.until > now {
 		return nil
 	}
 	var out []*slot
@@ -271,6 +283,14 @@ func (q *schedule) lease(name string, now int64, most int) []*slot {
 		out = append(out, s)
 	}
 	return out
+}
+
+// setPause keeps a destination back, or lets it go on (nil).
+func (q *schedule) setPause(d *dest, p *pause) {
+	d.pause = p
+	if len(d.slots) > 0 {
+		q.ready.put(d)
+	}
 }
 
 // dueRows gives the numbers of the recipients of a slot that are due: all that are not held

@@ -1,0 +1,45 @@
+package queue
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPause: a destination that cannot be reached is kept back as a whole, whatever comes for it
+// meanwhile; the others are not, and List says why.
+func TestPause(t *testing.T) {
+	w := newWorld(t)
+	q := w.q
+	a := w.put(mailOf(100, "one@dead.example"))
+	w.put(mailOf(100, "two@alive.example"))
+	until := w.clock.Now().Add(time.Hour)
+	q.Pause("dead.example", until, "421 no\r\nanswer")
+	w.put(mailOf(100, "three@dead.example"))
+	dests, next := q.Due()
+	if len(dests) != 1 || dests[0] != "alive.example" || !next.Equal(until.UTC().Truncate(time.Millisecond)) {
+		t.Errorf("due %q, next %v", dests, next)
+	}
+	if it := q.Lease("dead.example", 9); len(it) != 0 {
+		t.Error("a paused destination was leased")
+	}
+	l, err := q.Show(t.Context(), a)
+	if err != nil || len(l.Rcpts) != 1 || l.Rcpts[0].Paused != "421 no  answer" || l.Rcpts[0].Due.Before(until.Truncate(time.Millisecond)) {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if n, err := q.Retry(t.Context(), Filter{Dest: "dead.example"}); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if dests, _ := q.Due(); len(dests) != 2 {
+		t.Errorf("after Retry: %q", dests)
+	}
+	q.Pause("dead.example", until, "421 again")
+	q.Unpause("dead.example")
+	if dests, _ := q.Due(); len(dests) != 2 {
+		t.Errorf("after Unpause: %q", dests)
+	}
+	q.Pause("dead.example", until, "421 again")
+	w.clock.add(time.Hour)
+	if it := q.Lease("dead.example", 9); len(it) != 2 {
+		t.Errorf("after the pause: %d items", len(it))
+	}
+}
