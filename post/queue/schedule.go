@@ -72,7 +72,7 @@ func (d *dest) when() int64 {
 	}
 	return d.slots[0].next
 }
-func (d *dest) at() *int32  { return &d.place }
+func (d *dest) at() *int32 { return &d.place }
 
 // timeline is a heap by time.
 type timeline[T timed] []T
