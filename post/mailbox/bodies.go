@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"postern.email/kit/errs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -37,7 +38,7 @@ type bodyMail struct {
 	head   messageHead
 	key    *seal.MailKey // of a mail whose body is a file
 	sealed []byte        // its summary
-	raw    memBody
+	raw    blob.Memory
 	file   Body
 	err    error
 }
@@ -176,7 +177,7 @@ func (s *Bodies) readBodies(r store.Reader) error {
 }
 
 // open opens a body behind those that are open already.
-func (s *Bodies) open(r store.Reader, m *bodyMail, sealed []byte) (memBody, error) {
+func (s *Bodies) open(r store.Reader, m *bodyMail, sealed []byte) (blob.Memory, error) {
 	k, err := s.a.mailKey(r, &m.head)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 )
 
@@ -19,7 +20,7 @@ func TestReadAt(t *testing.T) {
 	w := newWorld(t)
 	k := w.user()
 	a := w.boxes.Account(k, 0)
-	for i, size := range []int{1000, MaxInline + 1, 2 * blobChunk, 2*blobChunk + 1, 500_000} {
+	for i, size := range []int{1000, MaxInline + 1, 2 * blob.Chunk, 2*blob.Chunk + 1, 500_000} {
 		raw := mailOf(i, size)
 		w.deliver(raw, k)
 		e := mustView(t, a, Inbox).At(i)
@@ -28,8 +29,8 @@ func TestReadAt(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := bytes.NewReader(raw)
-		for _, at := range []int{0, 1, size / 2, blobChunk - 1, blobChunk, blobChunk + 1, 2*blobChunk - 1, size - 1, size, size + 1} {
-			for _, n := range []int{0, 1, 2, 1000, blobChunk, 3 * blobChunk} {
+		for _, at := range []int{0, 1, size / 2, blob.Chunk - 1, blob.Chunk, blob.Chunk + 1, 2*blob.Chunk - 1, size - 1, size, size + 1} {
+			for _, n := range []int{0, 1, 2, 1000, blob.Chunk, 3 * blob.Chunk} {
 				got, want := make([]byte, n), make([]byte, n)
 				gn, gerr := body.ReadAt(got, int64(at))
 				wn, werr := r.ReadAt(want, int64(at))
@@ -83,7 +84,7 @@ func TestDamagedFile(t *testing.T) {
 		"changed": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
 		"cut":     func(b []byte) []byte { return b[:len(b)-1] },
 		"swapped": func(b []byte) []byte {
-			n := seal.SealedLen(blobChunk)
+			n := seal.SealedLen(blob.Chunk)
 			return append(append(bytes.Clone(b[n:2*n]), b[:n]...), b[2*n:]...)
 		},
 		"lost": nil,
@@ -93,11 +94,11 @@ func TestDamagedFile(t *testing.T) {
 			k := w.user()
 			a := w.boxes.Account(k, 0)
 			w.deliver(raw, k)
-			list, err := w.fs.List(w.boxes.blobs.dir)
+			list, err := w.fs.List(w.blobDir())
 			if err != nil || len(list) != 1 {
 				t.Fatal(list, err)
 			}
-			path := w.fs.PathJoin(w.boxes.blobs.dir, list[0])
+			path := w.fs.PathJoin(w.blobDir(), list[0])
 			b, err := vfs.ReadFile(w.fs, path)
 			if err != nil {
 				t.Fatal(err)
@@ -122,21 +123,24 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
-// failBlobs makes an operation on the blob files fail until undo is called.
-func failBlobs(w *world, op vfs.Op, err error) (undo func()) {
+// failBlobs puts another user of the same blob files in place whose operation fails, until
+// undo is called, which gives how many names it left in flight.
+func failBlobs(w *world, op vfs.Op, err error) (undo func() (flights int)) {
 	w.tb.Helper()
-	s := w.boxes.blobs
-	faults := vfs.NewFaults(s.fs)
-	dir, derr := faults.OpenDir(s.dir)
-	if derr != nil {
-		w.tb.Fatal(derr)
+	faults := vfs.NewFaults(w.fs)
+	failing, nerr := blob.New(faults, w.blobDir(), cryptoRand{})
+	if nerr != nil {
+		w.tb.Fatal(nerr)
 	}
 	faults.FailFrom(op, 1, err)
-	oldFS, oldHandle := s.fs, s.handle
-	s.fs, s.handle = faults, dir
-	return func() {
-		dir.Close()
-		s.fs, s.handle = oldFS, oldHandle
+	old := w.boxes.blobs
+	w.boxes.blobs = failing
+	return func() int {
+		w.boxes.blobs = old
+		if err := failing.Close(); err != nil {
+			w.tb.Error(err)
+		}
+		return failing.Flights()
 	}
 }
 
@@ -157,7 +161,9 @@ func TestPrepareLimits(t *testing.T) {
 	for op, kind := range map[vfs.Op]errs.Kind{vfs.OpCreate: errs.NoSpace, vfs.OpWrite: errs.NoSpace, vfs.OpSync: errs.NoSpace, vfs.OpSyncDir: errs.NoSpace} {
 		undo := failBlobs(w, op, syscall.ENOSPC)
 		_, err := w.boxes.Prepare(ctx, Message{Raw: mailOf(1, 100_000)}, to)
-		undo()
+		if n := undo(); n != 0 {
+			t.Errorf("%d names are thought to be in flight after a failure at %v", n, op)
+		}
 		if errs.KindOf(err) != kind {
 			t.Errorf("a full disk at %v: %v", op, err)
 		}
@@ -165,7 +171,7 @@ func TestPrepareLimits(t *testing.T) {
 	if n := blobFiles(t, w); n != 0 {
 		t.Errorf("%d files left behind", n)
 	}
-	if n := len(w.boxes.blobs.flight); n != 0 {
+	if n := w.boxes.blobs.Flights(); n != 0 {
 		t.Errorf("%d names are thought to be in flight", n)
 	}
 	// Without hard links every recipient gets a copy.

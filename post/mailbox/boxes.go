@@ -10,6 +10,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -74,7 +75,7 @@ func (o Options) withDefaults() Options {
 type Boxes struct {
 	o     Options
 	views *viewCache
-	blobs *blobs
+	blobs *blob.Files
 	purge *purger
 	full  chan fullAccount // accounts that Room saw nearly full, for Run to trim
 
@@ -97,7 +98,7 @@ func New(o Options) (*Boxes, error) {
 		return nil, errs.E(op, errs.Invalid, "", nil)
 	}
 	o = o.withDefaults()
-	s, err := openBlobs(o.FS, o.Dir, o.Rand)
+	s, err := blob.New(o.FS, o.Dir, o.Rand)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -106,7 +107,7 @@ func New(o Options) (*Boxes, error) {
 }
 
 // Close gives back what New took; the store stays open. Nothing may be running.
-func (b *Boxes) Close() error { return b.blobs.close() }
+func (b *Boxes) Close() error { return b.blobs.Close() }
 
 // firstFolders are the folders of a new account.
 var firstFolders = [...]struct{ name, use string }{
@@ -158,13 +159,13 @@ func (b *Boxes) firstCounters(tx store.Tx, id seal.AccountID) (counters, error) 
 // stay, so that Init after it gives no number twice. It may be repeated.
 func (b *Boxes) Remove(ctx context.Context, id seal.AccountID) error {
 	const op = "post/mailbox.Remove"
-	var names []blobName
+	var names []blob.Name
 	err := b.o.Store.Update(ctx, id.Shard(), func(tx store.Tx) error {
 		names = names[:0]
 		start := key(id, kindBlob)
 		err := tx.Scan(start, after(start), func(k, _ []byte) (bool, error) {
-			if _, _, rest, ok := kindOf(k); ok && len(rest) == len(blobName{}) {
-				names = append(names, blobName(rest))
+			if _, _, rest, ok := kindOf(k); ok && len(rest) == len(blob.Name{}) {
+				names = append(names, blob.Name(rest))
 			}
 			return true, nil
 		})
@@ -256,9 +257,9 @@ func (b *Boxes) Room(ctx context.Context, id seal.AccountID, quota, size int64) 
 }
 
 // unlink removes blob files whose records are gone. What fails is swept later.
-func (b *Boxes) unlink(names []blobName) {
+func (b *Boxes) unlink(names []blob.Name) {
 	for _, n := range names {
-		if err := b.blobs.remove(n); err != nil {
+		if err := b.blobs.Remove(n); err != nil {
 			b.o.Logger.Debug("cannot remove the file of a deleted mail", "err", err)
 		}
 	}

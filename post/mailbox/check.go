@@ -2,10 +2,10 @@ package mailbox
 
 import (
 	"context"
-	"os"
 	"slices"
 
 	"postern.email/kit/errs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -17,12 +17,12 @@ func (b *Boxes) Check(ctx context.Context, report func(Finding)) error {
 	const op = "post/mailbox.Check"
 	// The files are listed before the records are read: a file that is listed and not being
 	// prepared has its record by then, or lost it.
-	files, err := b.listBlobs()
+	files, err := b.blobs.List()
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
 	var acc *accountCheck
-	named := make(map[blobName]struct{})
+	named := make(map[blob.Name]struct{})
 	finish := func() error {
 		if acc == nil {
 			return nil
@@ -63,35 +63,20 @@ func (b *Boxes) Check(ctx context.Context, report func(Finding)) error {
 			continue
 		}
 		// Its mail may have been deleted since the listing; then the file is gone too.
-		if _, err := b.blobs.fs.Stat(b.blobs.path(n)); err == nil {
+		if _, err := b.blobs.Size(n); err == nil {
 			report(Finding{What: "a body file belongs to no mail"})
 		}
 	}
 	return nil
 }
 
-// listBlobs lists the files that are not being prepared.
-func (b *Boxes) listBlobs() ([]blobName, error) {
-	list, err := b.blobs.fs.List(b.blobs.dir)
-	if err != nil {
-		return nil, diskError("post/mailbox.listBlobs", err)
-	}
-	var names []blobName
-	for _, f := range list {
-		if n, ok := parseBlobName(f); ok && !b.blobs.inFlight(n) {
-			names = append(names, n)
-		}
-	}
-	return names, nil
-}
-
 // checkFile looks at the file of one mail. The mail may have been deleted since the walk began.
-func (b *Boxes) checkFile(ctx context.Context, id seal.AccountID, n blobName, m *mailCheck, report func(Finding)) error {
-	info, err := b.blobs.fs.Stat(b.blobs.path(n))
+func (b *Boxes) checkFile(ctx context.Context, id seal.AccountID, n blob.Name, m *mailCheck, report func(Finding)) error {
+	size, err := b.blobs.Size(n)
 	switch {
-	case err == nil && m != nil && info.Size() != m.head.stored-m.summary:
+	case err == nil && m != nil && size != m.head.stored-m.summary:
 		report(Finding{What: "a body file has the wrong length", Account: id.String()})
-	case os.IsNotExist(err):
+	case err != nil && errs.KindOf(err) == errs.NotFound:
 		err := b.o.Store.View(ctx, id.Shard(), func(r store.Reader) error {
 			_, err := r.Get(blobKey(id, n))
 			return err
@@ -102,7 +87,7 @@ func (b *Boxes) checkFile(ctx context.Context, id seal.AccountID, n blobName, m 
 			return err
 		}
 	case err != nil:
-		return diskError("post/mailbox.checkFile", err)
+		return err
 	}
 	return nil
 }
@@ -120,7 +105,7 @@ type accountCheck struct {
 	mails     map[uint64]*mailCheck
 	bodies    map[uint64]int64
 	refs      map[uint64]uint64
-	blobs     map[blobName]uint64
+	blobs     map[blob.Name]uint64
 	encaps    map[seal.ChainID]bool
 	chainRefs map[seal.ChainID]uint64
 }
@@ -155,7 +140,7 @@ type mailCheck struct {
 func newAccountCheck(id seal.AccountID) *accountCheck {
 	return &accountCheck{id: id, states: map[uint32]*boxState{}, folders: map[uint32]bool{},
 		series: map[uint32]*seriesCheck{}, mails: map[uint64]*mailCheck{}, bodies: map[uint64]int64{},
-		refs: map[uint64]uint64{}, blobs: map[blobName]uint64{}, encaps: map[seal.ChainID]bool{},
+		refs: map[uint64]uint64{}, blobs: map[blob.Name]uint64{}, encaps: map[seal.ChainID]bool{},
 		chainRefs: map[seal.ChainID]uint64{}}
 }
 
@@ -246,7 +231,7 @@ func (c *accountCheck) take(kind byte, rest, v []byte) bool {
 	case kindRefs:
 		c.refs[keyUint64(rest)], err = decodeCount(v)
 	case kindBlob:
-		c.blobs[blobName(rest)], err = decodeCount(v)
+		c.blobs[blob.Name(rest)], err = decodeCount(v)
 	case kindEncap:
 		c.encaps[seal.ChainID(rest)] = len(v) == seal.EncapLen
 	case kindChainRefs:

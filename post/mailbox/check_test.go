@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"postern.email/kit/vfs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -179,7 +180,7 @@ var damages = []struct {
 	{"the stored size of a mail is wrong", changeMessage(1, func(h *messageHead) { h.stored++ })},
 	{"a body belongs to no mail", plant(func(id seal.AccountID) []byte { return bodyKey(id, 99) }, []byte{1})},
 	{"a reference count belongs to no mail", plant(func(id seal.AccountID) []byte { return refsKey(id, 99) }, encodeCount(2))},
-	{"a listed body file belongs to no mail", plant(func(id seal.AccountID) []byte { return blobKey(id, blobName{1}) }, encodeCount(1))},
+	{"a listed body file belongs to no mail", plant(func(id seal.AccountID) []byte { return blobKey(id, blob.Name{1}) }, encodeCount(1))},
 	{"the used bytes are not the sum of the mails", changeCounters(func(c *counters) { c.used++ })},
 	{"an encapsulation that mails need is missing", dropFirst(kindEncap)},
 	{"the mails of an encapsulation are counted wrongly", func(t *testing.T, tx store.Tx, id seal.AccountID) {
@@ -207,18 +208,18 @@ func TestCheckFindsDamage(t *testing.T) {
 	}
 	t.Run("the body file of a mail is missing", func(t *testing.T) {
 		w, _ := damaged(t)
-		list, err := w.fs.List(w.boxes.blobs.dir)
+		list, err := w.fs.List(w.blobDir())
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}
-		if err := w.fs.Remove(w.fs.PathJoin(w.boxes.blobs.dir, list[0])); err != nil {
+		if err := w.fs.Remove(w.fs.PathJoin(w.blobDir(), list[0])); err != nil {
 			t.Fatal(err)
 		}
 		wantFinding(t, w, "the body file of a mail is missing")
 	})
 	t.Run("a body file belongs to no mail", func(t *testing.T) {
 		w, _ := damaged(t)
-		f, err := w.fs.Create(w.boxes.blobs.path(blobName{7}), vfs.Unspecified)
+		f, err := w.fs.Create(w.blobPath(blob.Name{7}), vfs.Unspecified)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -27,7 +28,7 @@ type Delivery struct {
 	entry    Entry
 	keywords []string
 	to       []sealedCopy
-	blobs    []blobName
+	blobs    []blob.Name
 }
 
 // sealedCopy is the mail as one target gets it.
@@ -80,9 +81,14 @@ func (b *Boxes) Prepare(ctx context.Context, m Message, targets []Target) (*Deli
 		if err != nil {
 			return nil, errs.Wrap(op, err)
 		}
-		if d.blobs, blobSize, err = b.blobs.write(k, m.Raw, len(targets)); err != nil {
+		names, err := b.blobs.NewNames(len(targets))
+		if err != nil {
 			return nil, errs.Wrap(op, err)
 		}
+		if blobSize, err = b.blobs.Write(k, names, m.Raw); err != nil {
+			return nil, errs.Wrap(op, err)
+		}
+		d.blobs = names
 		s.blobKey = k.Bytes()
 	}
 	plain := s.encode()
@@ -197,27 +203,8 @@ func (d *Delivery) Discard() {
 	blobs := d.blobs
 	d.blobs = nil
 	for i, n := range blobs {
-		d.b.endFlight(d.to[i].target.ID, n)
+		id := d.to[i].target.ID
+		d.b.blobs.EndFlight(d.b.o.Store, id.Shard(), blobKey(id, n), n)
 	}
 	d.to = nil
-}
-
-// endFlight removes a file unless a record names it. After a failed sync nobody knows
-// what was committed; then the file stays, for the next start to judge.
-func (b *Boxes) endFlight(id seal.AccountID, n blobName) {
-	names := []blobName{n}
-	if b.o.Store.Health() != nil {
-		b.blobs.landed(names)
-		return
-	}
-	// Not the caller's context: it may be why the delivery ends.
-	err := b.o.Store.View(context.Background(), id.Shard(), func(r store.Reader) error {
-		_, err := r.Get(blobKey(id, n))
-		return err
-	})
-	if err != nil && errs.KindOf(err) == errs.NotFound && b.o.Store.Health() == nil {
-		b.blobs.abandon(names)
-		return
-	}
-	b.blobs.landed(names)
 }

@@ -5,13 +5,14 @@ import (
 	"context"
 	"testing"
 
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 )
 
 func TestDeliverAndRead(t *testing.T) {
 	w := newWorld(t)
 	one, two := w.user(), w.user()
-	sizes := []int{300, 10_000, MaxInline, MaxInline + 1, 3 * blobChunk, 1_000_000}
+	sizes := []int{300, 10_000, MaxInline, MaxInline + 1, 3 * blob.Chunk, 1_000_000}
 	for i, n := range sizes {
 		w.deliver(mailOf(i, n), one, two)
 	}

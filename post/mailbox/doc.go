@@ -33,7 +33,7 @@
 // the mail (m, b, files). The node key opens none of it; that is why the package has
 // no Reveal.
 //
-// Larger bodies lie in files of their own (blob.go). They are padded as a whole, sealed in
+// Larger bodies lie in files of their own (post/blob). They are padded as a whole, sealed in
 // chunks of 64 KiB that open alone, synced before the transaction that names
 // them, and removed right after the one that forgets them. A sealed body shared
 // by several recipients is one file with one name each.

@@ -15,6 +15,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -205,7 +206,7 @@ func sealedBytes(t *testing.T, w *world, k *seal.Opened) (out [][]byte) {
 		}
 		start := key(k.ID(), kindBlob)
 		return r.Scan(start, after(start), func(key, _ []byte) (bool, error) {
-			b, err := vfs.ReadFile(w.fs, w.boxes.blobs.path(blobName(key[len(key)-16:])))
+			b, err := vfs.ReadFile(w.fs, w.blobPath(blob.Name(key[len(key)-16:])))
 			out = append(out, b[100:140])
 			return true, err
 		})
@@ -265,7 +266,7 @@ func waitFor(t *testing.T, ok func() bool) {
 
 func blobFiles(t *testing.T, w *world) int {
 	t.Helper()
-	list, err := w.fs.List(w.boxes.blobs.dir)
+	list, err := w.fs.List(w.blobDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +315,7 @@ func TestBlobFiles(t *testing.T) {
 		t.Fatal("the other recipient's mail is damaged")
 	}
 	// An orphan of a crash.
-	if _, _, err := w.boxes.blobs.write(mustKey(t), raw, 1); err != nil {
+	if _, err := w.boxes.blobs.Write(mustKey(t), []blob.Name{{1}}, raw); err != nil {
 		t.Fatal(err)
 	}
 	w.reopen()

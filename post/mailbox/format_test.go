@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 )
 
@@ -27,8 +28,8 @@ func goldens() map[string][]byte {
 	st.dirty = []dirtyPage{{1, 950}, {128, 1000}}
 	c := counters{nextMid: 1 << 40, nextBox: 6, nextSeries: 8, nextUIDValidity: 1 << 30, folders: 5, used: 1 << 33, limit: 500 << 20}
 	head := messageHead{chain: seal.ChainID{1, 2, 3}, index: 1023, stored: 4096}
-	blob := head
-	blob.blob, blob.name = true, blobName{0xaa, 0xbb}
+	large := head
+	large.blob, large.name = true, blob.Name{0xaa, 0xbb}
 	sum := summary{size: 10_000, date: time.Unix(1_772_366_400, 0).In(time.FixedZone("", -5*3600-1800)),
 		blobKey: bytes.Repeat([]byte{7}, seal.KeyLen), header: []byte("Subject: x\r\n\r\n"), structure: []byte{1, 2, 3}}
 	dated := sum
@@ -40,7 +41,7 @@ func goldens() map[string][]byte {
 		"state":      st.encode(),
 		"counters":   c.encode(),
 		"message":    encodeMessage(&head, []byte("sealed")),
-		"blobhead":   encodeMessage(&blob, []byte("sealed")),
+		"blobhead":   encodeMessage(&large, []byte("sealed")),
 		"summary":    sum.encode(), // as versions before the save date wrote it
 		"summary2":   dated.encode(),
 		"saved":      run.encode(),

@@ -3,6 +3,7 @@ package mailbox
 import (
 	"encoding/binary"
 
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 )
 
@@ -30,9 +31,6 @@ const (
 
 // kinds lists all but the counters: what Remove deletes.
 const kinds = "fvsopwylxdmbrgen"
-
-// blobName is the random name of a blob file; the file's name is its hex form.
-type blobName [16]byte
 
 func key(id seal.AccountID, kind byte) []byte {
 	k := make([]byte, 0, 32)
@@ -78,7 +76,7 @@ func doomedKey(id seal.AccountID, series uint32) []byte { return key32(id, kindD
 func messageKey(id seal.AccountID, mid uint64) []byte   { return key64(id, kindMessage, mid) }
 func bodyKey(id seal.AccountID, mid uint64) []byte      { return key64(id, kindBody, mid) }
 func refsKey(id seal.AccountID, mid uint64) []byte      { return key64(id, kindRefs, mid) }
-func blobKey(id seal.AccountID, name blobName) []byte   { return append(key(id, kindBlob), name[:]...) }
+func blobKey(id seal.AccountID, name blob.Name) []byte  { return append(key(id, kindBlob), name[:]...) }
 func encapKey(id seal.AccountID, c seal.ChainID) []byte { return append(key(id, kindEncap), c[:]...) }
 func chainRefsKey(id seal.AccountID, c seal.ChainID) []byte {
 	return append(key(id, kindChainRefs), c[:]...)

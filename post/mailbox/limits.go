@@ -1,6 +1,10 @@
 package mailbox
 
-import "time"
+import (
+	"time"
+
+	"postern.email/post/blob"
+)
 
 // Fixed bounds. The first group is part of what clients see, the second of the format.
 const (
@@ -12,11 +16,10 @@ const (
 	MaxMetadataEntries = 100  // per mailbox
 	MaxMetadataBytes   = 64 << 10
 
-	MaxHeader     = 256 << 10  // larger headers are read from the body
-	maxStructure  = 256 << 10  // larger ones are made again from the body
-	maxRemakes    = 2          // at the same time
-	MaxInline     = 64 << 10   // larger bodies go into a file of their own
-	blobChunk     = 64<<10 - 1 // so that a sealed chunk is 64 KiB and the tag: padding adds at least one byte
+	MaxHeader     = 256 << 10      // larger headers are read from the body
+	maxStructure  = 256 << 10      // larger ones are made again from the body
+	maxRemakes    = 2              // at the same time
+	MaxInline     = blob.MaxInline // larger bodies go into a file of their own
 	pageEntries   = 128
 	batchMails    = 1000   // mails changed by one transaction
 	maxTombstones = 10_000 // expunged UIDs remembered per mailbox

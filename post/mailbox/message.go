@@ -7,6 +7,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail/mime"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 )
 
@@ -16,7 +17,7 @@ type messageHead struct {
 	index  uint16
 	stored int64 // sealed bytes of summary and body: what the quota counts
 	blob   bool  // the body lies in the file name; else in a body record
-	name   blobName
+	name   blob.Name
 }
 
 // encodeMessage puts the sealed summary behind the head.

@@ -2,15 +2,12 @@ package mailbox
 
 import (
 	"context"
-	"errors"
 	"io"
-	"os"
 	"slices"
-	"sync"
 
 	"postern.email/kit/errs"
-	"postern.email/kit/vfs"
 	"postern.email/mail/mime"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -105,12 +102,7 @@ func (a *Account) remakeStructure(ctx context.Context, box uint32, e Entry) ([]b
 
 // Body is an open mail: the exact bytes of the whole message. It is safe for use by
 // many goroutines, Close excepted.
-type Body interface {
-	io.ReaderAt
-	io.WriterTo
-	Size() int64
-	Close() error
-}
+type Body = blob.Body
 
 // Body opens a mail for reading. Chunks of large mails are opened when they are read;
 // memory is at most two chunks of 64 KiB. errs.NotFound: it was expunged meanwhile.
@@ -141,7 +133,7 @@ func (a *Account) Body(ctx context.Context, box uint32, e Entry) (Body, error) {
 		return nil, errs.Wrap(op, err)
 	}
 	if !h.blob {
-		return memBody(plain), nil
+		return blob.Memory(plain), nil
 	}
 	f, err := a.openBlob(ctx, &h, &s)
 	if err != nil {
@@ -150,17 +142,14 @@ func (a *Account) Body(ctx context.Context, box uint32, e Entry) (Body, error) {
 	return f, nil
 }
 
-func (a *Account) openBlob(ctx context.Context, h *messageHead, s *summary) (*fileBody, error) {
+func (a *Account) openBlob(ctx context.Context, h *messageHead, s *summary) (Body, error) {
 	const op = "post/mailbox.openBlob"
 	k, err := seal.MailKeyOf(s.blobKey)
 	if err != nil {
 		return nil, errs.E(op, errs.Corrupt, "", err)
 	}
-	f, err := a.b.blobs.fs.Open(a.b.blobs.path(h.name))
-	if err != nil {
-		if !errors.Is(err, os.ErrNotExist) {
-			return nil, diskError(op, err)
-		}
+	f, err := a.b.blobs.Open(h.name, k, s.size)
+	if errs.KindOf(err) == errs.NotFound && err != nil {
 		// Gone because the mail is gone, or lost?
 		lost := a.read(ctx, func(r store.Reader) error {
 			_, err := r.Get(blobKey(a.key.ID(), h.name))
@@ -171,125 +160,5 @@ func (a *Account) openBlob(ctx context.Context, h *messageHead, s *summary) (*fi
 		}
 		return nil, errs.Wrap(op, lost)
 	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != blobFileLen(s.size) {
-		err = errs.E(op, errs.Corrupt, "", nil)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &fileBody{f: f, key: k, size: s.size, at: -1}, nil
-}
-
-// memBody is a mail whose body is one record.
-type memBody []byte
-
-func (m memBody) Size() int64  { return int64(len(m)) }
-func (m memBody) Close() error { return nil }
-
-func (m memBody) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errs.E("post/mailbox.ReadAt", errs.Invalid, "", nil)
-	}
-	if off >= int64(len(m)) {
-		return 0, io.EOF
-	}
-	n := copy(p, m[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (m memBody) WriteTo(w io.Writer) (int64, error) {
-	n, err := w.Write(m)
-	return int64(n), err
-}
-
-// fileBody is a mail whose body is a blob file. It keeps the chunk opened last.
-type fileBody struct {
-	f    vfs.File
-	key  *seal.MailKey
-	size int64
-
-	mu    sync.Mutex
-	at    int64 // number of the open chunk, -1: none
-	plain []byte
-}
-
-// sealedChunks holds buffers for chunks as they lie on disk.
-var sealedChunks = sync.Pool{New: func() any {
-	b := make([]byte, 0, seal.SealedLen(blobChunk))
-	return &b
-}}
-
-func (b *fileBody) Size() int64 { return b.size }
-
-func (b *fileBody) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.plain, b.at = nil, -1
-	return b.f.Close()
-}
-
-// chunk gives the exact bytes of chunk c. mu is held.
-func (b *fileBody) chunk(c int64) ([]byte, error) {
-	const op = "post/mailbox.chunk"
-	if c == b.at {
-		return b.plain, nil
-	}
-	n := min(blobLen(b.size)-c*blobChunk, blobChunk)
-	buf := sealedChunks.Get().(*[]byte)
-	defer sealedChunks.Put(buf)
-	sealed := (*buf)[:seal.SealedLen(int(n))]
-	if _, err := b.f.ReadAt(sealed, c*int64(seal.SealedLen(blobChunk))); err != nil {
-		return nil, diskError(op, err)
-	}
-	plain, err := b.key.OpenPart(seal.PartBody, uint32(c), sealed)
-	if err != nil {
-		return nil, errs.Wrap(op, err)
-	}
-	if int64(len(plain)) != n {
-		return nil, errs.E(op, errs.Corrupt, "", nil)
-	}
-	b.at, b.plain = c, plain[:min(n, b.size-c*blobChunk)] // without the zeros at the end
-	return b.plain, nil
-}
-
-func (b *fileBody) ReadAt(p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, errs.E("post/mailbox.ReadAt", errs.Invalid, "", nil)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for n < len(p) {
-		if off >= b.size {
-			return n, io.EOF
-		}
-		plain, err := b.chunk(off / blobChunk)
-		if err != nil {
-			return n, err
-		}
-		m := copy(p[n:], plain[off%blobChunk:])
-		n, off = n+m, off+int64(m)
-	}
-	return n, nil
-}
-
-func (b *fileBody) WriteTo(w io.Writer) (n int64, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for n < b.size {
-		plain, err := b.chunk(n / blobChunk)
-		if err != nil {
-			return n, err
-		}
-		m, err := w.Write(plain)
-		n += int64(m)
-		if err != nil {
-			return n, err
-		}
-	}
-	return n, nil
+	return f, err
 }

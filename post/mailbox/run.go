@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -23,6 +24,10 @@ func newPurger() *purger {
 }
 
 func (p *purger) note() { p.needed.Store(true) }
+
+// NoteDeleted says that somebody else deleted bytes of the same store: Run takes them out
+// of its files with the next purge.
+func (b *Boxes) NoteDeleted() { b.purge.note() }
 
 // Run deletes what is too old or over quota, takes deleted bytes out of the store's
 // files, and removes blob files nobody refers to, until ctx ends. It returns nil.
@@ -90,45 +95,19 @@ func (b *Boxes) accounts(ctx context.Context, fn func(id seal.AccountID) error) 
 	return seal.EachAccount(ctx, b.o.Store, func(_ store.Shard, id seal.AccountID) error { return fn(id) })
 }
 
-// sweep removes blob files that no record names. A file that is being prepared is left
-// alone: its name is noted before the file is made, so a name that is in the listing and
-// not noted can never be named by a record any more unless one does already, and
-// the records are read after that.
+// sweep removes blob files that no record names.
 func (b *Boxes) sweep(ctx context.Context) error {
-	list, err := b.blobs.fs.List(b.blobs.dir)
-	if err != nil {
-		return diskError("post/mailbox.sweep", err)
-	}
-	var orphans []blobName
-	for _, f := range list {
-		if n, ok := parseBlobName(f); ok && !b.blobs.inFlight(n) {
-			orphans = append(orphans, n)
-		}
-	}
-	if len(orphans) == 0 {
-		return nil
-	}
-	named := make(map[blobName]struct{})
-	err = b.accounts(ctx, func(id seal.AccountID) error {
-		return b.o.Store.View(ctx, id.Shard(), func(r store.Reader) error {
-			start := key(id, kindBlob)
-			return r.Scan(start, after(start), func(k, _ []byte) (bool, error) {
-				if _, _, rest, ok := kindOf(k); ok && len(rest) == len(blobName{}) {
-					named[blobName(rest)] = struct{}{}
-				}
-				return true, nil
+	return b.blobs.Sweep(b.o.Store, func(named func(blob.Name)) error {
+		return b.accounts(ctx, func(id seal.AccountID) error {
+			return b.o.Store.View(ctx, id.Shard(), func(r store.Reader) error {
+				start := key(id, kindBlob)
+				return r.Scan(start, after(start), func(k, _ []byte) (bool, error) {
+					if _, _, rest, ok := kindOf(k); ok && len(rest) == len(blob.Name{}) {
+						named(blob.Name(rest))
+					}
+					return true, nil
+				})
 			})
 		})
 	})
-	if err != nil || b.o.Store.Health() != nil {
-		return err
-	}
-	for _, n := range orphans {
-		if _, ok := named[n]; !ok {
-			if err := b.blobs.remove(n); err != nil {
-				return diskError("post/mailbox.sweep", err)
-			}
-		}
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"postern.email/kit/errs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -22,8 +23,8 @@ type txn struct {
 	cChanged bool
 	boxes    []*boxTx
 	chains   []chainDelta
-	unlink   []blobName // files to remove after the commit
-	deleted  bool       // sealed bytes were deleted: the store needs a purge
+	unlink   []blob.Name // files to remove after the commit
+	deleted  bool        // sealed bytes were deleted: the store needs a purge
 }
 
 type chainDelta struct {

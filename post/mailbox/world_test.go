@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/kit/vfs"
+	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
 	"postern.email/store/pebble"
@@ -109,7 +110,7 @@ func (w *world) open() {
 		w.st = w.wrap(st)
 	}
 	o := w.opt
-	o.Store, o.FS, o.Dir, o.Now = w.st, w.fs, w.dir+"/blobs", w.clock.Now
+	o.Store, o.FS, o.Dir, o.Now = w.st, w.fs, w.blobDir(), w.clock.Now
 	if o.Chains == nil {
 		o.Chains = seal.NewChains(seal.ChainOptions{Now: w.clock.Now})
 	}
@@ -125,6 +126,10 @@ func (w *world) close() {
 		w.boxes = nil
 	}
 }
+
+func (w *world) blobDir() string { return w.dir + "/blobs" }
+
+func (w *world) blobPath(n blob.Name) string { return w.fs.PathJoin(w.blobDir(), n.String()) }
 
 // reopen ends the process and starts the next one.
 func (w *world) reopen() {
