@@ -184,19 +184,45 @@ func (r *Resolver) send(ctx context.Context, network, addr, name string, typ uin
 		if err != nil {
 			return nil, err
 		}
-		m := new(mdns.Msg)
-		if len(raw) < 2 || binary.BigEndian.Uint16(raw) != q.Id {
-			err = errors.New("an answer to another question")
-		} else if err := m.Unpack(raw); err != nil {
-			return nil, err
-		} else {
-			err = wrong(m, q)
+		m, why := parse(raw, q)
+		if why == nil {
+			return m, nil
 		}
-		if err == nil || network == "tcp" {
-			return m, err
+		var other *stranger
+		if network == "tcp" || !errors.As(why, &other) {
+			return nil, why
 		}
 		// Somebody guesses; the answer may still come (RFC 5452 §9.1).
 	}
+}
+
+// stranger is what comes by UDP and is no answer to the question.
+type stranger struct{ why string }
+
+func (s *stranger) Error() string { return s.why }
+
+// parse reads an answer to q.
+func parse(raw []byte, q *mdns.Msg) (*mdns.Msg, error) {
+	if len(raw) < 2 || binary.BigEndian.Uint16(raw) != q.Id {
+		return nil, &stranger{"an answer to another question"}
+	}
+	m := new(mdns.Msg)
+	if err := m.Unpack(raw); err != nil {
+		return nil, err
+	}
+	ask := q.Question[0]
+	switch {
+	case !m.Response || m.Opcode != mdns.OpcodeQuery || len(m.Question) > 1:
+		return nil, &stranger{"not an answer"}
+	case len(m.Question) == 0:
+		// A server that fails may leave the question out.
+		if m.Rcode == mdns.RcodeSuccess || m.Rcode == mdns.RcodeNameError {
+			return nil, &stranger{"an answer without question"}
+		}
+	case m.Question[0].Qtype != ask.Qtype || m.Question[0].Qclass != ask.Qclass || !strings.EqualFold(m.Question[0].Name, ask.Name):
+		return nil, &stranger{"an answer to another question"}
+	}
+	return m, nil
 }
 
 func write(c net.Conn, network string, q *mdns.Msg) error {
@@ -223,20 +249,4 @@ func read(c net.Conn, network string, buf []byte) ([]byte, error) {
 	raw := make([]byte, binary.BigEndian.Uint16(buf))
 	_, err := io.ReadFull(c, raw)
 	return raw, err
-}
-
-// wrong says why m is no answer to q. A server that fails may leave the question out.
-func wrong(m, q *mdns.Msg) error {
-	ask := q.Question[0]
-	switch {
-	case !m.Response || m.Opcode != mdns.OpcodeQuery || len(m.Question) > 1:
-		return errors.New("not an answer")
-	case len(m.Question) == 0:
-		if m.Rcode == mdns.RcodeSuccess || m.Rcode == mdns.RcodeNameError {
-			return errors.New("an answer without question")
-		}
-	case m.Question[0].Qtype != ask.Qtype || m.Question[0].Qclass != ask.Qclass || !strings.EqualFold(m.Question[0].Name, ask.Name):
-		return errors.New("an answer to another question")
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"postern.email/mail"
 )
@@ -15,8 +16,10 @@ const (
 // canonical is the form of a name that is asked for: A-labels in lower case. ok is
 // false for what no DNS name of ours can be, the root and a domain literal among them.
 func canonical(name string) (string, bool) {
-	name = mail.CanonicalDomain(strings.TrimSuffix(name, "."))
-	return name, validName(name)
+	name = strings.TrimSuffix(name, ".")
+	ok := utf8.ValidString(name)
+	name = mail.CanonicalDomain(name)
+	return name, ok && validName(name)
 }
 
 // hostName reads a name out of an answer.
