@@ -125,7 +125,7 @@ func TestInbound(t *testing.T) {
 	s := start(t, "network.resolver="+keys.addr, "mail.max_message_size=100K")
 	users := s.created(t, 3)
 	me, open, blocked := users[0], users[1], users[2]
-	s.set(t, "set", open.addr, "--accept-cleartext")
+	s.set(t, "set", open.addr, "accept-cleartext", "on")
 	s.set(t, "block", blocked.addr)
 	nobody := user{addr: "nobody@" + s.Domain}
 

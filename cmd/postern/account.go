@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -75,6 +77,38 @@ func (s *settings) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.class, "class", "", "strict (end-to-end encrypted mail only) or open-mail")
 	c.Flags().BoolVar(&s.cleartext, "accept-cleartext", false, "the owner wants unencrypted mail too")
 	c.Flags().StringVar(&s.quota, "quota", "", "what the account may hold, such as 2G; 0 = the server's default")
+}
+
+// settingNames are the settings that can also be given as words.
+var settingNames = []string{"class", "accept-cleartext", "quota"}
+
+// words reads settings that are given as pairs of name and value, as the flags of the same
+// names would be.
+func (s *settings) words(c *cobra.Command, args []string) error {
+	for ; len(args) > 0; args = args[2:] {
+		name := args[0]
+		if !slices.Contains(settingNames, name) {
+			return fmt.Errorf("there is no setting %q; there are %s", name, strings.Join(settingNames, ", "))
+		}
+		if len(args) == 1 {
+			return fmt.Errorf("%s needs a value", name)
+		}
+		if c.Flags().Changed(name) {
+			return fmt.Errorf("%s is given twice", name)
+		}
+		value := args[1]
+		if name == "accept-cleartext" {
+			on, known := map[string]string{"on": "true", "off": "false"}[value]
+			if !known {
+				return fmt.Errorf("accept-cleartext is on or off, not %q", value)
+			}
+			value = on
+		}
+		if err := c.Flags().Set(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *settings) args(c *cobra.Command, a *relay.AccountArgs) error {
@@ -185,18 +219,28 @@ func listAccounts(io streams) *cobra.Command {
 func setAccount(io streams) *cobra.Command {
 	var src source
 	var set settings
-	c := &cobra.Command{Use: "set ADDRESS", Short: "Change an account's settings", Args: cobra.ExactArgs(1),
-		Example: "  postern account set anna --quota 2G\n  postern account set anna --accept-cleartext=false"}
+	c := &cobra.Command{Use: "set ADDRESS SETTING VALUE [SETTING VALUE …]", Short: "Change an account's settings", Args: cobra.MinimumNArgs(1),
+		Long: `Change an account's settings:
+
+  class             strict (end-to-end encrypted mail only) or open-mail
+  accept-cleartext  on or off: the owner wants unencrypted mail too
+  quota             what the account may hold, such as 2G; 0 = the server's default
+
+The flags of the same names do the same.`,
+		Example: "  postern account set anna accept-cleartext on\n  postern account set anna quota 2G class strict"}
 	src.flags(c)
 	set.flags(c)
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		a := relay.AccountArgs{Address: args[0]}
+		if err := set.words(c, args[1:]); err != nil {
+			return usageError{c.CommandPath(), err}
+		}
 		if err := set.args(c, &a); err != nil {
 			return err
 		}
 		if a.Class == nil && a.AcceptCleartext == nil && a.Quota == nil {
-			return usageError{c.CommandPath(), fmt.Errorf("nothing to set: give --class, --quota or --accept-cleartext")}
+			return usageError{c.CommandPath(), fmt.Errorf("nothing to set: give one of %s with its value", strings.Join(settingNames, ", "))}
 		}
 		var got relay.AccountInfo
 		if err := src.call(c.Context(), "account.set", a, &got, nil); err != nil {

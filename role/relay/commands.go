@@ -12,6 +12,7 @@ import (
 	"postern.email/mail"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
+	"postern.email/post/seen"
 	"postern.email/wire/control"
 )
 
@@ -253,6 +254,11 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 	if err := s.accounts.Check(ctx, func(f account.Finding) {
 		left := f.Kind == account.FindingOrphan || f.Kind == account.FindingLeftover
 		report(Finding{Part: "accounts", Text: f.Kind + ": " + f.Text, Leftover: left})
+	}); err != nil {
+		return errs.Wrap(op, err)
+	}
+	if err := s.seen.Check(ctx, func(f seen.Finding) {
+		report(Finding{Part: "accounts", Text: fmt.Sprintf("%s (account %s)", f.What, f.Account)})
 	}); err != nil {
 		return errs.Wrap(op, err)
 	}

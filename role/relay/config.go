@@ -91,6 +91,13 @@ type Config struct {
 		SetupMessage         bool `toml:"setup_message" default:"true" doc:"Take an Autocrypt Setup Message that a sender sends to itself."`
 	} `toml:"submission"`
 
+	Exchange struct {
+		MailsPerNetwork   int             `toml:"mails_per_network" default:"6000" unit:"a minute" min:"0" max:"1000000" doc:"Mails that other servers may begin, on port 25 or over HTTPS, from one address (IPv6: one /64); five minutes' worth may come at once. Beyond, they are told to come later (451 4.7.1), and their connections go on. 0: no limit."`
+		BytesPerNetwork   config.Bytes    `toml:"bytes_per_network" default:"1G" max:"1T" doc:"What may come as mail from one address (IPv6: one /64) in a minute, as received, also when it is refused; five minutes' worth may come at once. Beyond, as mails_per_network. 0: no limit."`
+		RefusedPerNetwork int             `toml:"refused_per_network" default:"300" unit:"a minute" min:"0" max:"1000000" doc:"Recipients that do not exist or are blocked, asked for from one address (IPv6: one /64); five minutes' worth may come at once. Beyond, recipients are not looked up for it for a while (451 4.7.1), so that nobody can try names out. 0: no limit."`
+		Remember          config.Duration `toml:"remember" default:"3d" max:"30d" doc:"A mail that another server sends once more, byte for byte in its header and with the same valid signature, is acknowledged and not stored again for so long, in whole days: it did not hear our answer. 0: not remembered."`
+	} `toml:"exchange"`
+
 	IMAP struct {
 		Compress bool `toml:"imap_compress" default:"false" doc:"Offer COMPRESS=DEFLATE. It costs memory for every connection, and lengths of compressed text tell an observer how alike two texts are."`
 	} `toml:"imap"`

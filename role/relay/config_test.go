@@ -425,6 +425,11 @@ func effects() map[string]func(*testing.T) {
 		"submission.secure_join":   exception("submission.secure_join", secureJoin),
 		"submission.setup_message": exception("submission.setup_message", setupMessage),
 
+		"exchange.mails_per_network":   testMailsPerNetwork,
+		"exchange.bytes_per_network":   testBytesPerNetwork,
+		"exchange.refused_per_network": testRefusedPerNetwork,
+		"exchange.remember":            testRemember,
+
 		"imap.imap_compress": func(t *testing.T) {
 			for value, want := range map[string]bool{"false": false, "true": true} {
 				c, err := reader(inMemory(t, "imap.imap_compress="+value), anna, annas)

@@ -25,7 +25,7 @@ func TestContradictions(t *testing.T) {
 		{"accounts.username_min_length=10,accounts.username_max_length=9", "accounts.username_min_length"},
 		{"tls.cert=/x", "tls.key"}, {"tls.key=/x", "tls.cert"},
 		{"password.threads=4", "password.memory"},
-		{"accounts.delete_inactive_after=12h", "whole days"}, {"accounts.delete_inactive_after=36h", "whole days"},
+		{"exchange.remember=36h", "whole days"}, {"accounts.delete_inactive_after=12h", "whole days"}, {"accounts.delete_inactive_after=36h", "whole days"},
 	} {
 		c := testConfig(t, "/data", strings.Split(x.set, ",")...)
 		if err := c.Check(); errs.KindOf(err) != errs.Invalid || !strings.Contains(errs.Public(err), x.want) {

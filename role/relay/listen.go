@@ -27,9 +27,13 @@ import (
 var Version = "0.2-dev"
 
 const (
-	mailMemory    = 256 << 20 // bytes of all mails being received at one time
-	webBurst      = 5
-	maxNetworks   = 100_000 // networks whose rate is remembered
+	mailMemory  = 256 << 20 // bytes of all mails being received at one time
+	webBurst    = 5
+	maxNetworks = 100_000 // networks whose rate is remembered
+	// What one network may take of mailMemory: other servers, who are nobody's users, less. Both
+	// hold the largest mail while it grows.
+	strangerShare = mailMemory / 4
+	userShare     = mailMemory / 2
 	defaultGrace  = 5 * time.Second
 	maxRecipients = 10_000
 )
@@ -101,7 +105,7 @@ func (s *Server) listen() error {
 	work, stopWorking := context.WithCancel(context.Background())
 	s.serve, s.work = stopServing, stopWorking
 
-	for name, fn := range map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "certificates": s.certs.Run} {
+	for name, fn := range map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "memory of mails": s.seen.Run, "certificates": s.certs.Run} {
 		s.working.Go(s.supervise(work, name, fn))
 	}
 	s.working.Go(func() { s.watchStore(work) })
@@ -194,13 +198,13 @@ func (s *Server) grace() time.Duration {
 func (s *Server) imapOptions(t *tls.Config, implicit, private bool) imap.Options {
 	return imap.Options{Backend: s.access.IMAP(), TLS: t, Implicit: implicit, Private: private, Conns: s.limits.imap, PeerOf: daemon.PeerOf,
 		Logger: s.d.Logger, Now: s.d.Now, Name: "Postern", Version: Version, Compress: s.c.IMAP.Compress,
-		ExtraCapabilities: []string{"XCHATMAIL", "XDELTAPUSH"}, MaxAppend: int64(s.c.Mail.MaxMessageSize), Memory: s.limits.memory, ShutdownGrace: s.grace()}
+		ExtraCapabilities: []string{"XCHATMAIL", "XDELTAPUSH"}, MaxAppend: int64(s.c.Mail.MaxMessageSize), Memory: s.limits.memory, Share: userShare, ShutdownGrace: s.grace()}
 }
 
 func (s *Server) submitOptions(t *tls.Config, implicit, private bool) smtp.Options {
 	return smtp.Options{Hostname: s.c.Domain, Backend: s.submit, TLS: t, Implicit: implicit, Private: private,
 		OfferAuth: true, RequireAuth: true, MaxSize: int64(s.c.Mail.MaxMessageSize), MaxRecipients: s.c.Submission.MaxRecipients,
-		Conns: s.limits.smtp, PeerOf: daemon.PeerOf, Memory: s.limits.memory, Logger: s.d.Logger, Grace: s.grace()}
+		Conns: s.limits.smtp, PeerOf: daemon.PeerOf, Memory: s.limits.memory, Share: userShare, Logger: s.d.Logger, Grace: s.grace()}
 }
 
 // exchangeOptions are those of port 25: TLS 1.2 for strangers (RFC 8314 §4.1),
@@ -208,7 +212,7 @@ func (s *Server) submitOptions(t *tls.Config, implicit, private bool) smtp.Optio
 func (s *Server) exchangeOptions(in *receive.Receive) smtp.Options {
 	return smtp.Options{Hostname: s.c.Domain, Backend: in, TLS: s.certs.Config(tls.VersionTLS12), RequireTLS: true,
 		MaxSize: int64(s.c.Mail.MaxMessageSize), Conns: s.limits.smtp, PeerOf: daemon.PeerOf, Memory: s.limits.memory,
-		Logger: s.d.Logger, Grace: s.grace()}
+		Share: strangerShare, Received: in.Received, Logger: s.d.Logger, Grace: s.grace()}
 }
 
 func (s *Server) pop3(t *tls.Config, implicit, private bool) func(context.Context, net.Listener) error {

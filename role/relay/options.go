@@ -40,6 +40,8 @@ func (c Config) Check() error {
 		return bad("tls.cert and tls.key belong together: give both or neither")
 	case !accountOptions(c).Params.Valid():
 		return bad("password.memory must be at least 8K for each of password.threads")
+	case c.Exchange.Remember.Std()%day != 0: // the day is all that is kept
+		return bad("exchange.remember must be a number of whole days, such as 3d, or 0 for not at all")
 	case c.Accounts.DeleteInactiveAfter.Std()%day != 0: // the day of the last login is all that is kept
 		return bad("accounts.delete_inactive_after must be a number of whole days, such as 90d, or 0 for never")
 	}

@@ -5,8 +5,18 @@ import (
 
 	"postern.email/agent/receive"
 	"postern.email/kit/dial"
+	"postern.email/kit/limits"
 	"postern.email/wire/mxdeliv"
+	"postern.email/wire/web"
 )
+
+// networkBurst is how many minutes' worth of a limit of section exchange may come at once.
+const networkBurst = 5
+
+// perNetwork makes a limit of so many a minute.
+func (s *Server) perNetwork(perMinute int) *limits.GCRA {
+	return limits.NewGCRA(perMinute, networkBurst*perMinute, maxNetworks, s.d.Now)
+}
 
 // receiver builds the policy for mail from other hosts, which looks up the keys of
 // signatures where network.resolver says.
@@ -17,13 +27,15 @@ func (s *Server) receiver() (*receive.Receive, error) {
 		return nil, err
 	}
 	keys := dial.NewTXTCache(names.TXT, d.Now)
-	return receive.New(receive.Options{Domain: c.Domain, Accounts: s.accounts, Rooms: s.boxes, Deliver: s.deliver,
+	return receive.New(receive.Options{Domain: c.Domain, Mails: s.perNetwork(c.Exchange.MailsPerNetwork),
+		KiB: s.perNetwork(int((c.Exchange.BytesPerNetwork + 1023) >> 10)), Unknown: s.perNetwork(c.Exchange.RefusedPerNetwork), Accounts: s.accounts, Rooms: s.boxes, Deliver: s.deliver,
 		Keys: keys.TXT, Forget: keys.Forget, Guard: s.mayWrite, Now: d.Now, Logger: d.Logger}), nil
 }
 
 // pages puts the door for other relays beside the pages.
 func (s *Server) pages(site http.Handler, in *receive.Receive) http.Handler {
-	mail := mxdeliv.New(mxdeliv.Options{Backend: in.Web(), MaxSize: int64(s.c.Mail.MaxMessageSize), Memory: s.limits.memory})
+	mail := mxdeliv.New(mxdeliv.Options{Backend: in.Web(), MaxSize: int64(s.c.Mail.MaxMessageSize), Memory: s.limits.memory, Share: strangerShare,
+		PeerOf: web.PeerOf, Received: in.Received})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == mxdeliv.Path {
 			mail.ServeHTTP(w, r)

@@ -27,6 +27,7 @@ import (
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
 	"postern.email/post/seal"
+	"postern.email/post/seen"
 	"postern.email/store"
 	"postern.email/store/pebble"
 	"postern.email/wire/certs"
@@ -94,6 +95,7 @@ type Server struct {
 	chains   *seal.Chains
 	accounts *account.Accounts
 	boxes    *mailbox.Boxes
+	seen     *seen.Seen
 	access   *access.Access
 	submit   *submit.Submit
 	deliver  *deliver.Deliver
@@ -221,10 +223,16 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	if s.boxes, err = mailbox.New(mo); err != nil {
 		return err
 	}
+	s.seen = seen.New(seen.Options{Store: s.db, Root: s.root, Days: int(c.Exchange.Remember.Std() / day), Now: d.Now, Logger: d.Logger})
 	ao := accountOptions(*c)
 	ao.Store, ao.Root, ao.MayCreate = s.db, s.root, s.mayCreate
 	ao.OnCreate = func(tx store.Tx, key *seal.Opened) error { return s.boxes.Init(tx, key) }
-	ao.OnDelete = s.boxes.Remove
+	ao.OnDelete = func(ctx context.Context, id seal.AccountID) error {
+		if err := s.seen.Remove(ctx, id); err != nil {
+			return err
+		}
+		return s.boxes.Remove(ctx, id)
+	}
 	ao.Now, ao.Rand, ao.Logger = d.Now, d.Rand, d.Logger
 	s.accounts, err = account.New(ctx, ao)
 	return err
@@ -233,7 +241,11 @@ func (s *Server) openState(ctx context.Context) (err error) {
 // openAgents builds the agents over the state.
 func (s *Server) openAgents() (err error) {
 	c, d := &s.c, &s.d
-	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
+	var memory *seen.Seen
+	if c.Exchange.Remember > 0 {
+		memory = s.seen
+	}
+	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.boxes, Deliver: s.deliver, Guard: s.mayWrite,
 		PerMinute: c.Submission.MaxUserSendPerMinute, Burst: c.Submission.MaxUserSendBurst,
 		NoSecureJoin: !c.Submission.SecureJoin, NoSetupMessage: !c.Submission.SetupMessage, Now: d.Now, Logger: d.Logger})
