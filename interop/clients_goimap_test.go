@@ -133,6 +133,19 @@ func TestGoIMAP(t *testing.T) {
 	if found.Count != 3 || len(found.AllUIDs()) != 3 {
 		t.Errorf("ESEARCH: %+v", found)
 	}
+	sorted, err := second.UIDSort(&imapclient.SortOptions{SearchCriteria: &imap.SearchCriteria{},
+		SortCriteria: []imapclient.SortCriterion{{Key: imapclient.SortKeyArrival, Reverse: true}, {Key: imapclient.SortKeySize}}}).Wait()
+	must(err)
+	if len(sorted) != 3 {
+		t.Errorf("SORT: %v", sorted)
+	}
+	for _, algorithm := range []imap.ThreadAlgorithm{imap.ThreadOrderedSubject, imap.ThreadReferences} {
+		threads, err := second.UIDThread(&imapclient.ThreadOptions{Algorithm: algorithm, SearchCriteria: &imap.SearchCriteria{}}).Wait()
+		must(err)
+		if n := inThreads(threads); n != 3 {
+			t.Errorf("THREAD %s: %d messages in %+v", algorithm, n, threads)
+		}
+	}
 	status, err := first.Status("INBOX", &imap.StatusOptions{NumMessages: true, Size: true, UIDNext: true}).Wait()
 	must(err)
 	if status.NumMessages == nil || *status.NumMessages != 3 || status.Size == nil || *status.Size <= 0 {
@@ -145,4 +158,12 @@ func TestGoIMAP(t *testing.T) {
 	if got := <-exists; got != 1 {
 		t.Errorf("the first EXISTS after APPEND is %d", got)
 	}
+}
+
+// inThreads counts messages.
+func inThreads(threads []imapclient.ThreadData) (n int) {
+	for _, t := range threads {
+		n += len(t.Chain) + inThreads(t.SubThreads)
+	}
+	return n
 }

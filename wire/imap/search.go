@@ -25,7 +25,7 @@ func cmdUIDSearch(c *conn, ctx context.Context, p *parser) (reply, error) {
 func (c *conn) doSearch(ctx context.Context, p *parser, byUID bool) (reply, error) {
 	q, err := p.search()
 	if err != nil {
-		return reply{}, err
+		return c.searchFailed(&q, err)
 	}
 	if q.modseq {
 		c.enabled.condstore = true
@@ -49,10 +49,7 @@ func (c *conn) doSearch(ctx context.Context, p *parser, byUID bool) (reply, erro
 		return nil
 	})
 	if err != nil {
-		if q.save {
-			c.sel.saved = nil // RFC 5182 §2.1
-		}
-		return reply{}, err
+		return c.searchFailed(&q, err)
 	}
 	if q.save {
 		c.save(&q, found, foundUIDs, byUID)
@@ -73,6 +70,15 @@ func (c *conn) doSearch(ctx context.Context, p *parser, byUID bool) (reply, erro
 		c.w.crlf()
 	}
 	return reply{"", "SEARCH done"}, nil
+}
+
+// searchFailed forgets what was saved when a search that was to be saved ends with NO, but
+// not with BAD (RFC 5182 §2.1).
+func (c *conn) searchFailed(q *searchRequest, err error) (reply, error) {
+	if q.save && !answer(err, false).bad {
+		c.sel.saved = nil
+	}
+	return reply{}, err
 }
 
 // scan calls fn for each message that matches, by ascending number. Messages that

@@ -95,55 +95,48 @@ type searchParser struct {
 }
 
 func (p *parser) search() (q searchRequest, err error) {
-	if err = p.sp(); err != nil {
+	if err = p.returnOptions(&q); err != nil {
 		return q, err
 	}
-	if p.word("RETURN") {
-		q.extended = true
-		if err = p.sp(); err != nil {
-			return q, err
-		}
-		err = p.list(true, func() error {
-			switch {
-			case p.word("MIN"):
-				q.min = true
-			case p.word("MAX"):
-				q.max = true
-			case p.word("ALL"):
-				q.all = true
-			case p.word("COUNT"):
-				q.count = true
-			case p.word("SAVE"):
-				q.save = true
-			default:
-				return syntaxf("unknown RETURN option")
-			}
-			return nil
-		})
-		if err != nil {
-			return q, err
-		}
-		if !q.min && !q.max && !q.count && !q.save {
-			q.all = true
-		}
-		if err = p.sp(); err != nil {
-			return q, err
-		}
-	}
 	charset := "utf-8"
-	if p.word("CHARSET") {
-		if err = p.sp(); err != nil {
-			return q, err
-		}
+	if p.prefix(" CHARSET ") {
 		if charset, err = p.astring(); err != nil {
 			return q, err
 		}
-		q.key, q.modseq, err = p.searchKeys(charset)
-		return q, err
 	}
-	p.i-- // the space before the first key
 	q.key, q.modseq, err = p.searchKeys(charset)
 	return q, err
+}
+
+// returnOptions reads " RETURN (…)" if it is next: of SEARCH (RFC 4731, RFC 5182), and
+// of SORT, where they mean the same (RFC 5267 §3).
+func (p *parser) returnOptions(q *searchRequest) error {
+	if !p.prefix(" RETURN (") {
+		return nil
+	}
+	p.i--
+	q.extended = true
+	err := p.list(true, func() error {
+		switch {
+		case p.word("MIN"):
+			q.min = true
+		case p.word("MAX"):
+			q.max = true
+		case p.word("ALL"):
+			q.all = true
+		case p.word("COUNT"):
+			q.count = true
+		case p.word("SAVE"):
+			q.save = true
+		default:
+			return syntaxf("unknown RETURN option")
+		}
+		return nil
+	})
+	if !q.min && !q.max && !q.count && !q.save {
+		q.all = true
+	}
+	return err
 }
 
 // searchKeys reads the keys of a search with a space before each, to the end.

@@ -55,30 +55,74 @@ type sorted struct {
 	texts    []string
 }
 
-// doSort is RFC 5256 §3.
+// doSort is RFC 5256 §3, with return options RFC 5267 §3, and RFC 7162 §3.1.9 and §3.1.10.
 func (c *conn) doSort(ctx context.Context, p *parser, byUID bool) (reply, error) {
+	var q searchRequest
+	if err := p.returnOptions(&q); err != nil {
+		return reply{}, err
+	}
 	keys, err := p.sortKeys()
 	if err != nil {
 		return reply{}, err
 	}
-	if err := p.sp(); err != nil {
-		return reply{}, err
+	if err := p.criteria(&q); err != nil {
+		return c.searchFailed(&q, err)
 	}
-	charset, err := p.astring()
-	if err != nil {
-		return reply{}, err
-	}
-	key, _, err := p.searchKeys(charset)
-	if err != nil {
-		return reply{}, err
+	if q.modseq {
+		c.enabled.condstore = true
 	}
 	if err := c.refreshFor(ctx, byUID); err != nil {
 		return reply{}, err
 	}
-	key.prepare(c.sel)
-	var found []sorted
+	q.key.prepare(c.sel)
+	found, highest, err := c.sorted(ctx, &q, keys)
+	if err != nil {
+		return c.searchFailed(&q, err)
+	}
+	nums, uids := make([]uint32, len(found)), make([]uint32, len(found))
+	for i := range found {
+		uids[i] = found[i].uid
+		if nums[i] = found[i].seq; byUID {
+			nums[i] = uids[i]
+		}
+	}
+	if q.save {
+		c.save(&q, nums, uids, byUID)
+		slices.Sort(c.sel.saved)
+	}
+	if q.extended {
+		c.esearch(&q, nums, byUID, highest)
+		return reply{"", "SORT done"}, nil
+	}
+	c.w.s("* SORT")
+	for _, n := range nums {
+		c.w.s(" ").u32(n)
+	}
+	if highest > 0 {
+		c.w.s(" (MODSEQ ").u(highest).s(")")
+	}
+	c.w.crlf()
+	return reply{"", "SORT done"}, nil
+}
+
+// criteria reads the charset, which SORT and THREAD must name, and the search keys.
+func (p *parser) criteria(q *searchRequest) error {
+	if err := p.sp(); err != nil {
+		return err
+	}
+	charset, err := p.astring()
+	if err != nil {
+		return err
+	}
+	q.key, q.modseq, err = p.searchKeys(charset)
+	return err
+}
+
+// sorted gives the messages that match, in order, and their highest modseq if the
+// search asks for modseqs.
+func (c *conn) sorted(ctx context.Context, q *searchRequest, keys []sortKey) (found []sorted, highest uint64, err error) {
 	memory := 0
-	err = c.scan(ctx, &key, func(m *candidate) error {
+	err = c.scan(ctx, &q.key, func(m *candidate) error {
 		s := sorted{seq: m.seq, uid: m.e.UID}
 		for _, k := range keys {
 			if err := m.sortValue(k.field, &s); err != nil {
@@ -92,22 +136,13 @@ func (c *conn) doSort(ctx context.Context, p *parser, byUID bool) (reply, error)
 			return no("LIMIT", "Too many messages to sort at once")
 		}
 		found = append(found, s)
+		if q.modseq {
+			highest = max(highest, m.e.ModSeq)
+		}
 		return nil
 	})
-	if err != nil {
-		return reply{}, err
-	}
 	slices.SortFunc(found, func(a, b sorted) int { return compareSorted(keys, &a, &b) })
-	c.w.s("* SORT")
-	for _, s := range found {
-		if byUID {
-			c.w.s(" ").u32(s.uid)
-		} else {
-			c.w.s(" ").u32(s.seq)
-		}
-	}
-	c.w.crlf()
-	return reply{"", "SORT done"}, nil
+	return found, highest, err
 }
 
 func (p *parser) sortKeys() ([]sortKey, error) {
@@ -185,7 +220,8 @@ func (m *candidate) sortValue(f sortField, s *sorted) error {
 	case sortDate:
 		s.numbers = append(s.numbers, sentTime(h, sum.Date).Unix())
 	case sortSubject:
-		s.texts = append(s.texts, cutText(fold(baseSubject(h.Get("Subject")))))
+		base, _ := baseSubject(h.Get("Subject"))
+		s.texts = append(s.texts, cutText(fold(base)))
 	default:
 		name := map[sortField]string{sortCc: "Cc", sortFrom: "From", sortTo: "To"}[f]
 		s.texts = append(s.texts, cutText(fold(firstLocal(h.Get(name)))))
@@ -219,91 +255,4 @@ func firstLocal(value string) string {
 		return list[0].RawName
 	}
 	return list[0].Address.Local
-}
-
-// baseSubject takes answers and forwards off a subject (RFC 5256 §2.1).
-func baseSubject(subject string) string {
-	s := strings.Join(strings.Fields(decodeWords(subject)), " ")
-	for {
-		s = cutTrailers(s)
-		for {
-			before := s
-			s = cutLeader(s)
-			if rest := cutBlob(s); rest != "" {
-				s = rest
-			}
-			if s == before {
-				break
-			}
-		}
-		inner, ok := cutForward(s)
-		if !ok {
-			return s
-		}
-		s = inner
-	}
-}
-
-func cutTrailers(s string) string {
-	for {
-		s = strings.TrimRight(s, " ")
-		if len(s) < 5 || !strings.EqualFold(s[len(s)-5:], "(fwd)") {
-			return s
-		}
-		s = s[:len(s)-5]
-	}
-}
-
-// cutLeader removes blobs and one "re:", "fw:" or "fwd:" with its own blob.
-func cutLeader(s string) string {
-	s = strings.TrimLeft(s, " ")
-	rest := s
-	for {
-		next, ok := blob(rest)
-		if !ok {
-			break
-		}
-		rest = next
-	}
-	for _, word := range []string{"re", "fwd", "fw"} {
-		if len(rest) < len(word) || !strings.EqualFold(rest[:len(word)], word) {
-			continue
-		}
-		after := strings.TrimLeft(rest[len(word):], " ")
-		if next, ok := blob(after); ok {
-			after = next
-		}
-		if tail, ok := strings.CutPrefix(after, ":"); ok {
-			return strings.TrimLeft(tail, " ")
-		}
-	}
-	return s
-}
-
-// cutBlob removes one leading "[…]", and gives "" if nothing would remain.
-func cutBlob(s string) string {
-	if rest, ok := blob(s); ok {
-		return rest
-	}
-	return ""
-}
-
-// blob cuts "[…]" without brackets inside.
-func blob(s string) (rest string, ok bool) {
-	if !strings.HasPrefix(s, "[") {
-		return s, false
-	}
-	end := strings.IndexAny(s[1:], "[]")
-	if end < 0 || s[1+end] != ']' {
-		return s, false
-	}
-	return strings.TrimLeft(s[end+2:], " "), true
-}
-
-// cutForward unwraps "[fwd: …]".
-func cutForward(s string) (string, bool) {
-	if len(s) < 6 || !strings.EqualFold(s[:5], "[fwd:") || !strings.HasSuffix(s, "]") {
-		return s, false
-	}
-	return strings.TrimSpace(s[5 : len(s)-1]), true
 }

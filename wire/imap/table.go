@@ -43,6 +43,8 @@ var commands = map[string]handler{
 	"UID SEARCH":  {inMailbox, false, cmdUIDSearch},
 	"SORT":        {inMailbox, true, cmdSort},
 	"UID SORT":    {inMailbox, false, cmdUIDSort},
+	"THREAD":      {inMailbox, true, cmdThread},
+	"UID THREAD":  {inMailbox, false, cmdUIDThread},
 	"FETCH":       {inMailbox, true, cmdFetch},
 	"UID FETCH":   {inMailbox, false, cmdUIDFetch},
 	"STORE":       {inMailbox, true, cmdStore},

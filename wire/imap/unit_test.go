@@ -170,7 +170,7 @@ func TestBaseSubject(t *testing.T) {
 		"[Fwd: Re: hello (fwd)]": "hello", "[only]": "[only]", "Re: [only]": "[only]", "re:": "", "": "", "  two\t words ": "two words",
 		"[a[b] hello": "[a[b] hello", "Reply: hello": "Reply: hello", "=?utf-8?q?Re:_caf=C3=A9?=": "café", "[x]": "[x]",
 	} {
-		if got := baseSubject(in); got != want {
+		if got, _ := baseSubject(in); got != want {
 			t.Errorf("%q gives %q, want %q", in, got, want)
 		}
 	}

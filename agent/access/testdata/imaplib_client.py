@@ -36,6 +36,14 @@ saved = ok(c.fetch("1", "(SAVEDATE INTERNALDATE)"))[0]
 assert b'SAVEDATE "20-Nov-2026 12:00:00 +0000"' in saved and b'"14-Nov-2023' in saved, saved
 assert ok(c.search(None, "SAVEDON", "20-Nov-2026", "SENTBEFORE", "1-Jan-2030")) == [b""]
 assert ok(c.search(None, "SAVEDON", "20-Nov-2026", "BEFORE", "1-Jan-2024", "SAVEDATESUPPORTED")) == [b"1 2 3 4 5"]
+assert ok(c.sort("(REVERSE SUBJECT)", "UTF-8", "ALL")) == [b"5 4 3 2 1"]
+assert ok(c.uid("SORT", "(SUBJECT)", "UTF-8", "2:4")) == [b"2 3 4"]
+assert ok(c.thread("ORDEREDSUBJECT", "UTF-8", "ALL")) == [b"(1)(2)(3)(4)(5)"]
+assert ok(c.thread("REFERENCES", "UTF-8", "SUBJECT", '"1"')) == [b"(1)"]
+assert ok(c.uid("THREAD", "REFERENCES", "US-ASCII", "2:3")) == [b"(2)(3)"]
+ok(c._simple_command("SORT", "RETURN", "(MIN MAX COUNT)", "(REVERSE SUBJECT)", "UTF-8", "ALL"))
+esearch = c.untagged_responses.pop("ESEARCH")
+assert esearch[0].endswith(b" MIN 5 MAX 1 COUNT 5"), esearch
 ok(c.store("2", "+FLAGS", r"(\Deleted $custom)"))
 assert b"$custom" in ok(c.fetch("2", "(FLAGS)"))[0]
 ok(c.copy("1:2", "Trash"))
