@@ -33,6 +33,7 @@ var sideways = map[string][]string{
 	"wire/imap":       {"wire/lineio", "wire/sasl", "wire/imap/imaptest"},
 	"wire/pop3":       {"wire/lineio", "wire/sasl"},
 	"wire/mxdeliv":    {"wire/lineio"},
+	"wire/dns":        {"wire/dns/dnstest"},
 	"wire/dane":       {"wire/dns"},
 	"post/account":    {"post/seal"},
 	"post/blob":       {"post/seal"},
@@ -56,6 +57,7 @@ var outside = []string{"interop", "bench", "docs", "web"}
 // reachesIn is what packages outside may import from inside the house.
 var reachesIn = map[string][]string{
 	"bench/storebench": {"store", "store/pebble", "kit"},
+	"interop":          {"wire/dns/dnstest"},
 }
 
 // mayUseWeb may read the embedded templates.

@@ -1,7 +1,7 @@
-// Package dial is how the program reaches other machines: which resolver it asks
-// for names, and whose certificates it believes. Everything that connects to the
-// outside takes its Dialer from here, so that the two options mean the same
-// everywhere.
+// Package dial is how the program reaches other machines: whose certificates it
+// believes, and how long it tries. Everything that connects to the outside takes its
+// Dialer from here, so that the option means the same everywhere. Names are looked up
+// elsewhere (wire/dns).
 package dial
 
 import (
@@ -19,20 +19,18 @@ import (
 
 // Options for New.
 type Options struct {
-	Resolver string   // "host:port" of a DNS server; empty: the system's
-	CAFiles  []string // PEM files of certificates that are believed beside the system's
-	FS       vfs.FS   // where the files lie; nil: the machine's disk
-	Timeout  time.Duration
+	CAFiles []string // PEM files of certificates that are believed beside the system's
+	FS      vfs.FS   // where the files lie; nil: the machine's disk
+	Timeout time.Duration
 }
 
-// DefaultTimeout bounds one look-up and one connection with its handshake.
+// DefaultTimeout bounds one connection with its handshake.
 const DefaultTimeout = 10 * time.Second
 
 // Dialer reaches others. It may be used by many goroutines.
 type Dialer struct {
-	o        Options
-	resolver *net.Resolver
-	roots    *x509.CertPool
+	o     Options
+	roots *x509.CertPool
 }
 
 // New reads the CA files. errs.Invalid when one holds no certificate.
@@ -43,14 +41,6 @@ func New(o Options) (*Dialer, error) {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
-	}
-	d := &Dialer{o: o, resolver: &net.Resolver{}}
-	if o.Resolver != "" {
-		// The pure Go resolver asks whom Dial connects it to, whatever resolv.conf names.
-		d.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			var nd net.Dialer
-			return nd.DialContext(ctx, network, o.Resolver)
-		}}
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
@@ -65,37 +55,7 @@ func New(o Options) (*Dialer, error) {
 			return nil, errs.E(op, errs.Invalid, f+" holds no certificate in PEM form", nil)
 		}
 	}
-	d.roots = roots
-	return d, nil
-}
-
-// Addresses looks up the addresses of an absolute domain name. errs.NotFound when
-// it has none.
-func (d *Dialer) Addresses(ctx context.Context, domain string) ([]netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.o.Timeout)
-	defer cancel()
-	list, err := d.resolver.LookupNetIP(ctx, "ip", domain+".")
-	return list, lookupError("kit/dial.Addresses", err)
-}
-
-// MX looks up the mail servers of an absolute domain name, best first.
-// errs.NotFound when it names none.
-func (d *Dialer) MX(ctx context.Context, domain string) ([]*net.MX, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.o.Timeout)
-	defer cancel()
-	list, err := d.resolver.LookupMX(ctx, domain+".")
-	return list, lookupError("kit/dial.MX", err)
-}
-
-func lookupError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	var de *net.DNSError
-	if errors.As(err, &de) && de.IsNotFound {
-		return errs.E(op, errs.NotFound, "the name has no such record", err)
-	}
-	return errs.E(op, errs.Unavailable, "the resolver does not answer", err)
+	return &Dialer{o: o, roots: roots}, nil
 }
 
 // TLS connects to addr and does a handshake in which name must be vouched for by
@@ -121,12 +81,5 @@ func (d *Dialer) TLS(ctx context.Context, addr netip.AddrPort, name string) (*tl
 	return t, nil
 }
 
-// TXT looks up the TXT records of an absolute domain name, the strings of each joined.
-// errs.NotFound when it has none. authentic says that DNSSEC vouches for the answer,
-// which this resolver cannot tell yet: it is always false.
-func (d *Dialer) TXT(ctx context.Context, domain string) (txts []string, authentic bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, d.o.Timeout)
-	defer cancel()
-	txts, err = d.resolver.LookupTXT(ctx, domain+".")
-	return txts, false, lookupError("kit/dial.TXT", err)
-}
+// Roots are the certificates that are believed. They must not be changed.
+func (d *Dialer) Roots() *x509.CertPool { return d.roots }

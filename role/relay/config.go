@@ -35,7 +35,8 @@ type Config struct {
 
 	Network struct {
 		TrustedProxies []string `toml:"trusted_proxies" default:"" check:"network" max:"64" doc:"Networks of reverse proxies. A connection from there may begin with a PROXY header (version 1 or 2), which is believed; one without it is free of every per-network limit, because it stands for many people."`
-		Resolver       string   `toml:"resolver" default:"" check:"resolver" doc:"DNS server that is asked for names when this relay checks signatures of incoming mail or looks at itself from outside (postern doctor), host:port. Empty: the system's."`
+		Resolver       string   `toml:"resolver" default:"" check:"resolver" doc:"DNS server that is asked for names when this relay checks signatures of incoming mail or looks at itself from outside (postern doctor), host:port. Empty: the system's (/etc/resolv.conf)."`
+		ResolverDNSSEC string   `toml:"resolver_dnssec" default:"auto" oneof:"auto yes no" doc:"Whether the resolver is believed when it says that DNSSEC vouches for an answer. auto: a resolver on this machine is, and those of /etc/resolv.conf when it says \"options trust-ad\". yes is for a resolver that validates and is reached on a way that nobody can change anything on."`
 	} `toml:"network"`
 
 	Connections struct {

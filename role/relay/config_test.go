@@ -295,6 +295,7 @@ func effects() map[string]func(*testing.T) {
 
 		"network.trusted_proxies": testTrustedProxies,
 		"network.resolver":        testDoctor,
+		"network.resolver_dnssec": testDNSSEC,
 
 		"connections.imap":             places("connections.imap", "2", privateIMAP),
 		"connections.imap_per_network": places("connections.imap_per_network", "0", privateIMAP),

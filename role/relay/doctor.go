@@ -24,7 +24,7 @@ type Diagnosis struct {
 func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 	const op = "role/relay.Doctor"
 	c := &s.c
-	d, err := dial.New(dial.Options{Resolver: c.Network.Resolver, CAFiles: c.TLS.TrustedCAs, FS: s.d.FS})
+	d, err := dial.New(dial.Options{CAFiles: c.TLS.TrustedCAs, FS: s.d.FS})
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -35,7 +35,8 @@ func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 		}
 		all = append(all, Diagnosis{what, ok, text, next})
 	}
-	addrs, err := d.Addresses(ctx, c.Domain)
+	s.diagnoseResolver(ctx, say)
+	addrs, err := s.addresses(ctx, c.Domain)
 	switch {
 	case errs.KindOf(err) == errs.NotFound:
 		say("address", false, c.Domain+" has no address", "Add an A or AAAA record with this machine's address.")
@@ -44,7 +45,7 @@ func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 	default:
 		say("address", true, c.Domain+" is "+join(addrs), "")
 	}
-	mx, err := d.MX(ctx, c.Domain)
+	mx, _, err := s.names.MX(ctx, c.Domain)
 	record := fmt.Sprintf("Add this record: %s. MX 10 %[1]s.", c.Domain)
 	switch {
 	case err != nil && errs.KindOf(err) != errs.NotFound:
@@ -52,8 +53,11 @@ func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 	case err != nil:
 		say("MX", false, c.Domain+" names no mail server", record)
 	default:
-		ours := strings.TrimSuffix(mx[0].Host, ".") == c.Domain
-		say("MX", ours, "mail for "+c.Domain+" goes to "+strings.TrimSuffix(mx[0].Host, "."), record)
+		to := mx[0].Host
+		if to == "" {
+			to = "nobody: it says that it takes no mail (a null MX)"
+		}
+		say("MX", to == c.Domain, "mail for "+c.Domain+" goes to "+to, record)
 	}
 	for _, name := range []string{"https", "imaps", "submissions"} {
 		port := s.portOf(name)

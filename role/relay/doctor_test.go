@@ -1,57 +1,74 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/wire/dns"
+	"postern.email/wire/dns/dnstest"
 )
 
-// nameServer is a DNS server that knows one domain: its address 127.0.0.1 and, if
-// mx is not empty, its mail server.
-func nameServer(t *testing.T, domain, mx string) (addr string) {
+// nameServer is a DNS server that knows the root, which it has validated, and one
+// domain: its address 127.0.0.1 and, if mx is not empty, its mail server.
+func nameServer(t *testing.T, domain, mx string) *dnstest.Server {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	s := dnstest.New(t, ". 60 SOA ns. admin. 1 2 3 4 5", domain+" 60 A 127.0.0.1")
+	if mx != "" {
+		s.Add(t, domain+" 60 MX 10 "+mx)
+	}
+	s.Secure(".")
+	return s
+}
+
+// testDNSSEC: doctor says whether the resolver validates and is believed.
+func testDNSSEC(t *testing.T) {
+	names := nameServer(t, "example.org", "example.org")
+	for _, c := range []struct {
+		believe   string
+		validates bool
+		ok        bool
+		says      string
+	}{
+		{"auto", true, true, "the resolver validates DNSSEC"},
+		{"yes", true, true, "the resolver validates DNSSEC"},
+		{"no", true, true, "the resolver validates DNSSEC; network.resolver_dnssec says not to believe it, so TLSA records (DANE) are not used"},
+		{"auto", false, false, "the resolver does not validate DNSSEC: forged answers are not noticed, and TLSA records (DANE) not used"},
+	} {
+		if !c.validates {
+			names = dnstest.New(t, ". 60 SOA ns. admin. 1 2 3 4 5")
+		}
+		s := inMemory(t, "network.resolver="+names.Addr, "network.resolver_dnssec="+c.believe)
+		all, err := s.Doctor(t.Context())
+		if err != nil || all[0].What != "DNSSEC" || all[0].OK != c.ok || all[0].Text != c.says {
+			t.Errorf("%s: %+v, %v", c.believe, all, err)
+		}
+		// All look-ups of the server are under the option, not doctor's alone.
+		if h, err := s.names.Addresses(t.Context(), "example.org"); c.validates && (err != nil || h.Authentic != (c.believe != dns.TrustNo)) {
+			t.Errorf("%s: %+v, %v", c.believe, h, err)
+		}
+	}
+	names.Fail("", "", dnstest.ServFail)
+	all, err := inMemory(t, "network.resolver="+names.Addr).Doctor(t.Context())
+	if err != nil || all[0].OK || all[0].Text != "it cannot be told whether the resolver validates: the resolver has no answer now" || !strings.Contains(all[0].Next, names.Addr) {
+		t.Errorf("%+v, %v", all, err)
+	}
+	// A resolver behind a network is not believed as it is.
+	s := inMemory(t)
+	s.names, err = dns.New(dns.Options{Server: "192.0.2.1:53", Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, nameServer(t, "example.org", "").Addr)
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	t.Cleanup(func() { pc.Close(); <-done })
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			m.Response, m.Authoritative, m.Additionals = true, true, nil
-			head := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 1}
-			switch {
-			case q.Name.String() != domain+".":
-				m.RCode = dnsmessage.RCodeNameError
-			case q.Type == dnsmessage.TypeA:
-				m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}}}}
-			case q.Type == dnsmessage.TypeMX && mx != "":
-				m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.MXResource{Pref: 10, MX: dnsmessage.MustNewName(mx + ".")}}}
-			}
-			if out, err := m.Pack(); err == nil {
-				pc.WriteTo(out, from)
-			}
-		}
-	}()
-	return pc.LocalAddr().String()
+	if all, err := s.Doctor(t.Context()); err != nil || all[0].OK || !strings.Contains(all[0].Text, "crosses a network") || !strings.Contains(all[0].Next, "network.resolver_dnssec") {
+		t.Errorf("%+v, %v", all, err)
+	}
 }
 
 // testDoctor shows both options: only with the resolver the name leads here, and
@@ -72,18 +89,18 @@ func testDoctor(t *testing.T) {
 		}
 		return b.String()
 	}
-	good := nameServer(t, "example.org", "example.org")
-	if got := words(inMemory(t, "network.resolver="+good, "tls.trusted_cas=/data/tls/cert.pem")); got != "address true; MX true; https true; imaps true; submissions true; " {
+	good := nameServer(t, "example.org", "example.org").Addr
+	if got := words(inMemory(t, "network.resolver="+good, "tls.trusted_cas=/data/tls/cert.pem")); got != "DNSSEC true; address true; MX true; https true; imaps true; submissions true; " {
 		t.Error(got)
 	}
-	if got := words(inMemory(t, "network.resolver="+good)); got != "address true; MX true; https false; imaps false; submissions false; " {
+	if got := words(inMemory(t, "network.resolver="+good)); got != "DNSSEC true; address true; MX true; https false; imaps false; submissions false; " {
 		t.Errorf("an unknown authority: %s", got)
 	}
-	other := nameServer(t, "other.example", "")
-	if got := words(inMemory(t, "network.resolver="+other)); got != "address false; MX false; " {
+	other := nameServer(t, "other.example", "").Addr
+	if got := words(inMemory(t, "network.resolver="+other)); got != "DNSSEC true; address false; MX false; " {
 		t.Errorf("a resolver that does not know us: %s", got)
 	}
-	if got := words(inMemory(t, "network.resolver="+nameServer(t, "example.org", "elsewhere.example"))); !strings.HasPrefix(got, "address true; MX false; ") {
+	if got := words(inMemory(t, "network.resolver="+nameServer(t, "example.org", "elsewhere.example").Addr)); !strings.HasPrefix(got, "DNSSEC true; address true; MX false; ") {
 		t.Errorf("mail goes elsewhere: %s", got)
 	}
 	fs := vfs.NewCrashDisk()

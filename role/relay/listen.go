@@ -88,10 +88,7 @@ func (s *Server) listen() error {
 		pop3: limits.NewConns(c.Connections.POP3, c.Connections.POP3PerNetwork),
 		web:  limits.NewConns(c.Connections.Web, c.Connections.WebPerNetwork), memory: limits.NewBytes(mailMemory),
 	}
-	in, err := s.receiver()
-	if err != nil {
-		return err
-	}
+	in := s.receiver()
 	s.table(in)
 	for _, p := range s.ports {
 		if err := s.bind(p); err != nil {

@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"postern.email/agent/receive"
-	"postern.email/kit/dial"
 	"postern.email/kit/limits"
 	"postern.email/wire/mxdeliv"
 	"postern.email/wire/web"
@@ -20,16 +19,11 @@ func (s *Server) perNetwork(perMinute int) *limits.GCRA {
 
 // receiver builds the policy for mail from other hosts, which looks up the keys of
 // signatures where network.resolver says.
-func (s *Server) receiver() (*receive.Receive, error) {
+func (s *Server) receiver() *receive.Receive {
 	c, d := &s.c, &s.d
-	names, err := dial.New(dial.Options{Resolver: c.Network.Resolver, FS: d.FS})
-	if err != nil {
-		return nil, err
-	}
-	keys := dial.NewTXTCache(names.TXT, d.Now)
 	return receive.New(receive.Options{Domain: c.Domain, Mails: s.perNetwork(c.Exchange.MailsPerNetwork),
 		KiB: s.perNetwork(int((c.Exchange.BytesPerNetwork + 1023) >> 10)), Unknown: s.perNetwork(c.Exchange.RefusedPerNetwork), Accounts: s.accounts, Rooms: s.boxes, Deliver: s.deliver,
-		Keys: keys.TXT, Forget: keys.Forget, Guard: s.mayWrite, Now: d.Now, Logger: d.Logger}), nil
+		Keys: s.names.TXT, Forget: s.names.Forget, Guard: s.mayWrite, Now: d.Now, Logger: d.Logger})
 }
 
 // pages puts the door for other relays beside the pages.

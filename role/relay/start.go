@@ -31,6 +31,7 @@ import (
 	"postern.email/store"
 	"postern.email/store/pebble"
 	"postern.email/wire/certs"
+	"postern.email/wire/dns"
 )
 
 // Deps is what a relay takes from its surroundings. The zero value is the machine
@@ -92,6 +93,7 @@ type Server struct {
 	db       *pebble.DB
 	root     *seal.Root
 	certs    *certs.Certs
+	names    *dns.Resolver
 	chains   *seal.Chains
 	accounts *account.Accounts
 	boxes    *mailbox.Boxes
@@ -194,6 +196,9 @@ func KeySource(fs vfs.FS, c Config, ask func(ctx context.Context, confirm bool) 
 
 // openState opens keys, store, accounts and mailboxes.
 func (s *Server) openState(ctx context.Context) (err error) {
+	if err = s.openNames(); err != nil {
+		return err
+	}
 	c, d := &s.c, &s.d
 	src := d.KeySource
 	if src == nil {

@@ -119,29 +119,30 @@ func TestForget(t *testing.T) {
 	})
 }
 
-// TestCacheIsBounded: in entries and in bytes.
+// TestCacheIsBounded: in entries and in bytes, names counted in.
 func TestCacheIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		text := `""`
-		n := &network{answer: func(_ string, q *mdns.Msg) *mdns.Msg { return says(q, q.Question[0].Name+" 3600 TXT "+text) }}
-		r := n.resolver(t, Options{Server: "192.0.2.1:53"})
-		fill := func(from, to int) {
-			for i := from; i < to; i++ {
-				if _, _, err := r.TXT(t.Context(), fmt.Sprintf("x%d.example", i)); err != nil {
-					t.Fatal(err)
-				}
-			}
+	r, err := New(Options{Server: "192.0.2.1:53"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Hour)
+	fill := func(n, size int) {
+		for i := range n {
+			r.keep(question{fmt.Sprintf("x%d.example", i), mdns.TypeTXT}, &answer{size: size, until: later}, 0)
 		}
-		fill(0, MaxEntries+10)
-		if r.kept.Len() != MaxEntries || r.kept.Bytes() > MaxBytes {
-			t.Errorf("%d entries of %d bytes", r.kept.Len(), r.kept.Bytes())
-		}
-		text = strings.Repeat(`"`+strings.Repeat("x", 250)+`" `, MaxAnswer/250-1)
-		fill(MaxEntries+10, MaxEntries+10+MaxBytes/MaxAnswer+10)
-		if r.kept.Bytes() > MaxBytes || r.kept.Bytes() < MaxBytes-MaxAnswer-1000 {
-			t.Errorf("%d entries of %d bytes", r.kept.Len(), r.kept.Bytes())
-		}
-	})
+	}
+	fill(MaxEntries+10, 0)
+	if r.kept.Len() != MaxEntries || r.kept.Bytes() < MaxEntries*answerCost || r.kept.Bytes() > MaxBytes {
+		t.Errorf("%d entries of %d bytes", r.kept.Len(), r.kept.Bytes())
+	}
+	fill(2*MaxBytes/MaxAnswer, MaxAnswer)
+	if r.kept.Bytes() > MaxBytes || r.kept.Bytes() < MaxBytes-2*MaxAnswer || r.kept.Len() > MaxBytes/MaxAnswer {
+		t.Errorf("%d entries of %d bytes", r.kept.Len(), r.kept.Bytes())
+	}
+	fill(1, MaxAnswer+1)
+	if r.kept.Len() > MaxBytes/MaxAnswer {
+		t.Error("an answer that is too large was kept")
+	}
 }
 
 // TestShared: what one caller does to the length of a list is not seen by others.
