@@ -4,82 +4,34 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"net/smtp"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"postern.email/interop/mailclient"
+	"postern.email/wire/dns/dnstest"
 )
 
 // signedMails are mails that other programs signed, with their keys.
 const signedMails = "../mail/dkim/testdata"
 
-// keyServer is a DNS server that knows the keys of the signed mails.
-type keyServer struct {
-	addr  string
-	fails atomic.Bool // it answers SERVFAIL
-}
-
-func newKeyServer(t testing.TB) *keyServer {
+// newKeyServer is a DNS server that knows the keys of the signed mails.
+func newKeyServer(t testing.TB) *dnstest.Server {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(signedMails, "keys.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := map[string]string{}
+	s := dnstest.New(t)
 	for line := range strings.Lines(string(text)) {
 		name, txt, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		keys[name+"."] = txt
+		s.AddTXT(t, name, txt)
 	}
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &keyServer{addr: pc.LocalAddr().String()}
-	done := make(chan struct{})
-	t.Cleanup(func() { pc.Close(); <-done })
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			m.Response, m.Authoritative, m.RecursionAvailable, m.Additionals = true, true, true, nil
-			txt, ok := keys[strings.ToLower(q.Name.String())]
-			switch {
-			case k.fails.Load():
-				m.RCode = dnsmessage.RCodeServerFailure
-			case !ok:
-				m.RCode = dnsmessage.RCodeNameError
-			case q.Type == dnsmessage.TypeTXT:
-				r := &dnsmessage.TXTResource{}
-				for len(txt) > 0 { // a string of a record holds 255 bytes
-					n := min(len(txt), 255)
-					r.TXT, txt = append(r.TXT, txt[:n]), txt[n:]
-				}
-				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 1}, Body: r}}
-			}
-			if out, err := m.Pack(); err == nil {
-				pc.WriteTo(out, from)
-			}
-		}
-	}()
-	return k
+	return s
 }
 
 func signedMail(t testing.TB, name string) []byte {
@@ -122,7 +74,7 @@ func (s *server) set(t testing.TB, args ...string) {
 func TestInbound(t *testing.T) {
 	swaks := needTool(t, "swaks")
 	keys := newKeyServer(t)
-	s := start(t, "network.resolver="+keys.addr, "mail.max_message_size=100K")
+	s := start(t, "network.resolver="+keys.Addr, "mail.max_message_size=100K")
 	users := s.created(t, 3)
 	me, open, blocked := users[0], users[1], users[2]
 	s.set(t, "set", open.addr, "accept-cleartext", "on")
@@ -186,8 +138,8 @@ func TestInbound(t *testing.T) {
 		command(t, nil, swaks, append(s.inboundArgs(t, me, signed)[1:], "--no-tls")...).want(t, swaksMail, "530 5.7.0 Must issue a STARTTLS command first")
 	})
 	t.Run("the key cannot be looked up", func(t *testing.T) {
-		keys.fails.Store(true)
-		defer keys.fails.Store(false)
+		keys.Fail("", "", dnstest.ServFail)
+		defer keys.Fail("", "", dnstest.None)
 		raw := signedMail(t, "mailauth-rsa-simple-simple-enc") // its selector was asked before:
 		raw = with(raw, "s=ma2048", "s=other")                 // so another one
 		command(t, nil, swaks, s.inboundArgs(t, me, raw)...).want(t, swaksData, "451 4.7.5 ")
@@ -224,7 +176,7 @@ func TestInbound(t *testing.T) {
 // TestInboundHTTPS: the same policy behind POST /mxdeliv.
 func TestInboundHTTPS(t *testing.T) {
 	keys := newKeyServer(t)
-	s := start(t, "network.resolver="+keys.addr)
+	s := start(t, "network.resolver="+keys.Addr)
 	users := s.created(t, 2)
 	signed := signedMail(t, "mailauth-both-enc")
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.pool, ServerName: s.Domain}, ForceAttemptHTTP2: true}}
