@@ -27,6 +27,7 @@ var floors = [][]string{
 // on the right stands for the package and all below it.
 var sideways = map[string][]string{
 	"agent/access":    {},
+	"agent/deliver":   {"agent/road"},
 	"agent/submit":    {"agent/deliver"},
 	"agent/receive":   {"agent/deliver"},
 	"wire/smtp":       {"wire/lineio", "wire/sasl"},

@@ -1,8 +1,8 @@
-// Package deliver hands mail over to where it is going. So far that is mailboxes of
-// this relay; the queue and its roads come later.
+// Package deliver hands mail over to where it is going: mailboxes of this relay, at once, and
+// other hosts, through the queue (Out).
 //
 // It is the one owner of the acknowledgement rule: a mail may be acknowledged when,
-// and only when, Local (or Mail.Local) has returned nil, which is after the commit
+// and only when, Mail.Hand (or Local) has returned nil, which is after the commit
 // that holds every copy of it is on disk.
 package deliver
 
@@ -18,9 +18,9 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
-	"postern.email/mail/sanitize"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
+	"postern.email/post/queue"
 	"postern.email/post/seen"
 	"postern.email/store"
 )
@@ -33,15 +33,31 @@ const DefaultMemory = 256 << 20
 // of the memory, so that ordinary mails pass meanwhile.
 const largeFan = 1 << 20
 
-// Options of a Deliver. Store and Boxes are needed.
+// DefaultLifetime is how long a mail may wait for another host.
+const DefaultLifetime = 48 * time.Hour
+
+// Recipients tells who has an address here.
+type Recipients interface {
+	Resolve(ctx context.Context, addr mail.Address) (account.Account, error)
+	Ours(addr mail.Address) bool
+}
+
+// Options of a Deliver. Store and Boxes are needed; Queue, Accounts and Domain where mail
+// goes to other hosts too.
 type Options struct {
-	Store  store.Store
-	Boxes  *mailbox.Boxes
-	Seen   *seen.Seen       // remembers mails that LocalOnce delivered; nil: nothing is remembered
-	Memory *limits.Bytes    // for sealed copies; nil: a budget of DefaultMemory
-	Now    func() time.Time // nil: time.Now
-	Rand   io.Reader        // nil: crypto/rand.Reader
-	Logger *slog.Logger     // nil: nothing is logged
+	Store store.Store
+	Boxes *mailbox.Boxes
+	Queue *queue.Queue // nil: mail goes to mailboxes only
+	// Sign gives the DKIM-Signature fields of a mail that leaves; nil: it goes unsigned.
+	Sign     func(header []byte, body ...[]byte) (fields []byte, err error)
+	Accounts Recipients
+	Domain   string           // of the sender of reports
+	Lifetime time.Duration    // how long a mail may wait for another host; 0: DefaultLifetime
+	Seen     *seen.Seen       // remembers mails that LocalOnce delivered; nil: nothing is remembered
+	Memory   *limits.Bytes    // for sealed copies; nil: a budget of DefaultMemory
+	Now      func() time.Time // nil: time.Now
+	Rand     io.Reader        // nil: crypto/rand.Reader
+	Logger   *slog.Logger     // nil: nothing is logged
 }
 
 // Where at least crowd mails are under way, a sender who has just been answered is taken
@@ -67,6 +83,9 @@ func New(o Options) *Deliver {
 	}
 	if o.Memory == nil {
 		o.Memory = limits.NewBytes(DefaultMemory)
+	}
+	if o.Lifetime <= 0 {
+		o.Lifetime = DefaultLifetime
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -114,64 +133,15 @@ func (m *Mail) Cancel() { m.done() }
 
 // Local puts one mail into the INBOX of each account (each account once, however often
 // it is named), sealed to it, under the header rules of final delivery with from as
-// Return-Path. All copies become durable together or none: nil is the acknowledgement.
-// Neither rcpts nor raw is kept.
-//
-// Errors: errs.Full when a mailbox has no room (which one is not said),
-// errs.Unavailable for an account that went away meanwhile and for a store that
-// takes no more writes, errs.Busy when too many copies are being sealed at one time,
-// errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
-// a header that cannot be read), errs.Canceled.
+// Return-Path. It is Hand for recipients here only.
 func (m *Mail) Local(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte) error {
-	return m.LocalParts(ctx, from, rcpts, raw, nil)
+	return m.Hand(ctx, Parcel{From: from, Local: rcpts, Head: raw})
 }
 
-// LocalParts is Local for a mail in two pieces, of which the first holds the whole
-// header: a caller that has changed the header need not copy the body.
-func (m *Mail) LocalParts(ctx context.Context, from mail.Address, rcpts []account.Account, head, tail []byte) error {
-	return m.local(ctx, from, rcpts, head, tail, nil)
-}
-
-// LocalOnce is Local for a mail whose sender may not hear our answer and send it again:
-// an account that got a mail with the same proof in the last days (post/seen) is passed over,
-// in the very transaction that delivers to the others. When all are passed over the answer
-// is nil as well. proof is what makes the mail this mail; empty: as Local.
+// LocalOnce is Local for a mail whose sender may not hear our answer and send it again: see
+// Parcel.Proof.
 func (m *Mail) LocalOnce(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte, proof ...[]byte) error {
-	return m.local(ctx, from, rcpts, raw, nil, proof)
-}
-
-func (m *Mail) local(ctx context.Context, from mail.Address, rcpts []account.Account, head, tail []byte, proof [][]byte) error {
-	const op = "agent/deliver.Local"
-	defer m.done()
-	d := m.d
-	header, body, err := sanitize.Delivery(head, from)
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
-	to := targets(rcpts)
-	if len(to) == 0 {
-		return errs.E(op, errs.Invalid, "no recipients", nil)
-	}
-	size := copies(len(header)+len(head)-body+len(tail), len(to))
-	if !d.reserve(size) {
-		return errs.E(op, errs.Busy, "too many mails at once, try again later", nil)
-	}
-	defer d.o.Memory.Release(size)
-	text := join(header, head[body:], tail)
-	defer text.release()
-	delivery, err := d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
-	defer delivery.Discard()
-	var p placer = delivery
-	if d.o.Seen != nil && len(proof) > 0 {
-		p = d.once(delivery, to, proof)
-	}
-	if err := d.commit(ctx, p, to); err != nil {
-		return refusal(op, err)
-	}
-	return nil
+	return m.Hand(ctx, Parcel{From: from, Local: rcpts, Head: raw, Proof: proof})
 }
 
 // copies gives the memory that n sealed copies of a mail take: a body beyond

@@ -279,68 +279,6 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestSplit: where shards share no log, each copy comes exactly once although the outcome
-// of transactions is unknown, and no mark stays behind.
-func TestSplit(t *testing.T) {
-	o := open(t, vfs.NewCrashDisk())
-	unknown := errs.E("test", errs.Unavailable, "", errors.New("connection lost after commit"))
-	c := &counted{Store: o.st, apart: true, fail: func(n int) error {
-		if n%2 == 1 && n < 7 {
-			return unknown
-		}
-		return nil
-	}}
-	rcpts, keys := o.users(5)
-	if err := New(Options{Store: c, Boxes: o.boxes}).Local(t.Context(), from, rcpts, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range keys {
-		if got := o.inbox(k); len(got) != 1 || got[0] != delivered {
-			t.Errorf("%q", got)
-		}
-	}
-	if n := o.marks(); n != 0 {
-		t.Errorf("%d marks stay", n)
-	}
-	c.fail = func(int) error { return unknown }
-	if err := New(Options{Store: c, Boxes: o.boxes}).Local(t.Context(), from, rcpts, []byte(text)); errs.KindOf(err) != errs.Unavailable {
-		t.Error("acknowledged without knowing:", err)
-	}
-	for _, k := range keys {
-		if n := len(o.inbox(k)); n > 2 {
-			t.Errorf("%d copies", n)
-		}
-	}
-}
-
-func (o *office) marks() (n int) {
-	err := o.st.Walk(context.Background(), func(_ store.Shard, key, _ []byte) (bool, error) {
-		if key[0] == markPrefix {
-			n++
-		}
-		return true, nil
-	})
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	return n
-}
-
-// TestTooLargeForOne: more bytes than one transaction may hold are split, not refused.
-func TestTooLargeForOne(t *testing.T) {
-	o := open(t, vfs.NewCrashDisk())
-	rcpts, keys := o.users(3)
-	c := &counted{Store: limited{o.st}}
-	if err := New(Options{Store: c, Boxes: o.boxes}).Local(t.Context(), from, rcpts, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range keys {
-		if got := o.inbox(k); len(got) != 1 {
-			t.Errorf("%q", got)
-		}
-	}
-}
-
 // limited is a store whose transactions hold one shard's worth of writes.
 type limited struct{ store.Store }
 

@@ -3,7 +3,6 @@ package deliver
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -69,7 +68,7 @@ func TestOnce(t *testing.T) {
 	now = now.Add(24 * time.Hour)
 	send(rcpts[:1], "[5 4 4]", proof)
 	send(rcpts[:1], "[5 4 4]", proof)
-	if err := d.Begin().LocalParts(t.Context(), from, rcpts[:1], []byte(text), nil); err != nil || len(o.inbox(keys[0])) != 6 {
+	if err := d.Begin().Local(t.Context(), from, rcpts[:1], []byte(text)); err != nil || len(o.inbox(keys[0])) != 6 {
 		t.Error("mail of our own users is held back", err)
 	}
 	if c.intents != 0 {
@@ -118,29 +117,6 @@ func TestOnceTogether(t *testing.T) {
 	}
 	if err := o.boxes.Check(t.Context(), func(f mailbox.Finding) { t.Error(f.What) }); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestOnceSplit: where shards share no log, and where some outcomes are unknown.
-func TestOnceSplit(t *testing.T) {
-	o := open(t, vfs.NewCrashDisk())
-	rcpts, keys := o.users(4)
-	c := &counted{Store: o.st, apart: true, fail: func(n int) error {
-		if n%2 == 1 {
-			return errs.E("test", errs.Unavailable, "", errors.New("connection lost after commit"))
-		}
-		return nil
-	}}
-	d := o.remember(c, nil)
-	for range 3 { // the sender hears no, and tries again
-		_ = d.Begin().LocalOnce(t.Context(), from, rcpts, []byte(text), proof)
-	}
-	c.fail = nil
-	if err := d.Begin().LocalOnce(t.Context(), from, rcpts, []byte(text), proof); err != nil {
-		t.Fatal(err)
-	}
-	if got := fmt.Sprint(o.counts(keys)); got != "[1 1 1 1]" {
-		t.Error(got)
 	}
 }
 

@@ -2,6 +2,7 @@ package submit
 
 import (
 	"context"
+	"strings"
 	"unicode/utf8"
 
 	"postern.email/agent/deliver"
@@ -11,6 +12,7 @@ import (
 	"postern.email/mail/pgpmime"
 	"postern.email/mail/sanitize"
 	"postern.email/post/account"
+	"postern.email/post/queue"
 	"postern.email/wire/sasl"
 	"postern.email/wire/smtp"
 )
@@ -30,11 +32,13 @@ type session struct {
 type envelope struct {
 	sender  account.Account
 	from    mail.Address
-	size    int64
-	counted bool // the rate limit has seen this mail
-	rcpts   []account.Account
-	to      []mail.Address // as written; for the setup message's rule
-	coming  *deliver.Mail  // between Data and its end
+	options smtp.MailOptions
+	counted bool              // the rate limit has seen this mail
+	rcpts   []account.Account // here
+	confirm []queue.Rcpt      // of them those whose delivery is to be told
+	remote  []queue.Rcpt      // at other hosts
+	to      []mail.Address    // all, as written; for the setup message's rule
+	coming  *deliver.Mail     // between Data and its end
 }
 
 // Auth logs in, and by that makes the account if it is new.
@@ -71,14 +75,13 @@ func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOption
 	if sender.Blocked {
 		return replyGone
 	}
-	c.mail.sender, c.mail.from, c.mail.size = sender, from, o.Size
+	c.mail.sender, c.mail.from, c.mail.options = sender, from, o
 	return nil
 }
 
-// Rcpt judges the sender, then the rate, then the recipient. What DSN asks for (RFC 3461)
-// is not acted on yet: all recipients are local, so failures are told in the reply
-// itself, and reports of success wait for the queue.
-func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions) error {
+// Rcpt judges the sender, then the rate, then the recipient. Failures of recipients here are told
+// in the reply itself.
+func (c *session) Rcpt(ctx context.Context, to mail.Address, o smtp.RcptOptions) error {
 	const op = "agent/submit.Rcpt"
 	m := &c.mail
 	if !SenderAllowed(m.sender, m.from) {
@@ -93,8 +96,17 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions)
 	if to.Domain == "" { // <postmaster>: RFC 5321 §4.5.1 means the host's own
 		to.Domain = m.sender.Address.Domain
 	}
+	asked := queue.Rcpt{To: to, Notify: uint8(o.Notify), OriginalType: o.OriginalType, OriginalAddress: o.OriginalAddress}
 	if !c.s.o.Accounts.Ours(to) {
-		return replyRemote
+		switch {
+		case !c.s.o.Remote:
+			return replyRemote
+		case !strings.ContainsAny(to.Domain, ".["):
+			return replyNoDomain
+		}
+		m.remote = append(m.remote, asked)
+		m.to = append(m.to, to)
+		return nil
 	}
 	a, err := c.s.o.Accounts.Resolve(ctx, to)
 	switch {
@@ -107,13 +119,16 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions)
 	case len(m.rcpts) > 0 && m.rcpts[0].Class != a.Class:
 		return replySeparate // issue: classes never share a transaction
 	}
-	if err := c.s.o.Rooms.Room(ctx, a.ID, a.Quota, m.size); err != nil {
+	if err := c.s.o.Rooms.Room(ctx, a.ID, a.Quota, m.options.Size); err != nil {
 		if errs.KindOf(err) == errs.Full {
 			return replyFull
 		}
 		return errs.Wrap(op, err)
 	}
 	m.rcpts = append(m.rcpts, a)
+	if o.Notify&smtp.NotifySuccess != 0 {
+		m.confirm = append(m.confirm, asked)
+	}
 	m.to = append(m.to, to)
 	return nil
 }
@@ -147,10 +162,12 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 		coming.Cancel()
 		return err
 	}
-	if err := coming.LocalParts(ctx, m.from, m.rcpts, header, body); err != nil {
+	err = coming.Hand(ctx, deliver.Parcel{From: m.from, Local: m.rcpts, Remote: m.remote, Home: m.sender.ID.Shard(),
+		Options: m.options, Head: header, Tail: body, Confirm: m.confirm})
+	if err != nil {
 		return err
 	}
-	if len(m.rcpts) <= fewRecipients {
+	if len(m.to) <= fewRecipients {
 		c.expected = c.s.o.Deliver.Expect()
 	}
 	return nil
@@ -201,7 +218,7 @@ func (s *Submit) passes(v pgpmime.Verdict) bool {
 
 // Reset forgets the mail.
 func (c *session) Reset() {
-	c.mail = envelope{rcpts: c.mail.rcpts[:0], to: c.mail.to[:0], coming: c.mail.coming}
+	c.mail = envelope{rcpts: c.mail.rcpts[:0], confirm: c.mail.confirm[:0], remote: c.mail.remote[:0], to: c.mail.to[:0], coming: c.mail.coming}
 }
 
 func (c *session) endExpectation() {

@@ -54,6 +54,8 @@ type Options struct {
 	Rooms    Rooms
 	Deliver  *deliver.Deliver
 
+	Remote bool // take mail for other hosts: Deliver has a queue
+
 	// Guard is asked before a mail is taken (at MAIL). Its error refuses the mail:
 	// errs.NoSpace while the disk is nearly full, errs.Unavailable after a failed
 	// sync. nil: always open. It must be quick.
@@ -131,7 +133,8 @@ var (
 	replySender    = &smtp.Reply{Code: 553, Enhanced: "5.7.1", Text: "Sender address rejected: not owned by user"}
 	replyUnknown   = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: User unknown"}
 	replyBlocked   = &smtp.Reply{Code: 550, Enhanced: "5.2.1", Text: "Recipient address rejected: mailbox disabled"}
-	replyRemote    = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "this relay does not deliver to other hosts yet"}
+	replyRemote    = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "this relay does not deliver to other hosts"}
+	replyNoDomain  = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: a full domain name is needed"}
 	replySeparate  = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "send separately"}
 	replyFull      = &smtp.Reply{Code: 452, Enhanced: "4.2.2", Text: "Recipient address rejected: mailbox full"}
 	replyGone      = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this account may not send mail any more"}

@@ -60,7 +60,7 @@ func TestRefusals(t *testing.T) {
 	c.cmd("MAIL FROM:<ANNA@Mail.Example> SIZE=5000", "250 ")
 	c.cmd("RCPT TO:<nobody@mail.example>", "550 5.1.1 ")
 	c.cmd("RCPT TO:<Postmaster>", "550 5.1.1 ")
-	c.cmd("RCPT TO:<x@elsewhere.example>", "550 5.1.2 this relay does not deliver to other hosts yet")
+	c.cmd("RCPT TO:<x@elsewhere.example>", "550 5.1.2 this relay does not deliver to other hosts")
 	c.cmd("RCPT TO:<gone@mail.example>", "550 5.2.1 ")
 	c.cmd("RCPT TO:<full@mail.example>", "452 4.2.2 ")
 	c.cmd("RCPT TO:<bert+tag@mail.example>", "250 ")

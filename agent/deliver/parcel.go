@@ -1,0 +1,211 @@
+package deliver
+
+import (
+	"context"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/dsn"
+	"postern.email/mail/sanitize"
+	"postern.email/post/account"
+	"postern.email/post/mailbox"
+	"postern.email/post/queue"
+	"postern.email/store"
+	"postern.email/wire/smtp"
+)
+
+// Parcel is one mail with all who shall get it.
+type Parcel struct {
+	From   mail.Address // the envelope's; zero: the null sender
+	Local  []account.Account
+	Remote []queue.Rcpt // at other hosts
+	Home   store.Shard  // where what waits for other hosts lies: the sender's
+
+	// Options of the envelope: UTF8, RequireTLS, Return and EnvID go along to other hosts
+	// and into reports.
+	Options smtp.MailOptions
+
+	Head, Tail []byte // the mail in two pieces, of which the first holds the whole header
+
+	// Confirm are recipients in Local whose delivery is to be told to From (RFC 3461
+	// NOTIFY=SUCCESS).
+	Confirm []queue.Rcpt
+
+	// Proof is what makes the mail this mail. An account of Local that got a mail with
+	// the same proof in the last days (post/seen) is passed over, in the very
+	// transaction that delivers to the others; when all are passed over the answer is
+	// nil as well. Empty: nothing is remembered.
+	Proof [][]byte
+}
+
+// Hand takes responsibility for a mail: nil is the acknowledgement. Copies for mailboxes here are
+// in them then, sealed, and the rest is in the queue; all of it is one transaction, so
+// it is durable together or not at all. Nothing of the parcel is kept.
+//
+// Copies that are too many for one transaction wait in the queue as well, and Out puts them
+// into the mailboxes.
+//
+// Errors: errs.Full when a mailbox has no room (which one is not said),
+// errs.Unavailable for an account that went away meanwhile and for a store that
+// takes no more writes, errs.Busy when too many copies are being sealed at one time, or the
+// queue is full, errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
+// a header that cannot be read), errs.Unsupported (there is no queue), errs.Canceled.
+func (m *Mail) Hand(ctx context.Context, p Parcel) error {
+	const op = "agent/deliver.Hand"
+	defer m.done()
+	d := m.d
+	if len(p.Local)+len(p.Remote) == 0 {
+		return errs.E(op, errs.Invalid, "no recipients", nil)
+	}
+	to := targets(p.Local)
+	size := copies(len(p.Head)+len(p.Tail), len(to))
+	if len(p.Remote) > 0 {
+		size += int64(len(p.Head) + len(p.Tail))
+	}
+	if !d.reserve(size) {
+		return errs.E(op, errs.Busy, "too many mails at once, try again later", nil)
+	}
+	defer d.o.Memory.Release(size)
+
+	var w writes
+	defer w.discard()
+	if len(to) > 0 {
+		if err := d.addLocal(ctx, &w, &p, to); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
+	if len(p.Remote) > 0 {
+		if err := d.addQueued(ctx, &w, &p, p.Remote); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
+	if len(p.Confirm) > 0 {
+		d.addConfirmation(ctx, &w, &p)
+	}
+	err := d.commit(ctx, &w)
+	switch k := errs.KindOf(err); {
+	case err == nil:
+		w.committed()
+		return nil
+	case len(to) > 0 && d.o.Queue != nil && (k == errs.Unsupported || k == errs.TooLarge && len(to) > 1):
+		// No common log, or more bytes than one transaction may hold.
+		return errs.Wrap(op, d.later(ctx, &p))
+	}
+	return refusal(op, err)
+}
+
+// addLocal prepares the copies for mailboxes.
+func (d *Deliver) addLocal(ctx context.Context, w *writes, p *Parcel, to []mailbox.Target) error {
+	delivery, err := d.prepare(ctx, p.From, to, p.Head, p.Tail)
+	if err != nil {
+		return err
+	}
+	c := mailCopies{delivery: delivery, placer: delivery, to: to}
+	if d.o.Seen != nil && len(p.Proof) > 0 {
+		c.placer = d.once(delivery, to, p.Proof)
+	}
+	w.copies = append(w.copies, c)
+	return nil
+}
+
+// prepare seals a mail to mailboxes under the header rules of final delivery.
+func (d *Deliver) prepare(ctx context.Context, from mail.Address, to []mailbox.Target, head, tail []byte) (*mailbox.Delivery, error) {
+	header, body, err := sanitize.Delivery(head, from)
+	if err != nil {
+		return nil, err
+	}
+	text := join(header, head[body:], tail)
+	defer text.release()
+	return d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
+}
+
+// addQueued prepares what waits for other hosts, signed.
+func (d *Deliver) addQueued(ctx context.Context, w *writes, p *Parcel, rcpts []queue.Rcpt) error {
+	const op = "agent/deliver.addQueued"
+	if d.o.Queue == nil {
+		return errs.E(op, errs.Unsupported, "this relay does not deliver to other hosts", nil)
+	}
+	q := queue.Mail{From: p.From, Kind: queue.Submission, UTF8: p.Options.UTF8, RequireTLS: p.Options.RequireTLS,
+		Return: uint8(p.Options.Return), EnvID: p.Options.EnvID, EightBit: !ascii(p.Head) || !ascii(p.Tail),
+		Created: d.o.Now(), Shard: p.Home, Head: p.Head, Tail: p.Tail, Rcpts: rcpts}
+	q.Expires = q.Created.Add(d.o.Lifetime)
+	if p.From.IsZero() {
+		q.Kind = queue.Report
+	}
+	head, err := d.sign(p.Head, p.Tail)
+	if err != nil {
+		return err
+	}
+	q.Head = head
+	e, err := d.o.Queue.Prepare(ctx, q)
+	if err != nil {
+		return err
+	}
+	w.entries = append(w.entries, e)
+	return nil
+}
+
+// sign puts the signature fields in front of the first piece of a mail.
+func (d *Deliver) sign(head, tail []byte) ([]byte, error) {
+	if d.o.Sign == nil {
+		return head, nil
+	}
+	_, off, err := mail.ParseHeader(head)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := d.o.Sign(head[:off:off], head[off:], tail)
+	if err != nil {
+		return nil, err
+	}
+	return append(fields, head...), nil
+}
+
+// addConfirmation reports the delivery to the sender in the transaction that delivers. A
+// report that cannot be made does not hold the mail up.
+func (d *Deliver) addConfirmation(ctx context.Context, w *writes, p *Parcel) {
+	r := d.newReport(p.From, p.Options.EnvID, p.Options.Return)
+	for _, c := range p.Confirm {
+		r.Recipients = append(r.Recipients, dsn.Recipient{Final: c.To, Original: original(c), Action: dsn.Delivered, Status: "2.1.5"})
+	}
+	_, off, err := mail.ParseHeader(p.Head)
+	if err == nil {
+		r.Header = p.Head[:off]
+		err = d.addReport(ctx, w, r, p.Home)
+	}
+	if err != nil {
+		d.o.Logger.Debug("deliver: no confirmation", "err", err)
+	}
+}
+
+// later puts a mail into the queue for all of its recipients, those here included.
+func (d *Deliver) later(ctx context.Context, p *Parcel) error {
+	rcpts := make([]queue.Rcpt, 0, len(p.Local)+len(p.Remote))
+	for _, a := range p.Local {
+		rcpts = append(rcpts, queue.Rcpt{To: a.Address})
+	}
+	rcpts = append(rcpts, p.Remote...)
+	var w writes
+	defer w.discard()
+	for len(rcpts) > 0 {
+		n := min(len(rcpts), queue.MaxRcpts)
+		if err := d.addQueued(ctx, &w, p, rcpts[:n]); err != nil {
+			return err
+		}
+		rcpts = rcpts[n:]
+	}
+	if err := d.commit(ctx, &w); err != nil {
+		return refusal("agent/deliver.later", err)
+	}
+	w.committed()
+	return nil
+}
+
+func ascii(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,71 @@
+package deliver
+
+import (
+	"context"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/dsn"
+	"postern.email/post/account"
+	"postern.email/post/queue"
+	"postern.email/store"
+	"postern.email/wire/smtp"
+)
+
+// newReport begins a report to the sender of a mail.
+func (d *Deliver) newReport(to mail.Address, envID string, ret smtp.Return) dsn.Report {
+	return dsn.Report{Domain: d.o.Domain, To: to, EnvelopeID: envID, Full: ret == smtp.ReturnFull, Now: d.o.Now(), Rand: d.o.Rand}
+}
+
+// original is ORCPT as a report shows it.
+func original(r queue.Rcpt) string {
+	if r.OriginalType == "" {
+		return ""
+	}
+	return r.OriginalType + ";" + r.OriginalAddress
+}
+
+// addReport adds a report to a transaction: into the mailbox of a sender who is here, signed
+// into the queue for another. home is where a queued one lies. A sender who is not here any
+// more, or never was anybody, gets none.
+func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home store.Shard) error {
+	const op = "agent/deliver.addReport"
+	if r.To.IsZero() || len(r.Recipients) == 0 {
+		return nil
+	}
+	raw, err := r.Build()
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	if d.o.Accounts == nil || !d.o.Accounts.Ours(r.To) {
+		p := Parcel{Home: home, Head: raw}
+		p.Options.UTF8 = !ascii([]byte(r.To.String()))
+		return errs.Wrap(op, d.addQueued(ctx, w, &p, []queue.Rcpt{{To: r.To, Notify: uint8(smtp.NotifyNever)}}))
+	}
+	a, err := d.o.Accounts.Resolve(ctx, r.To)
+	if err != nil {
+		if errs.KindOf(err) == errs.NotFound {
+			return nil
+		}
+		return errs.Wrap(op, err)
+	}
+	to := targets([]account.Account{a})
+	delivery, err := d.prepare(ctx, mail.Address{}, to, raw, nil)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	w.copies = append(w.copies, mailCopies{placer: delivery, delivery: delivery, to: to})
+	return nil
+}
+
+// wanted tells whether a sender is to be told of what became of a recipient (RFC 3461
+// §4.1; §6.2 for those who asked for nothing).
+func wanted(notify smtp.Notify, a dsn.Action) bool {
+	switch a {
+	case dsn.Failed:
+		return notify == 0 || notify&smtp.NotifyFailure != 0
+	case dsn.Delayed:
+		return notify&smtp.NotifyDelay != 0
+	}
+	return notify&smtp.NotifySuccess != 0
+}
