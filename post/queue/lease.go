@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -214,8 +215,8 @@ func (q *Queue) release(s *slot, tell bool) {
 type Body = blob.Body
 
 // Body opens the bytes of a leased mail; chunks of large ones are opened as they are read.
-// errs.NotFound: it was dropped meanwhile. errs.Corrupt: it cannot be read; it was set
-// aside, and Release ends the lease.
+// errs.NotFound: it was dropped meanwhile. errs.Corrupt, here or from reading: it
+// cannot be read; it was set aside, and Release ends the lease.
 func (q *Queue) Body(ctx context.Context, it *Item) (Body, error) {
 	const op = "post/queue.Body"
 	b, err := q.body(ctx, it.Mail.Shard, it.ID)
@@ -225,7 +226,38 @@ func (q *Queue) Body(ctx context.Context, it *Item) (Body, error) {
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
+	if _, all := b.(blob.Memory); !all && it.slot != nil {
+		b = &watched{b, q, it.slot.e}
+	}
 	return b, nil
+}
+
+// watched is the body of a leased mail in a file, of which only what was read is known
+// to be well.
+type watched struct {
+	Body
+	q *Queue
+	e *entry
+}
+
+func (b *watched) note(err error) {
+	if err != nil && errs.KindOf(err) == errs.Corrupt {
+		b.q.setAside(b.e, damagedBody)
+	}
+}
+
+// ReadAt implements Body.
+func (b *watched) ReadAt(p []byte, off int64) (n int, err error) {
+	n, err = b.Body.ReadAt(p, off)
+	b.note(err)
+	return n, err
+}
+
+// WriteTo implements Body.
+func (b *watched) WriteTo(w io.Writer) (n int64, err error) {
+	n, err = b.Body.WriteTo(w)
+	b.note(err)
+	return n, err
 }
 
 // body opens the bytes of a mail.

@@ -204,8 +204,16 @@ func (w *world) settle(it *Item, rs []Result) {
 	}
 }
 
+// fataler is a test, or a run of rapid's.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
 // body reads an open body, both ways.
-func body(tb testing.TB, b Body, err error) string {
+func body(tb fataler, b Body, err error) string {
 	tb.Helper()
 	if err != nil {
 		tb.Fatal(err)
@@ -282,7 +290,7 @@ func (w *world) sound() {
 	}
 }
 
-func wantKind(tb testing.TB, err error, k errs.Kind, public string) {
+func wantKind(tb fataler, err error, k errs.Kind, public string) {
 	tb.Helper()
 	if err == nil || errs.KindOf(err) != k || errs.Public(err) != public {
 		tb.Errorf("got %v (%v, %q), want %v, %q", err, errs.KindOf(err), errs.Public(err), k, public)
