@@ -15,6 +15,7 @@ const (
 	PurposeQueueMail                // envelope of a mail in the queue
 	PurposeQueueRcpt                // one recipient of a mail in the queue
 	PurposeQueueBody                // key of the bytes of a mail in the queue
+	PurposeDKIM                     // keys that sign mail
 	numPurposes
 )
 
@@ -44,6 +45,8 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"mail is sent on while its sender is away"},
 	PurposeQueueBody: {PurposeQueueBody, "queue-body", "the bytes of each mail that waits (an end-to-end encrypted mail is ciphertext there too)",
 		"mail is sent on while its sender is away"},
+	PurposeDKIM: {PurposeDKIM, "dkim-key", "the private keys that sign mail of the domain (DKIM), and when each came into use and went out of it",
+		"mail is signed when it leaves, while its sender is away"},
 }
 
 // Purposes gives the table of everything that is ever sealed under the node key.
