@@ -3,8 +3,6 @@ package smtp
 import (
 	"errors"
 	"io"
-	"strings"
-	"unicode"
 
 	"postern.email/kit/errs"
 	"postern.email/wire/lineio"
@@ -84,7 +82,7 @@ func (r *replyReader) add(text []byte) {
 
 // reply gives what next read.
 func (r *replyReader) reply() *Reply {
-	return &Reply{Code: r.code, Enhanced: string(r.enhanced), Text: foreign(string(r.text))}
+	return &Reply{Code: r.code, Enhanced: string(r.enhanced), Text: lineio.Clean(string(r.text), MaxReplyText)}
 }
 
 // ParseReply reads a reply on one line, without its line end, as other roads than SMTP
@@ -94,7 +92,7 @@ func ParseReply(line string) (*Reply, error) {
 	if !ok || more {
 		return nil, errs.E("wire/smtp.ParseReply", errs.Invalid, "malformed reply", nil)
 	}
-	return &Reply{Code: code, Enhanced: string(enhanced), Text: foreign(string(text[:min(len(text), MaxReplyText)]))}, nil
+	return &Reply{Code: code, Enhanced: string(enhanced), Text: lineio.Clean(string(text), MaxReplyText)}, nil
 }
 
 // cutReply reads one line of a reply: three digits, then "-" when more lines follow, or
@@ -147,15 +145,3 @@ func cutEnhanced(text []byte, class byte) (enhanced, rest []byte) {
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
-// foreign makes the text of another host fit to be shown: UTF-8 on one line, without
-// control characters and such that change the direction of writing.
-func foreign(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.In(r, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
-			return ' '
-		}
-		return r
-	}, s))
-}
