@@ -346,7 +346,11 @@ func command(t testing.TB, env []string, name string, args ...string) result {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), env...)
-	timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	limit := 2 * time.Minute
+	if long() { // some programs carry ten mails a second
+		limit = 40 * time.Minute
+	}
+	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

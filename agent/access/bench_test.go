@@ -2,11 +2,13 @@ package access
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"postern.email/kit/vfs"
@@ -53,8 +55,8 @@ func (c *benchClient) cmd(text string) {
 		if err != nil {
 			c.b.Fatal(err)
 		}
-		if strings.HasPrefix(string(l), tag) {
-			if !strings.HasPrefix(string(l), tag+"OK") {
+		if bytes.HasPrefix(l, []byte(tag)) {
+			if !bytes.HasPrefix(l[len(tag):], []byte("OK")) {
 				c.b.Fatal(string(l))
 			}
 			return
@@ -62,12 +64,21 @@ func (c *benchClient) cmd(text string) {
 	}
 }
 
-func benchWorld(b *testing.B, mails, size int) *world {
+func emptyWorld(b *testing.B) *world {
 	b.Helper()
-	w := newWorld(b, vfs.OS(), b.TempDir(), func(_ *Options, o *imap.Options) { o.TLS, o.Implicit = testTLS(b), true })
-	c := newBenchClient(b, w)
+	return newWorld(b, vfs.OS(), b.TempDir(), func(_ *Options, o *imap.Options) { o.TLS, o.Implicit = testTLS(b), true })
+}
+
+func benchMail(size int) string {
 	raw := "From: a@example.org\r\nTo: b@example.org\r\nSubject: [...]\r\nMessage-ID: <x@example.org>\r\nDate: Thu, 19 Nov 2026 10:11:12 +0000\r\n\r\n"
 	raw += strings.Repeat("0123456789012345678901234567890123456789012345678901234567890123456789\r\n", size/72)
+	return raw
+}
+
+func benchWorld(b *testing.B, mails, size int) *world {
+	b.Helper()
+	w := emptyWorld(b)
+	c, raw := newBenchClient(b, w), benchMail(size)
 	for done := 0; done < mails; {
 		n := min(100, mails-done)
 		text := "APPEND INBOX"
@@ -108,4 +119,38 @@ func BenchmarkFetch(b *testing.B) {
 			b.ReportMetric(float64(c.n)/1e6/b.Elapsed().Seconds(), "MB/s")
 		})
 	}
+}
+
+// BenchmarkAppend stores mails of 10 kB over TLS: one a command by several sessions of
+// one account, and 100 a command by one.
+func BenchmarkAppend(b *testing.B) {
+	raw := benchMail(10000)
+	one := fmt.Sprintf(" {%d+}\r\n%s", len(raw), raw)
+	for _, sessions := range []int{1, 4, 16} {
+		b.Run(fmt.Sprint(sessions), func(b *testing.B) {
+			w := emptyWorld(b)
+			all := make([]*benchClient, sessions)
+			for i := range all {
+				all[i] = newBenchClient(b, w)
+			}
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for i, c := range all {
+				wg.Go(func() {
+					for n := i; n < b.N; n += sessions {
+						c.cmd("APPEND INBOX" + one)
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "mails/s")
+		})
+	}
+	b.Run("many", func(b *testing.B) {
+		c, text := newBenchClient(b, emptyWorld(b)), "APPEND INBOX"+strings.Repeat(one, 100)
+		for b.Loop() {
+			c.cmd(text)
+		}
+		b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds(), "mails/s")
+	})
 }

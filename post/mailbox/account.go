@@ -15,7 +15,8 @@ type Account struct {
 	key   *seal.Opened
 	quota int64
 
-	encap atomic.Pointer[encapsulation] // the last one read; mails that come together share it
+	encap   atomic.Pointer[encapsulation] // the last one read; mails that come together share it
+	folders atomic.Pointer[folderList]    // the list as last read
 }
 
 type encapsulation struct {

@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -191,27 +192,57 @@ func (f *folderRec) folder(uidValidity uint32) Folder {
 		NoSelect: f.kind != folderReal, NonExistent: f.kind == folderSubscription, UIDValidity: uidValidity}
 }
 
-// Folders lists all names, INBOX first, then by name.
+// keepFolders bounds the list of folders that a session remembers.
+const keepFolders = 128
+
+// folderList is the list as it was when its record was so. Every change of a name, a
+// use, a subscription or a UIDVALIDITY rewrites that record (folderListChanged).
+type folderList struct {
+	record []byte
+	list   []Folder
+}
+
+// Folders lists all names, INBOX first, then by name. It is cheap while nothing changes:
+// programs that store or copy mails name the folder each time.
 func (a *Account) Folders(ctx context.Context) ([]Folder, error) {
 	const op = "post/mailbox.Folders"
+	var record []byte
 	var out []Folder
-	err := a.read(ctx, func(r store.Reader) error {
-		list, err := folders(r, a.key)
-		if err != nil {
+	fresh := false
+	err := a.read(ctx, func(r store.Reader) (err error) {
+		record, err = r.Get(folderListKey(a.key.ID()))
+		if err != nil && errs.KindOf(err) != errs.NotFound { // not found: the account was removed
 			return err
 		}
-		out = make([]Folder, 0, len(list))
-		for i := range list {
-			f, err := a.withState(r, &list[i])
-			if err != nil {
-				return err
-			}
-			out = append(out, f)
+		if known := a.folders.Load(); known != nil && err == nil && bytes.Equal(known.record, record) {
+			out = slices.Clone(known.list)
+			return nil
 		}
-		return nil
+		fresh = err == nil
+		out, err = a.readFolders(r)
+		return err
 	})
 	if err != nil {
 		return nil, errs.Wrap(op, err)
+	}
+	if fresh && len(out) <= keepFolders {
+		a.folders.Store(&folderList{record, slices.Clone(out)})
+	}
+	return out, nil
+}
+
+func (a *Account) readFolders(r store.Reader) ([]Folder, error) {
+	list, err := folders(r, a.key)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Folder, 0, len(list))
+	for i := range list {
+		f, err := a.withState(r, &list[i])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
 	}
 	slices.SortFunc(out, func(x, y Folder) int {
 		if (x.Name == "INBOX") != (y.Name == "INBOX") {

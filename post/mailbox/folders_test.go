@@ -107,6 +107,59 @@ func TestFolderOrderAndWatch(t *testing.T) {
 	w.check()
 }
 
+// TestFoldersOfTwoSessions: a list that a session remembers is never older than the last
+// change, whoever made it, and belongs to its caller.
+func TestFoldersOfTwoSessions(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	k := w.user()
+	mine, theirs := w.boxes.Account(k, 0), w.boxes.Account(k, 0)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(a *Account) string {
+		t.Helper()
+		all, err := a.Folders(ctx)
+		must(err)
+		text := fmt.Sprintf("%+v", all)
+		for i := range all {
+			all[i] = Folder{Name: "spoilt"}
+		}
+		return text
+	}
+	last := list(theirs)
+	for i, change := range []func() error{
+		func() error { _, err := mine.CreateFolder(ctx, "A/B", ""); return err },
+		func() error { return mine.Subscribe(ctx, "A/B", true) },
+		func() error { return mine.RenameFolder(ctx, "A", "C") },
+		func() error { return mine.Subscribe(ctx, "nowhere", true) },
+		func() error { return mine.RenameFolder(ctx, "INBOX", "Old") },
+		func() error { return mine.DeleteFolder(ctx, "C/B") },
+		func() error { _, err := mine.CreateFolder(ctx, "C/B", ""); return err }, // the same list but for a UIDVALIDITY
+		func() error { return mine.DeleteFolder(ctx, "C/B") },
+	} {
+		must(change())
+		got, fresh := list(theirs), list(w.boxes.Account(k, 0))
+		if got != fresh || got == last {
+			t.Fatalf("change %d: %s, want %s (before: %s)", i, got, fresh, last)
+		}
+		if again := list(theirs); again != got || list(mine) != got {
+			t.Fatalf("change %d: asked again: %s, want %s", i, again, got)
+		}
+		last = got
+	}
+	for i := range keepFolders { // more than are remembered
+		_, err := mine.CreateFolder(ctx, fmt.Sprintf("many %d", i), "")
+		must(err)
+	}
+	if got := list(theirs); got != list(w.boxes.Account(k, 0)) || got != list(theirs) {
+		t.Error("a long list is not what it is")
+	}
+}
+
 func TestRecent(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
