@@ -37,7 +37,7 @@ func (p Policy) Authenticates() bool { return len(usable(p.Records)) > 0 }
 
 // Lookup finds the policy for a port of a mail server whose addresses were looked up.
 // An error other than errs.NotFound never means that there is no DANE: nothing may be
-// delivered to this server until it can be told (RFC 7672 §2.1.1, §2.1.3). It is
+// delivered to this server until it can be told (RFC 7672 §2.1.2). It is
 // errs.Unavailable or errs.Canceled.
 func Lookup(ctx context.Context, r Resolver, host dns.Host, port uint16) (Policy, error) {
 	const op = "wire/dane.Lookup"
@@ -58,7 +58,7 @@ func Lookup(ctx context.Context, r Resolver, host dns.Host, port uint16) (Policy
 }
 
 // baseDomains gives the names under which records are looked for, in order (RFC 7672
-// §2.2.2): where CNAMEs ended, if all on the way was authentic, and the name itself. A
+// §2.2.3): where CNAMEs ended, if all on the way was authentic, and the name itself. A
 // name whose alias leads out of DNSSEC still has its own, if the alias is authentic.
 func baseDomains(ctx context.Context, r Resolver, host dns.Host) ([]string, error) {
 	switch {

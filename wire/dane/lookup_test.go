@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var _ Resolver = new(dns.Resolver)
 
 // TestLookup: where records are looked for, and what is a reason not to deliver (RFC 7672
-// §2.1, §2.2). Names under signed.example are signed.
+// §2.1.2, §2.2.3). Names under signed.example are signed.
 func TestLookup(t *testing.T) {
 	const tlsa = " 300 TLSA 3 1 1 "
 	sum := func(c string) string { return strings.Repeat(c, 32) }

@@ -15,8 +15,8 @@ import (
 	"postern.email/kit/errs"
 )
 
-// udpSize is the largest answer that is taken by UDP: what crosses every network in one
-// piece (RFC 9715 §3). Larger ones come by TCP.
+// udpSize is the largest answer that is asked for by UDP: below what RFC 9715 allows, so
+// that it crosses every network in one piece. Larger ones come by TCP.
 const udpSize = 1232
 
 // maxUDP is what is read of a datagram: some servers send more than they were told to.

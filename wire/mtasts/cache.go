@@ -96,7 +96,7 @@ func (c *Cache) find(ctx context.Context, domain string) (Policy, error) {
 	switch {
 	case e.valid(now) && (err != nil || id == e.id || id == e.failed && now.Before(e.retry)):
 		return e.policy, nil
-	case err != nil && blind != nil && !gone(err): // our own disk may hold one
+	case err != nil && blind != nil: // what was saved may still hold
 		return Policy{}, errs.E(op, errs.Unavailable, "it cannot be told whether the domain has an MTA-STS policy", blind)
 	case err != nil:
 		return Policy{}, err
@@ -117,14 +117,9 @@ func (c *Cache) find(ctx context.Context, domain string) (Policy, error) {
 	return Policy{}, errs.E(op, errs.NotFound, "the MTA-STS policy of the domain could not be fetched", err)
 }
 
-// gone reports whether a look-up says for sure that no policy is announced.
-func gone(err error) bool {
-	k := errs.KindOf(err)
-	return k == errs.NotFound || k == errs.Invalid
-}
-
 // entry gives what is known, from memory or as it was saved; blind is why it could not be
-// loaded. The entry is never nil.
+// loaded. The entry is never nil. A damaged record is as good as none: the next fetch
+// replaces it.
 func (c *Cache) entry(ctx context.Context, domain string) (e *entry, blind error) {
 	c.mu.Lock()
 	e, ok := c.entries.Get(domain)
@@ -136,19 +131,20 @@ func (c *Cache) entry(ctx context.Context, domain string) (e *entry, blind error
 		return e, nil
 	}
 	record, err := c.o.Load(ctx, domain)
-	if err == nil {
-		var k known
-		if k, err = decode(record); err == nil {
-			e = &entry{known: k}
-			c.put(domain, e)
-			return e, nil
+	if err != nil {
+		if errs.KindOf(err) == errs.NotFound {
+			err = nil
 		}
+		return new(entry), err
 	}
-	if errs.KindOf(err) != errs.NotFound {
-		c.o.Logger.Warn("a kept MTA-STS policy cannot be read", "err", err)
-		blind = err
+	k, err := decode(record)
+	if err != nil {
+		c.o.Logger.Warn("a kept MTA-STS policy is damaged", "err", err)
+		return new(entry), nil
 	}
-	return new(entry), blind
+	e = &entry{known: k}
+	c.put(domain, e)
+	return e, nil
 }
 
 func (c *Cache) put(domain string, e *entry) {

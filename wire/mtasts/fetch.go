@@ -33,7 +33,10 @@ type Fetcher struct {
 func (f *Fetcher) ID(ctx context.Context, domain string) (string, error) {
 	const op = "wire/mtasts.ID"
 	txts, _, err := f.TXT(ctx, RecordPrefix+domain)
-	if err != nil {
+	switch {
+	case err != nil && errs.KindOf(err) == errs.NotFound:
+		return "", errs.E(op, errs.NotFound, noneAnnounced, err)
+	case err != nil:
 		return "", errs.Wrap(op, err)
 	}
 	id, err := ParseRecord(txts)

@@ -104,6 +104,9 @@ func ParsePolicy(text string) (Policy, error) {
 	if seconds < uint64(MaxAge/time.Second) {
 		p.MaxAge = time.Duration(seconds) * time.Second
 	}
+	if len(p.Text()) > MaxPolicy { // our form of it is kept, and must be readable
+		return Policy{}, errs.E(op, errs.TooLarge, "the policy is too large", nil)
+	}
 	return p, nil
 }
 
@@ -161,6 +164,8 @@ func (p Policy) Record() string {
 	return "v=" + version + "; id=" + hex.EncodeToString(sum[:maxID/2]) + ";"
 }
 
+const noneAnnounced = "the domain announces no MTA-STS policy"
+
 // ParseRecord gives the id in the TXT records of RecordPrefix + domain (§3.1).
 // errs.NotFound when not exactly one of them is of this kind, errs.Invalid when it has no
 // id.
@@ -177,7 +182,7 @@ func ParseRecord(txts []string) (id string, err error) {
 		}
 	}
 	if n != 1 {
-		return "", errs.E(op, errs.NotFound, "the domain announces no MTA-STS policy", nil)
+		return "", errs.E(op, errs.NotFound, noneAnnounced, nil)
 	}
 	for f := range strings.SplitSeq(fields, ";") {
 		if v, ok := strings.CutPrefix(strings.Trim(f, " \t"), "id="); ok {
