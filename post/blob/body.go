@@ -77,9 +77,10 @@ type fileBody struct {
 	key  *seal.MailKey
 	size int64
 
-	mu    sync.Mutex
-	at    int64 // number of the open chunk, -1: none
-	plain []byte
+	mu     sync.Mutex
+	at     int64 // number of the open chunk, -1: none
+	plain  []byte
+	memory []byte // where chunks are opened, one after the other
 }
 
 // sealedChunks holds buffers for chunks as they lie on disk.
@@ -94,7 +95,7 @@ func (b *fileBody) Size() int64 { return b.size }
 func (b *fileBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.plain, b.at = nil, -1
+	b.plain, b.memory, b.at = nil, nil, -1
 	return b.f.Close()
 }
 
@@ -111,7 +112,10 @@ func (b *fileBody) chunk(c int64) ([]byte, error) {
 	if _, err := b.f.ReadAt(sealed, c*int64(seal.SealedLen(Chunk))); err != nil {
 		return nil, diskError(op, err)
 	}
-	plain, err := b.key.OpenPart(seal.PartBody, uint32(c), sealed)
+	if b.at = -1; b.memory == nil {
+		b.memory = make([]byte, seal.PaddedLen(int(min(paddedLen(b.size), Chunk))))
+	}
+	plain, err := b.key.OpenPartInto(b.memory, seal.PartBody, uint32(c), sealed)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
