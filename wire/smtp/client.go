@@ -251,7 +251,7 @@ func (c *Client) startTLS(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case code == 421:
+	case code == 421, code/100 == 3:
 		return c.refused("STARTTLS")
 	case code/100 != 2:
 		if c.o.RequireTLS {
@@ -420,7 +420,7 @@ func broken(err error) error {
 	return errs.E(op, errs.Unavailable, "the connection broke", err)
 }
 
-// refused makes an error of the reply read last, which is no yes.
+// refused makes an error of the reply read last, which is no yes, and puts it in the chain.
 func (c *Client) refused(what string) error {
 	const op = "wire/smtp.Client"
 	c.debug(what)

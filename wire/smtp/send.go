@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -251,7 +252,7 @@ func (t *transmission) answer(s *step) error {
 	case verbRSET:
 		if refused {
 			c.failed = true
-			return errs.E("wire/smtp.Client", errs.Unavailable, "the server refuses RSET", c.replies.reply())
+			return errs.E("wire/smtp.Client", errs.Unavailable, "the server refuses RSET", nil) // as with violation
 		}
 	case verbMAIL:
 		c.mails++
@@ -318,8 +319,9 @@ func (t *transmission) unasked() error {
 	return nil
 }
 
-// violation ends the connection after a reply that has no meaning at its place.
+// violation ends the connection after a reply that has no meaning at its place. No *Reply
+// is in the chain: it could be taken for the answer to a mail.
 func (c *Client) violation() error {
 	c.failed = true
-	return errs.E("wire/smtp.Client", errs.Unavailable, "", because(ErrProtocol, c.replies.reply()))
+	return errs.E("wire/smtp.Client", errs.Unavailable, "", fmt.Errorf("%w: %d at the wrong place", ErrProtocol, c.replies.code))
 }
