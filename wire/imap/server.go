@@ -134,10 +134,26 @@ func (c *conn) onOwnStack(fn func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		takeStack()
 		c.guard(fn)
 	}()
 	<-done
 }
+
+// commandStack is the stack that nearly every command comes to need.
+const commandStack = 12 << 10
+
+// takeStack makes a new goroutine's stack as large as that at once. Grown on the way,
+// it would be copied several times, each time with all that lies on it.
+//
+//go:noinline
+func takeStack() {
+	var room [commandStack]byte
+	touch(&room)
+}
+
+//go:noinline
+func touch(room *[commandStack]byte) { room[0] = 1 }
 
 // guard runs fn; a fault in one session must not take the others down.
 func (c *conn) guard(fn func()) {
