@@ -69,7 +69,9 @@ func (d *Dialer) TLS(ctx context.Context, addr netip.AddrPort, name string) (*tl
 	if err != nil {
 		return nil, errs.E(op, errs.Unavailable, "no connection", err)
 	}
-	t := tls.Client(c, &tls.Config{ServerName: name, RootCAs: d.roots})
+	cfg := d.Config()
+	cfg.ServerName = name
+	t := tls.Client(c, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
 		var bad *tls.CertificateVerificationError
@@ -80,6 +82,9 @@ func (d *Dialer) TLS(ctx context.Context, addr netip.AddrPort, name string) (*tl
 	}
 	return t, nil
 }
+
+// Config is the TLS configuration of a client that believes them; it is the caller's own.
+func (d *Dialer) Config() *tls.Config { return &tls.Config{RootCAs: d.roots} }
 
 // Roots are the certificates that are believed. They must not be changed.
 func (d *Dialer) Roots() *x509.CertPool { return d.roots }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"time"
@@ -56,7 +57,7 @@ type AccountPage struct {
 
 // Finding is one thing that store.check found wrong.
 type Finding struct {
-	Part string `json:"part"` // "store", "accounts", "mailboxes"
+	Part string `json:"part"` // "store", "accounts", "mailboxes", "queue", "keys"
 	Text string `json:"text"`
 	// Leftover: a crash between two steps left it, nothing refers to it, and the
 	// running relay removes it by itself. It is no damage.
@@ -87,7 +88,8 @@ func (s *Server) commands() map[string]control.Handler {
 			return os.Getpid(), nil
 		}
 	}
-	h := map[string]control.Handler{
+	h := s.dkimCommands()
+	maps.Copy(h, map[string]control.Handler{
 		"status":       func(context.Context, json.RawMessage, func(any) error) (any, error) { return s.Status(), nil },
 		"doctor":       func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) { return s.Doctor(ctx) },
 		"stop":         ask(RequestStop),
@@ -95,7 +97,7 @@ func (s *Server) commands() map[string]control.Handler {
 		"account.list": s.listAccounts,
 		"store.check":  s.checkStore,
 		"store.reveal": s.revealStore,
-	}
+	})
 	for name, fn := range map[string]func(context.Context, mail.Address, AccountArgs) (account.Account, error){
 		"account.create": s.createAccount,
 		"account.show": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
@@ -262,6 +264,14 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 	}); err != nil {
 		return errs.Wrap(op, err)
 	}
+	if err := s.queue.Check(ctx, func(text string) { report(Finding{Part: "queue", Text: text}) }); err != nil {
+		return errs.Wrap(op, err)
+	}
+	if s.dkim != nil {
+		if err := s.dkim.Check(ctx, func(text string) { report(Finding{Part: "keys", Text: text}) }); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
 	return errs.Wrap(op, s.boxes.Check(ctx, func(f mailbox.Finding) {
 		text := f.What
 		if f.Account != "" {
@@ -283,19 +293,31 @@ func (s *Server) revealStore(ctx context.Context, _ json.RawMessage, progress fu
 // Reveal gives everything that the node key opens: what a thief of the disk and
 // of the node key would read.
 func (s *Server) Reveal(ctx context.Context, emit func(Revealed)) error {
-	return errs.Wrap("role/relay.Reveal", s.accounts.Reveal(ctx, func(kind, text string) { emit(Revealed{kind, text}) }))
+	const op = "role/relay.Reveal"
+	say := func(kind, text string) { emit(Revealed{kind, text}) }
+	if err := s.accounts.Reveal(ctx, say); err != nil {
+		return errs.Wrap(op, err)
+	}
+	if s.dkim != nil {
+		if err := s.dkim.Reveal(ctx, say); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
+	return errs.Wrap(op, s.queue.Reveal(ctx, say))
 }
 
 // Status tells how the server does.
 func (s *Server) Status() Status {
 	st := Status{Info: s.Info(), Version: Version, PID: os.Getpid(), Since: s.started.UTC().Format(time.RFC3339),
 		Generation: strconv.FormatInt(s.started.UnixNano(), 36), Health: "ok"}
-	st.Ready = true
+	st.Ready, st.TLS = true, s.certs.Status()
 	if err := s.mayWrite(); err != nil {
 		st.Health = errs.Public(err)
 	}
 	l := s.accounts.Load()
 	st.Passwords.Hashed, st.Passwords.Running, st.Passwords.Waiting = l.Hashed, l.Hashing, l.Waiting
+	q := s.queue.Stats()
+	st.Queue.Mails, st.Queue.Recipients, st.Queue.Held, st.Queue.Sending, st.Queue.Damaged, st.Queue.Bytes = q.Mails, q.Recipients, q.Held, q.Leased, q.Damaged, q.Bytes
 	st.Keys.InUse, st.Keys.Idle, st.Keys.TakenOver, st.Keys.LiveChains = l.KeysUsed, l.KeysIdle, s.handed, s.chains.Live()
 	c := &st.Connections
 	c.IMAP, c.SMTP, c.POP3, c.Web = s.limits.imap.Open(), s.limits.smtp.Open(), s.limits.pop3.Open(), s.limits.web.Open()

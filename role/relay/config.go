@@ -8,11 +8,13 @@ import (
 // docs/config.md and `postern config describe` come from there. A field has an
 // effect, and a test that shows it (config_test.go lists them all).
 type Config struct {
-	Domain string `toml:"domain" default:"postern.localhost" check:"domain" doc:"The mail domain: what stands behind the @ of every address here."`
+	Domain string `toml:"domain" default:"postern.localhost" check:"domain" doc:"The mail domain: what stands behind the @ of every address here. An IP address is one too: addresses then end in @[192.0.2.1]."`
 	Dir    string `toml:"dir" default:"/var/lib/postern" doc:"The data directory. One server at a time holds it; everything that is kept lies there."`
 
 	Listen struct {
+		HTTP              string `toml:"http" default:":80" check:"listen" doc:"Plain HTTP: answers a certificate authority's challenges and leads everything else to the web pages under TLS."`
 		HTTPS             string `toml:"https" default:":443" check:"listen" doc:"Web pages, and by ALPN also IMAP (\"imap\") and submission (\"smtp\"), under TLS."`
+		HTTPSAlt          string `toml:"https_alt" default:":8443" check:"listen" doc:"A second door to what https serves, for networks in which port 443 is closed or taken."`
 		IMAPS             string `toml:"imaps" default:":993" check:"listen" doc:"IMAP under TLS."`
 		IMAP              string `toml:"imap" default:":143" check:"listen" doc:"IMAP with STARTTLS."`
 		SMTP              string `toml:"smtp" default:":25" check:"listen" doc:"Mail from other servers, with STARTTLS."`
@@ -26,11 +28,15 @@ type Config struct {
 	} `toml:"listen"`
 
 	TLS struct {
-		Cert       string          `toml:"cert" default:"" doc:"PEM file of the certificate with its chain; read again when it changes. Empty: a self-signed one is made in the data directory."`
+		Mode       string          `toml:"mode" default:"auto" oneof:"auto acme files self-signed" doc:"Where certificates come from. acme: from a certificate authority (RFC 8555), which looks for this server on port 80 or 443 of the domain; what it gives is renewed in time. files: tls.cert and tls.key. self-signed: made here; clients must be told to accept it. auto: files when they are given; self-signed for a domain that begins with _ or is an IP address, and for names that no authority vouches for (localhost, local, test, onion, i2p and the like); acme for all others."`
+		Cert       string          `toml:"cert" default:"" doc:"PEM file of the certificate with its chain; read again when it changes."`
 		Key        string          `toml:"key" default:"" doc:"PEM file of the certificate's key."`
+		ACMEDir    string          `toml:"acme_directory" default:"https://acme-v02.api.letsencrypt.org/directory" check:"url" doc:"The certificate authority, by the URL of its directory. Its terms of service, which the log names, are agreed to by using it."`
+		ACMEEmail  string          `toml:"acme_email" default:"" check:"email" doc:"Where the certificate authority may write to the operator. Empty: nowhere."`
+		ACMENames  []string        `toml:"acme_names" default:"" check:"domain" max:"16" doc:"Names that get a certificate from the authority beside the domain; mta-sts. and www. of the domain get one without being named here, as long as they lead to the same address."`
 		MinVersion string          `toml:"min_version" default:"1.3" oneof:"1.2 1.3" doc:"Lowest TLS version for users' mail programs and browsers. Other mail servers may always use 1.2."`
-		Poll       config.Duration `toml:"poll" default:"1m" min:"1ms" max:"1d" doc:"How often the certificate files are looked at."`
-		TrustedCAs []string        `toml:"trusted_cas" default:"" max:"64" doc:"PEM files of certificates that are believed, beside the system's, when this relay connects to others (today: postern doctor)."`
+		Poll       config.Duration `toml:"poll" default:"1m" min:"1ms" max:"1d" doc:"How often the certificate files, and the ends of certificates, are looked at."`
+		TrustedCAs []string        `toml:"trusted_cas" default:"" max:"64" doc:"PEM files of certificates that are believed, beside the system's, when this relay connects to others: to a certificate authority, and in postern doctor."`
 	} `toml:"tls"`
 
 	Network struct {
@@ -46,7 +52,7 @@ type Config struct {
 		SMTPPerNetwork int `toml:"smtp_per_network" default:"200" unit:"connections" min:"0" doc:"Of them from one address (IPv6: one /64). 0: no such limit."`
 		POP3           int `toml:"pop3" default:"1000" unit:"connections" min:"1" max:"1000000" doc:"POP3 connections at one time."`
 		POP3PerNetwork int `toml:"pop3_per_network" default:"200" unit:"connections" min:"0" doc:"Of them from one address (IPv6: one /64). 0: no such limit."`
-		Web            int `toml:"web" default:"1000" unit:"connections" min:"1" max:"1000000" doc:"Connections to the https port at one time, before it is known what they speak."`
+		Web            int `toml:"web" default:"1000" unit:"connections" min:"1" max:"1000000" doc:"Connections to the web ports (http, https, https_alt) at one time, before it is known what they speak."`
 		WebPerNetwork  int `toml:"web_per_network" default:"100" unit:"connections" min:"0" doc:"Of them from one address (IPv6: one /64). 0: no such limit."`
 	} `toml:"connections"`
 
@@ -98,6 +104,31 @@ type Config struct {
 		RefusedPerNetwork int             `toml:"refused_per_network" default:"300" unit:"a minute" min:"0" max:"1000000" doc:"Recipients that do not exist or are blocked, asked for from one address (IPv6: one /64); five minutes' worth may come at once. Beyond, recipients are not looked up for it for a while (451 4.7.1), so that nobody can try names out. 0: no limit."`
 		Remember          config.Duration `toml:"remember" default:"3d" max:"30d" doc:"A mail that another server sends once more, byte for byte in its header and with the same valid signature, is acknowledged and not stored again for so long, in whole days: it did not hear our answer. 0: not remembered."`
 	} `toml:"exchange"`
+
+	Delivery struct {
+		Remote         bool            `toml:"remote" default:"true" doc:"Take mail for other hosts. false: it is refused when a user hands it in."`
+		Routes         []string        `toml:"routes" default:"" max:"1000" doc:"Ways to domains in place of what the DNS says, one entry a domain (* for all that have none): the domain, then any of host=NAME-or-ADDRESS, smtp=PORT or off, https=PORT or off, name=NAME (that the certificate must show), tls=verify, any (the certificate is not checked) or none (without TLS where the host has none). For example \"example.org host=10.0.0.7 smtp=2525 https=off\"."`
+		HTTPS          bool            `toml:"https" default:"true" doc:"Offer mail to a host over HTTPS (POST /mxdeliv) before SMTP. false: only where a route names an https port."`
+		SelfSigned     bool            `toml:"accept_self_signed" default:"true" doc:"Deliver to domains that can have no certificate of an authority, IP addresses and names that begin with _, with whatever certificate they show. false: not at all. For all other domains the certificate is always checked, unless a route says otherwise."`
+		MTASTS         bool            `toml:"mta_sts" default:"true" doc:"Look up the MTA-STS policy (RFC 8461) of the domains that mail goes to, and deliver only to the hosts that it names."`
+		Lifetime       config.Duration `toml:"lifetime" default:"2d" min:"1m" max:"30d" doc:"How long a mail may wait for another host; then its sender is told that it was not delivered."`
+		FirstRetry     config.Duration `toml:"first_retry" default:"30s" min:"1ms" max:"1d" doc:"Pause after the first failure to deliver; each further one doubles it, a fifth more or less by chance."`
+		LastRetry      config.Duration `toml:"last_retry" default:"1h" min:"1ms" max:"1d" doc:"Longest pause between two tries."`
+		Destinations   int             `toml:"connections" default:"500" unit:"connections" min:"1" max:"100000" doc:"Connections to other hosts at one time. At most half of them are used for domains that could not be reached the last time."`
+		PerDestination int             `toml:"connections_per_domain" default:"4" unit:"connections" min:"1" max:"100" doc:"Of them to one domain, when there is enough mail for it."`
+		ConnectTimeout config.Duration `toml:"connect_timeout" default:"15s" min:"1ms" max:"5m" doc:"Longest wait for a connection to one address."`
+		ReachTimeout   config.Duration `toml:"reach_timeout" default:"3m" min:"1ms" max:"1h" doc:"Longest time for all tries to reach a domain, until one of its hosts is ready for mail."`
+	} `toml:"delivery"`
+
+	Queue struct {
+		MaxMails int          `toml:"max_mails" default:"100000" unit:"mails" min:"1" max:"10000000" doc:"Mails that may wait for other hosts; more are refused for now (451)."`
+		MaxSize  config.Bytes `toml:"max_size" default:"8G" min:"1M" doc:"What they may take on the disk."`
+	} `toml:"queue"`
+
+	DKIM struct {
+		Overlap        config.Duration `toml:"rotate_overlap" default:"7d" min:"1m" max:"90d" doc:"How long the records of a key that signs no more must stay in the DNS (postern dkim rotate), because mail that it signed is still under way. Not shorter than delivery.lifetime."`
+		PublishOldKeys bool            `toml:"publish_old_keys" default:"false" doc:"Publish the private halves of keys that went out of use, under https://DOMAIN/.well-known/dkim-keys/, once their records are gone from the DNS: then nobody can prove anything with an old signature. false: they are destroyed."`
+	} `toml:"dkim"`
 
 	IMAP struct {
 		Compress bool `toml:"imap_compress" default:"false" doc:"Offer COMPRESS=DEFLATE. It costs memory for every connection, and lengths of compressed text tell an observer how alike two texts are."`

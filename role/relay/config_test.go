@@ -58,7 +58,7 @@ func login(s *Server, name, password string) error {
 }
 
 // onOff: the listener called name greets, and with "off" it is not there. begins is
-// the start of the greeting, of the answer to an HTTP request for https.
+// the start of the greeting, of the answer to an HTTP request for the web ports.
 func onOff(name, begins string, secured bool, where func(Info) string) func(*testing.T) {
 	return func(t *testing.T) {
 		on := where(inMemory(t).Info())
@@ -68,7 +68,7 @@ func onOff(name, begins string, secured bool, where func(Info) string) func(*tes
 				t.Fatal(err)
 			}
 		}
-		if name == "https" {
+		if strings.HasPrefix(name, "http") {
 			io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
 		}
 		if l, err := c.line(); !strings.HasPrefix(l, begins) {
@@ -275,6 +275,8 @@ func effects() map[string]func(*testing.T) {
 			}
 		},
 		"listen.https":              onOff("https", "HTTP/1.0 200", true, func(i Info) string { return i.HTTPS }),
+		"listen.https_alt":          onOff("https_alt", "HTTP/1.0 200", true, func(i Info) string { return i.HTTPSAlt }),
+		"listen.http":               onOff("http", "HTTP/1.0 301", false, func(i Info) string { return i.HTTP }),
 		"listen.imaps":              onOff("imaps", "* OK", true, func(i Info) string { return i.IMAPS }),
 		"listen.imap":               onOff("imap", "* OK", false, func(i Info) string { return i.IMAP }),
 		"listen.smtp":               onOff("smtp", "220 ", false, func(i Info) string { return i.SMTP }),
@@ -290,6 +292,11 @@ func effects() map[string]func(*testing.T) {
 		"tls.key":         testCertFiles,
 		"tls.poll":        testCertFiles,
 		"tls.min_version": testMinVersion,
+
+		"tls.mode":           testTLSMode,
+		"tls.acme_directory": testACME,
+		"tls.acme_email":     testACME,
+		"tls.acme_names":     testACME,
 
 		"tls.trusted_cas": testDoctor,
 
@@ -430,6 +437,9 @@ func effects() map[string]func(*testing.T) {
 		"exchange.bytes_per_network":   testBytesPerNetwork,
 		"exchange.refused_per_network": testRefusedPerNetwork,
 		"exchange.remember":            testRemember,
+
+		"dkim.rotate_overlap":   testRotateOverlap,
+		"dkim.publish_old_keys": testPublishOldKeys,
 
 		"imap.imap_compress": func(t *testing.T) {
 			for value, want := range map[string]bool{"false": false, "true": true} {

@@ -76,7 +76,7 @@ func (w world) String() string {
 			f := h.folders[fn]
 			for _, uid := range slices.Sorted(maps.Keys(f.mails)) {
 				l := f.mails[uid]
-				fmt.Fprintf(&b, "  %s %d flags %05b, %d bytes %q\n", fn, uid, l.flags, len(l.body), l.body[max(0, len(l.body)-12):])
+				fmt.Fprintf(&b, "  %s %d flags %05b, %d bytes %q\n", fn, uid, l.flags&mailbox.SystemFlags, len(l.body), l.body[max(0, len(l.body)-12):])
 			}
 			fmt.Fprintf(&b, "  %s ends\n", fn)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"postern.email/kit/dial"
 	"postern.email/kit/errs"
+	"postern.email/wire/dns"
 )
 
 // Diagnosis is one thing that doctor looked at.
@@ -42,6 +43,8 @@ func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 		say("address", false, c.Domain+" has no address", "Add an A or AAAA record with this machine's address.")
 	case err != nil:
 		say("address", false, errs.Public(err), "Look at network.resolver: "+orSystem(c.Network.Resolver))
+	case dns.IsLocal(c.Domain):
+		say("address", false, c.Domain+" means the machine itself to everybody: no other reaches this one by it", "Set domain to a name that others can look up.")
 	default:
 		say("address", true, c.Domain+" is "+join(addrs), "")
 	}

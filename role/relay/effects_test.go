@@ -22,8 +22,11 @@ import (
 // TestContradictions: options that are each in order and make no sense together.
 func TestContradictions(t *testing.T) {
 	for _, x := range []struct{ set, want string }{
+		{"dkim.rotate_overlap=1d", "dkim.rotate_overlap"},
 		{"accounts.username_min_length=10,accounts.username_max_length=9", "accounts.username_min_length"},
-		{"tls.cert=/x", "tls.key"}, {"tls.key=/x", "tls.cert"},
+		{"tls.cert=/x,tls.mode=auto", "tls.key"}, {"tls.key=/x,tls.mode=files", "tls.cert"}, {"tls.mode=files", "tls.cert"},
+		{"tls.cert=/x,tls.key=/x,tls.mode=acme", "one or the other"}, {"tls.cert=/x,tls.key=/x,tls.mode=self-signed", "one or the other"},
+		{"tls.mode=acme,listen.http=off,listen.https=off,listen.https_alt=off", "listen.http"},
 		{"password.threads=4", "password.memory"},
 		{"exchange.remember=36h", "whole days"}, {"accounts.delete_inactive_after=12h", "whole days"}, {"accounts.delete_inactive_after=36h", "whole days"},
 	} {
@@ -57,11 +60,11 @@ func testCertFiles(t *testing.T) {
 	}
 	make("/one")
 	make("/two")
-	_, err := Start(t.Context(), Deps{FS: fs, NoControl: true}, testConfig(t, "/data", "tls.cert=/one/cert.pem"))
+	_, err := Start(t.Context(), Deps{FS: fs, NoControl: true}, testConfig(t, "/data", "tls.mode=files", "tls.cert=/one/cert.pem"))
 	if errs.KindOf(err) != errs.Invalid {
 		t.Errorf("a certificate without key: %v", err)
 	}
-	s := begin(t, Deps{FS: fs, NoControl: true}, testConfig(t, "/data", "tls.cert=/one/cert.pem", "tls.key=/one/key.pem", "tls.poll=1ms"))
+	s := begin(t, Deps{FS: fs, NoControl: true}, testConfig(t, "/data", "tls.mode=files", "tls.cert=/one/cert.pem", "tls.key=/one/key.pem", "tls.poll=1ms"))
 	first := serial(t, s.Info().IMAPS)
 	if ok, _ := vfs.Exists(fs, "/data/tls/cert.pem"); ok || s.Info().TLSCert != "/one/cert.pem" {
 		t.Error("the given files are not in use")

@@ -32,8 +32,8 @@ func testConfig(t *testing.T, dir string, set ...string) Config {
 	t.Helper()
 	words := []string{"domain=example.org", "dir=" + dir, "password.time=1", "password.memory=8K",
 		"accounts.max_load=0", "accounts.min_available_memory=0", "accounts.min_free_disk_space=0", "accounts.nocreate_file=",
-		"accounts.create_per_network=0", "submission.max_user_send_per_minute=0"}
-	for _, k := range []string{"https", "imaps", "imap", "smtp", "submissions", "submission", "pop3s", "pop3", "private_imap", "private_submission", "private_pop3"} {
+		"accounts.create_per_network=0", "submission.max_user_send_per_minute=0", "tls.mode=self-signed"}
+	for _, k := range []string{"http", "https", "https_alt", "imaps", "imap", "smtp", "submissions", "submission", "pop3s", "pop3", "private_imap", "private_submission", "private_pop3"} {
 		words = append(words, "listen."+k+"=127.0.0.1:0")
 	}
 	var c Config

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"postern.email/kit/errs"
+	"postern.email/wire/certs"
 )
 
 // Info tells where a running relay is reached: DESIGN §7's line.
@@ -12,6 +13,8 @@ type Info struct {
 	Domain      string `json:"domain"`
 	Dir         string `json:"dir"`
 	HTTPS       string `json:"https,omitempty"`
+	HTTPSAlt    string `json:"https_alt,omitempty"`
+	HTTP        string `json:"http,omitempty"`
 	IMAPS       string `json:"imaps,omitempty"`
 	IMAP        string `json:"imap,omitempty"`
 	SMTP        string `json:"smtp,omitempty"`
@@ -34,7 +37,7 @@ func (s *Server) Info() Info {
 			at[p.name] = p.l.Addr().String()
 		}
 	}
-	return Info{Domain: s.c.Domain, Dir: s.c.Dir, HTTPS: at["https"], IMAPS: at["imaps"], IMAP: at["imap"], SMTP: at["smtp"],
+	return Info{Domain: s.c.Domain, Dir: s.c.Dir, HTTPS: at["https"], HTTPSAlt: at["https_alt"], HTTP: at["http"], IMAPS: at["imaps"], IMAP: at["imap"], SMTP: at["smtp"],
 		Submissions: at["submissions"], Submission: at["submission"], POP3S: at["pop3s"], POP3: at["pop3"], TLSCert: s.certs.File(),
 		PrivateIMAP: at["private_imap"], PrivateSubmission: at["private_submission"], PrivatePOP3: at["private_pop3"]}
 }
@@ -48,7 +51,8 @@ type Status struct {
 	// Generation differs after a restart, in which the pid stays the same.
 	Generation string `json:"generation"`
 	// Health is "ok", or what is wrong and whether mail is safe.
-	Health      string `json:"health"`
+	Health      string       `json:"health"`
+	TLS         certs.Status `json:"tls"`
 	Connections struct {
 		IMAP int `json:"imap"`
 		SMTP int `json:"smtp"`
@@ -66,6 +70,14 @@ type Status struct {
 		TakenOver  int `json:"taken_over"` // from the predecessor of a restart
 		LiveChains int `json:"live_chains"`
 	} `json:"keys"`
+	Queue struct { // mail for other hosts
+		Mails      int   `json:"mails"`
+		Recipients int   `json:"recipients"`
+		Held       int   `json:"held"`
+		Sending    int   `json:"sending"`
+		Damaged    int   `json:"damaged"`
+		Bytes      int64 `json:"bytes"`
+	} `json:"queue"`
 	Store struct {
 		Transactions uint64 `json:"transactions"`
 		Groups       uint64 `json:"groups"`

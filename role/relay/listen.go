@@ -16,6 +16,7 @@ import (
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
+	"postern.email/wire/certs"
 	"postern.email/wire/control"
 	"postern.email/wire/imap"
 	"postern.email/wire/pop3"
@@ -95,15 +96,23 @@ func (s *Server) listen() error {
 			return err
 		}
 	}
-	if err := s.https(in); err != nil {
+	if err := s.webs(in); err != nil {
 		return err
 	}
 	serve, stopServing := context.WithCancel(context.Background())
 	work, stopWorking := context.WithCancel(context.Background())
 	s.serve, s.work = stopServing, stopWorking
 
-	for name, fn := range map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "memory of mails": s.seen.Run, "certificates": s.certs.Run} {
+	workers := map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "memory of mails": s.seen.Run,
+		"certificates": s.certs.Run, "queue": s.queue.Run, "delivery": s.out.Run}
+	if s.policies != nil {
+		workers["MTA-STS policies"] = s.policies.Run
+	}
+	for name, fn := range workers {
 		s.working.Go(s.supervise(work, name, fn))
+	}
+	if s.dkim != nil {
+		s.working.Go(s.supervise(work, "signing keys", s.runDKIM))
 	}
 	s.working.Go(func() { s.watchStore(work) })
 	s.working.Go(func() { s.watchMemory(work) })
@@ -160,7 +169,9 @@ func (s *Server) table(in *receive.Receive) {
 		s.ports = append(s.ports, &port{name: name, addr: addr, run: run})
 	}
 	l := &c.Listen
-	at("https", l.HTTPS, nil) // set by https, which needs to know the other ports
+	at("https", l.HTTPS, nil) // these three are set by webs, which needs to know the other ports
+	at("https_alt", l.HTTPSAlt, nil)
+	at("http", l.HTTP, nil)
 	at("imaps", l.IMAPS, func(ctx context.Context, l net.Listener) error {
 		return imap.Serve(ctx, l, s.imapOptions(s.certs.Config(least, "imap"), true, false))
 	})
@@ -224,8 +235,9 @@ func (s *Server) pop3(t *tls.Config, implicit, private bool) func(context.Contex
 	}
 }
 
-// https builds the pages with the real port numbers, and the switch by ALPN.
-func (s *Server) https(in *receive.Receive) error {
+// webs builds the pages with the real port numbers, the switch by ALPN, and the way
+// from plain HTTP to there.
+func (s *Server) webs(in *receive.Receive) error {
 	c := &s.c
 	inactive := ""
 	if d := c.Accounts.DeleteInactiveAfter; d != 0 {
@@ -235,8 +247,12 @@ func (s *Server) https(in *receive.Receive) error {
 	if d := c.Mail.DeleteAfter; d != 0 {
 		after = words(d)
 	}
+	port := s.portOf("https")
+	if port == 0 {
+		port = s.portOf("https_alt")
+	}
 	site, err := web.New(web.Options{Domain: c.Domain, Host: s.d.ClientHost, SelfSigned: s.certs.SelfSigned(),
-		Ports: web.Ports{HTTPS: s.portOf("https"), IMAPS: s.portOf("imaps"), IMAP: s.portOf("imap"), Submissions: s.portOf("submissions"),
+		Ports: web.Ports{HTTPS: port, IMAPS: s.portOf("imaps"), IMAP: s.portOf("imap"), Submissions: s.portOf("submissions"),
 			Submission: s.portOf("submission"), POP3S: s.portOf("pop3s"), POP3: s.portOf("pop3")},
 		NameLength: min(max(c.Web.NameLength, c.Accounts.UsernameMinLength), c.Accounts.UsernameMaxLength), PasswordMinLength: c.Accounts.PasswordMinLength,
 		Limit: limits.NewGCRA(60*c.Web.CreatePerSecond, webBurst, maxNetworks, s.d.Now), Closed: s.mayCreate, Admin: c.Metadata.Admin,
@@ -249,12 +265,23 @@ func (s *Server) https(in *receive.Receive) error {
 		return err
 	}
 	submission := s.submitOptions(s.certs.Config(c.tlsVersion()), false, false)
-	s.ports[0].run = func(ctx context.Context, l net.Listener) error {
-		return web.Serve(ctx, l, web.ServeOptions{TLS: s.certs.Config(c.tlsVersion(), "h2", "http/1.1", "imap", "smtp"), Handler: s.pages(site, in),
-			Conns: s.limits.web, PeerOf: daemon.PeerOf, Grace: s.grace(), Protocols: map[string]func(context.Context, net.Conn){
-				"imap": func(ctx context.Context, c net.Conn) { _ = imaps.ServeConn(ctx, c) },
-				"smtp": func(ctx context.Context, c net.Conn) { smtp.ServeConn(ctx, c, submission) },
-			}})
+	secure := web.ServeOptions{TLS: s.certs.Config(c.tlsVersion(), "h2", "http/1.1", "imap", "smtp", certs.ChallengeProtocol), Handler: s.pages(site, in),
+		Conns: s.limits.web, PeerOf: daemon.PeerOf, Grace: s.grace(), Protocols: map[string]func(context.Context, net.Conn){
+			"imap":                  func(ctx context.Context, c net.Conn) { _ = imaps.ServeConn(ctx, c) },
+			"smtp":                  func(ctx context.Context, c net.Conn) { smtp.ServeConn(ctx, c, submission) },
+			certs.ChallengeProtocol: func(context.Context, net.Conn) {}, // the handshake was the answer
+		}}
+	if port == 0 {
+		port = -1
+	}
+	plain := web.ServeOptions{Handler: web.Redirect(c.Domain, port, s.certs.Challenge), Conns: s.limits.web, PeerOf: daemon.PeerOf, Grace: s.grace()}
+	for _, p := range s.ports {
+		switch p.name {
+		case "https", "https_alt":
+			p.run = func(ctx context.Context, l net.Listener) error { return web.Serve(ctx, l, secure) }
+		case "http":
+			p.run = func(ctx context.Context, l net.Listener) error { return web.ServePlain(ctx, l, plain) }
+		}
 	}
 	return nil
 }

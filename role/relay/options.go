@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"postern.email/agent/road"
 	"postern.email/kit/config"
 	"postern.email/kit/errs"
 	"postern.email/post/account"
@@ -36,14 +37,21 @@ func (c Config) Check() error {
 	switch {
 	case c.Accounts.UsernameMinLength > c.Accounts.UsernameMaxLength:
 		return bad("accounts.username_min_length is greater than accounts.username_max_length")
-	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
-		return bad("tls.cert and tls.key belong together: give both or neither")
+	case c.checkTLS() != "":
+		return bad(c.checkTLS())
 	case !accountOptions(c).Params.Valid():
 		return bad("password.memory must be at least 8K for each of password.threads")
 	case c.Exchange.Remember.Std()%day != 0: // the day is all that is kept
 		return bad("exchange.remember must be a number of whole days, such as 3d, or 0 for not at all")
+	case c.Delivery.FirstRetry > c.Delivery.LastRetry:
+		return bad("delivery.first_retry is greater than delivery.last_retry")
+	case c.DKIM.Overlap < c.Delivery.Lifetime:
+		return bad("dkim.rotate_overlap is shorter than delivery.lifetime: mail would arrive with a signature that nobody can check")
 	case c.Accounts.DeleteInactiveAfter.Std()%day != 0: // the day of the last login is all that is kept
 		return bad("accounts.delete_inactive_after must be a number of whole days, such as 90d, or 0 for never")
+	}
+	if _, err := road.ParseRoutes(c.Delivery.Routes); err != nil {
+		return bad("delivery.routes: " + errs.Public(err))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"net/http"
+	"strings"
 
 	"postern.email/agent/receive"
 	"postern.email/kit/limits"
@@ -33,6 +34,10 @@ func (s *Server) pages(site http.Handler, in *receive.Receive) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == mxdeliv.Path {
 			mail.ServeHTTP(w, r)
+			return
+		}
+		if strings.HasPrefix(r.URL.Path, keysPath) {
+			s.oldKeys(w, r)
 			return
 		}
 		site.ServeHTTP(w, r)

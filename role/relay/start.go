@@ -18,6 +18,7 @@ import (
 
 	"postern.email/agent/access"
 	"postern.email/agent/deliver"
+	"postern.email/agent/road"
 	"postern.email/agent/submit"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
@@ -25,13 +26,16 @@ import (
 	"postern.email/kit/sysinfo"
 	"postern.email/kit/vfs"
 	"postern.email/post/account"
+	"postern.email/post/dkimkey"
 	"postern.email/post/mailbox"
+	"postern.email/post/queue"
 	"postern.email/post/seal"
 	"postern.email/post/seen"
 	"postern.email/store"
 	"postern.email/store/pebble"
 	"postern.email/wire/certs"
 	"postern.email/wire/dns"
+	"postern.email/wire/mtasts"
 )
 
 // Deps is what a relay takes from its surroundings. The zero value is the machine
@@ -101,6 +105,11 @@ type Server struct {
 	access   *access.Access
 	submit   *submit.Submit
 	deliver  *deliver.Deliver
+	queue    *queue.Queue
+	dkim     *dkimkey.Keys // nil: mail of this domain is not signed
+	policies *mtasts.Cache // nil: MTA-STS is off
+	roads    *road.Roads
+	out      *deliver.Out
 	limits   shared
 
 	ports   []*port
@@ -137,7 +146,7 @@ const (
 // errs.Exists when another process holds the directory or a port.
 func Start(ctx context.Context, d Deps, c Config) (*Server, error) {
 	const op = "role/relay.Start"
-	d = d.withDefaults(c)
+	d, c = d.withDefaults(c), c.withLiteral()
 	s := &Server{c: c, d: d, started: d.Now(), asked: make(chan Request, 1), broken: make(chan error, 1),
 		serve: func() {}, work: func() {}}
 	if err := s.open(ctx); err != nil {
@@ -207,9 +216,7 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	if s.root, err = seal.OpenRoot(ctx, d.FS, s.path(rootFile), src, d.Rand); err != nil {
 		return err
 	}
-	s.certs, err = certs.New(certs.Options{FS: d.FS, Dir: s.path(tlsDir), Domain: c.Domain, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key,
-		Poll: c.TLS.Poll.Std(), Now: d.Now, Logger: d.Logger})
-	if err != nil {
+	if err = s.openCerts(); err != nil {
 		return err
 	}
 	po := pebble.Options{FS: d.FS, Dir: s.path(storeDir), Logger: d.Logger, Now: d.Now}
@@ -239,8 +246,13 @@ func (s *Server) openState(ctx context.Context) (err error) {
 		return s.boxes.Remove(ctx, id)
 	}
 	ao.Now, ao.Rand, ao.Logger = d.Now, d.Rand, d.Logger
-	s.accounts, err = account.New(ctx, ao)
-	return err
+	if s.accounts, err = account.New(ctx, ao); err != nil {
+		return err
+	}
+	if err = s.openDKIM(ctx); err != nil {
+		return err
+	}
+	return s.openQueue(ctx)
 }
 
 // openAgents builds the agents over the state.
@@ -250,12 +262,16 @@ func (s *Server) openAgents() (err error) {
 	if c.Exchange.Remember > 0 {
 		memory = s.seen
 	}
-	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
-	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.boxes, Deliver: s.deliver, Guard: s.mayWrite,
+	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Domain: c.Domain,
+		Lifetime: c.Delivery.Lifetime.Std(), Sign: s.signer(), Now: d.Now, Rand: d.Rand, Logger: d.Logger})
+	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.boxes, Deliver: s.deliver, Remote: c.Delivery.Remote, Guard: s.mayWrite,
 		PerMinute: c.Submission.MaxUserSendPerMinute, Burst: c.Submission.MaxUserSendBurst,
 		NoSecureJoin: !c.Submission.SecureJoin, NoSetupMessage: !c.Submission.SetupMessage, Now: d.Now, Logger: d.Logger})
 	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Server: s.metadata, Guard: s.mayWrite, Logger: d.Logger})
-	return err
+	if err != nil {
+		return err
+	}
+	return s.openOut()
 }
 
 // Broken gives the error of a listener or worker that ended although nobody
@@ -298,6 +314,12 @@ func (s *Server) shut() error {
 	var all []error
 	if s.accounts != nil {
 		s.accounts.Close()
+	}
+	if s.roads != nil {
+		s.roads.Close()
+	}
+	if s.queue != nil {
+		all = append(all, s.queue.Close())
 	}
 	if s.boxes != nil {
 		all = append(all, s.boxes.Close())
@@ -355,7 +377,7 @@ type State struct{ s *Server }
 // none: it makes nothing.
 func Open(ctx context.Context, d Deps, c Config) (*State, error) {
 	const op = "role/relay.Open"
-	d = d.withDefaults(c)
+	d, c = d.withDefaults(c), c.withLiteral()
 	if ok, err := vfs.Exists(d.FS, d.FS.PathJoin(c.Dir, rootFile)); err != nil || !ok {
 		return nil, errs.E(op, errs.NotFound, "there is no relay's data in "+c.Dir, err)
 	}
