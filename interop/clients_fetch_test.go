@@ -10,6 +10,14 @@ import (
 // The programs that carry mail away: each takes all that is there, over POP3 and
 // over IMAP where it can, takes nothing twice, and removes what it was told to.
 
+// fetchedMails is how many mails they find.
+func fetchedMails() int {
+	if long() {
+		return 10000
+	}
+	return 20
+}
+
 func TestFetchmail(t *testing.T) {
 	fetchmail := needTool(t, "fetchmail")
 	s := start(t, noSendLimit...)
@@ -20,7 +28,7 @@ func TestFetchmail(t *testing.T) {
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			u, dir := s.plainUser(t), t.TempDir()
-			want := received(t, s, u, 20)
+			want := received(t, s, u, fetchedMails())
 			box := makeMaildir(t, filepath.Join(dir, "box"))
 			mda := deliveryAgent(t, dir, box)
 			tls := "ssl"
@@ -73,7 +81,7 @@ func TestGetmail(t *testing.T) {
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			u, dir := s.plainUser(t), t.TempDir()
-			want := received(t, s, u, 20)
+			want := received(t, s, u, fetchedMails())
 			box := makeMaildir(t, filepath.Join(dir, "box"))
 			mda := deliveryAgent(t, dir, box)
 			run := func(remove string) {
@@ -117,7 +125,7 @@ func TestMpop(t *testing.T) {
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			u, dir := s.plainUser(t), t.TempDir()
-			want := received(t, s, u, 20)
+			want := received(t, s, u, fetchedMails())
 			box := makeMaildir(t, filepath.Join(dir, "box"))
 			run := func(keep string) {
 				t.Helper()

@@ -1,9 +1,11 @@
 package interop
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"postern.email/interop/mailclient"
@@ -44,7 +46,7 @@ func synchronise(t *testing.T, s *server, u user, tool syncTool) {
 		tool.run(t)
 		for round, again := range []string{"", ", again"} {
 			if round > 0 {
-				tool.run(t)
+				runAgain(t, s, u, tool, when)
 			}
 			equalFolders(t, when+again+", INBOX", folderAt(t, s, u, "INBOX"), folderHere(t, tool.folder("INBOX")), inbox)
 			equalFolders(t, when+again+", Work", folderAt(t, s, u, "Work"), folderHere(t, tool.folder("Work")), work)
@@ -69,6 +71,7 @@ func synchronise(t *testing.T, s *server, u user, tool syncTool) {
 	tool.forget(t, "Work/Deep")
 	tool.run(t)
 	tool.run(t)
+	runAgain(t, s, u, tool, "renamed at the server")
 	equalFolders(t, "renamed at the server", folderAt(t, s, u, "Deeper"), folderHere(t, tool.folder("Deeper")), 5)
 
 	// A folder is renamed here: one side takes it as a new one with the same mails.
@@ -80,8 +83,69 @@ func synchronise(t *testing.T, s *server, u user, tool syncTool) {
 	tool.forget(t, "Deepest")
 	tool.run(t)
 	tool.run(t)
+	runAgain(t, s, u, tool, "renamed here")
 	equalFolders(t, "renamed here", folderAt(t, s, u, "Deepest"), folderHere(t, tool.folder("Deepest")), 5)
 	equalFolders(t, "at the end, Work", folderAt(t, s, u, "Work"), folderHere(t, work), 14)
+}
+
+// runAgain runs the program when nothing is left to do, and demands that it changes nothing
+// on either side.
+func runAgain(t testing.TB, s *server, u user, tool syncTool, when string) {
+	t.Helper()
+	at, here := stateAt(t, s, u), stateHere(t, filepath.Dir(tool.folder("INBOX")))
+	tool.run(t)
+	if now := stateAt(t, s, u); now != at {
+		t.Errorf("%s: the run again changed the server from\n%s\nto\n%s", when, at, now)
+	}
+	now := stateHere(t, filepath.Dir(tool.folder("INBOX")))
+	changed := 0
+	for name := range here {
+		if !now[name] {
+			changed++
+		}
+	}
+	if changed > 0 || len(now) != len(here) {
+		t.Errorf("%s: the run again changed %d of %d files here, %d are there now", when, changed, len(here), len(now))
+	}
+}
+
+// stateAt gives what every change at the server would change: the counters of all folders.
+func stateAt(t testing.TB, s *server, u user) string {
+	t.Helper()
+	c := s.mustLogin(t, u)
+	defer c.Logout()
+	answers, err := c.Cmd(`LIST "" "*" RETURN (SUBSCRIBED STATUS (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ))`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, r := range answers {
+		all = append(all, r.Text)
+	}
+	if text := strings.Join(all, "\n"); strings.Contains(text, "HIGHESTMODSEQ") && strings.Contains(text, "LIST") {
+		return text
+	}
+	t.Fatalf("LIST with STATUS says %q", all)
+	return ""
+}
+
+// stateHere gives the names of all mails in all folders, flags included.
+func stateHere(t testing.TB, root string) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if parent := filepath.Base(filepath.Dir(path)); err == nil && !d.IsDir() && (parent == "cur" || parent == "new") {
+			all[path] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Fatalf("no mails in %s", root)
+	}
+	return all
 }
 
 func TestOfflineIMAP(t *testing.T) {
