@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"slices"
 	"sort"
 	"strings"
 
@@ -88,12 +89,28 @@ func (s *imapSession) SetMetadata(ctx context.Context, box uint32, entries []ima
 			return err
 		}
 	}
+	return s.addTokens(ctx, tokens)
+}
+
+func (s *imapSession) addTokens(ctx context.Context, tokens []string) error {
+	if len(tokens) == 0 {
+		return nil
+	}
+	had, err := s.a.o.Accounts.Tokens(ctx, s.s.ID)
+	if err != nil {
+		return err
+	}
+	fresh := false
 	for _, t := range tokens {
 		if err := s.a.o.Accounts.AddToken(ctx, s.s.ID, t); err != nil {
 			return err
 		}
+		fresh = fresh || !slices.Contains(had, t)
 	}
-	return nil
+	if !fresh {
+		return nil
+	}
+	return s.m.Annotated(ctx, mailbox.Inbox)
 }
 
 func (s *imapSession) setOwn(ctx context.Context, box uint32, own []mailbox.MetadataEntry) error {

@@ -73,7 +73,28 @@ func (a *Account) Metadata(ctx context.Context, box uint32) ([]MetadataEntry, er
 	return list, errs.Wrap("post/mailbox.Metadata", err)
 }
 
-// SetMetadata sets and deletes annotations, all or none. errs.TooLarge beyond
+// WatchMetadata fires on any change of the account's own annotations (box 0). Those of a
+// mailbox are changes of the mailbox: Watch.
+func (a *Account) WatchMetadata() *store.Watch {
+	id := a.key.ID()
+	return a.b.o.Store.Watch(id.Shard(), metadataKey(id, 0))
+}
+
+// Annotated notes that an annotation of the mailbox changed that is not kept here: its
+// modseq rises (RFC 7162 §3.2), and Watch fires.
+func (a *Account) Annotated(ctx context.Context, box uint32) error {
+	err := a.b.update(ctx, a.key.ID(), func(t *txn) error {
+		x, err := t.open(box)
+		if err == nil {
+			x.bump()
+		}
+		return err
+	})
+	return errs.Wrap("post/mailbox.Annotated", err)
+}
+
+// SetMetadata sets and deletes annotations, all or none. The mailbox's modseq rises (RFC
+// 7162 §3.2). errs.TooLarge beyond
 // MaxMetadataBytes or MaxMetadataEntries, errs.Invalid for a bad name.
 func (a *Account) SetMetadata(ctx context.Context, box uint32, entries []MetadataEntry) error {
 	const op = "post/mailbox.SetMetadata"
@@ -107,6 +128,13 @@ func (a *Account) SetMetadata(ctx context.Context, box uint32, entries []Metadat
 		}
 		if len(list) > MaxMetadataEntries || size > MaxMetadataBytes {
 			return errs.E(op, errs.TooLarge, "too many or too large annotations", nil)
+		}
+		if box != 0 {
+			x, err := t.open(box)
+			if err != nil {
+				return err
+			}
+			x.bump()
 		}
 		t.deleted = true // the old values shall leave the disk
 		k := metadataKey(t.id, box)

@@ -41,6 +41,7 @@ func cmdAppend(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	c.added(folder.Box, res.UIDs)
 	// RFC 4315 §3. The UIDs ascend, and gaps show as separate ranges.
 	code := "APPENDUID " + itoa(int64(res.UIDValidity)) + " " + uidText(res.UIDs)
 	return reply{code, "APPEND done"}, nil

@@ -44,6 +44,9 @@ type Session interface {
 	// Subscribe sets or removes a subscription. errs.NotFound.
 	Subscribe(ctx context.Context, name string, on bool) error
 
+	// WatchFolders fires after each durable change of what Folders gives.
+	WatchFolders() Watch
+
 	// Status gives the counts of a mailbox without opening it.
 	Status(ctx context.Context, box uint32) (Status, error)
 	// Open gives a mailbox. It holds nothing that needs closing.
@@ -57,9 +60,12 @@ type Session interface {
 	// Metadata gives all entries of a mailbox (box 0: of the server) that this
 	// user may see, sorted by name. Names are lower case (RFC 5464 §3.2).
 	Metadata(ctx context.Context, box uint32) ([]MetadataEntry, error)
-	// SetMetadata sets entries, or removes them when Value is nil: all or none.
+	// SetMetadata sets entries, or removes them when Value is nil: all or none. In a mailbox
+	// that raises HighestModSeq (RFC 7162 §3.2).
 	// errs.Denied: read-only; errs.TooLarge, errs.Full: too long, too many.
 	SetMetadata(ctx context.Context, box uint32, entries []MetadataEntry) error
+	// WatchMetadata fires after each durable change of the user's entries of the server.
+	WatchMetadata() Watch
 }
 
 // Mailbox is one mailbox of a session's user.

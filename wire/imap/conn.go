@@ -57,6 +57,7 @@ type conn struct {
 	session Session
 	sel     *selected
 	enabled features
+	notify  *notify // nil before the first NOTIFY
 
 	tag   string
 	after func(context.Context) // runs behind the tagged OK: STARTTLS, COMPRESS
@@ -103,6 +104,7 @@ func (c *conn) handshake(ctx context.Context) (err error) {
 // close ends the session, whatever its state.
 func (c *conn) close() {
 	_ = c.w.flush()
+	c.dropNotify()
 	if c.session != nil {
 		c.session.Close()
 		c.session = nil
@@ -123,7 +125,7 @@ func (c *conn) serve(ctx context.Context) {
 				return
 			}
 			c.readBy(c.commandBy())
-			if err := c.r.wait(); err != nil {
+			if err := c.waitCommand(ctx); err != nil {
 				c.bye(err)
 				return
 			}
@@ -278,6 +280,11 @@ func (c *conn) execute(ctx context.Context, cmd *command) {
 	// goes by its UIDNEXT would never look for a mail that a second EXISTS told.
 	if c.sel != nil && c.sel == before && !c.idle && (st == nil || !st.bad) {
 		if err := c.sync(ctx, !h.numbers); err != nil && st == nil {
+			st = answer(err, false)
+		}
+	}
+	if c.notify != nil && !c.idle && (st == nil || !st.bad) {
+		if err := c.tellOthers(ctx); err != nil && st == nil {
 			st = answer(err, false)
 		}
 	}

@@ -66,11 +66,13 @@ func (c *conn) doCopy(ctx context.Context, p *parser, byUID, move bool) (reply, 
 	if len(res.Src) == 0 {
 		return done, nil
 	}
+	c.added(to.Box, res.Dst)
 	code := "COPYUID " + itoa(int64(res.UIDValidity)) + " " + uidText(res.Src) + " " + uidText(res.Dst)
 	if !move {
 		done.code = code
 		return done, nil
 	}
+	c.sel.expunged = true
 	// RFC 6851 §4.3: before the EXPUNGE responses, which come from sync.
 	c.w.s("* OK [", code, "] Moved\r\n")
 	return done, nil

@@ -31,7 +31,8 @@ type fakeBackend struct {
 	now      func() time.Time
 	forget   uint64 // expunges up to this modseq are not remembered
 	sessions int
-	undated  bool // messages get no save date
+	others   map[int]map[chan struct{}]struct{} // watches of lists, see fakewatch_test.go
+	undated  bool                               // messages get no save date
 }
 
 type fakeBox struct {
@@ -134,6 +135,7 @@ func (b *fakeBackend) byBox(box uint32) (*fakeBox, error) {
 func (s *fakeSession) CreateFolder(_ context.Context, name, use string) (Folder, error) {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
+	defer s.b.fireOther(watchFolders)
 	if s.b.byName(name) != nil {
 		return Folder{}, errs.E("fake", errs.Exists, "The mailbox exists already", nil)
 	}
@@ -150,6 +152,7 @@ func (s *fakeSession) CreateFolder(_ context.Context, name, use string) (Folder,
 func (s *fakeSession) RenameFolder(_ context.Context, from, to string) error {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
+	defer s.b.fireOther(watchFolders)
 	if s.b.byName(to) != nil {
 		return errs.E("fake", errs.Exists, "The mailbox exists already", nil)
 	}
@@ -182,6 +185,7 @@ func (s *fakeSession) RenameFolder(_ context.Context, from, to string) error {
 func (s *fakeSession) DeleteFolder(_ context.Context, name string) error {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
+	defer s.b.fireOther(watchFolders)
 	x := s.b.byName(name)
 	if x == nil {
 		return errs.E("fake", errs.NotFound, "No such mailbox", nil)
@@ -195,6 +199,7 @@ func (s *fakeSession) DeleteFolder(_ context.Context, name string) error {
 func (s *fakeSession) Subscribe(_ context.Context, name string, on bool) error {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
+	defer s.b.fireOther(watchFolders)
 	x := s.b.byName(name)
 	if x == nil && on {
 		x = s.b.create(name, "")
@@ -337,6 +342,7 @@ func (s *fakeSession) SetMetadata(_ context.Context, box uint32, entries []Metad
 		sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
 		s.b.meta[box] = all
 	}
+	s.b.annotated(box)
 	return nil
 }
 

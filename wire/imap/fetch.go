@@ -74,35 +74,7 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 	if vanished && (!byUID || f.since == 0 || !c.enabled.qresync) {
 		return reply{}, bad("", "VANISHED needs QRESYNC, UID FETCH and CHANGEDSINCE")
 	}
-	var size, whole bool
-	for _, it := range f.items {
-		switch it.kind {
-		case itemFlags:
-			f.flags = true
-		case itemUID:
-			f.uid = true
-		case itemModSeq:
-			f.modseq, c.enabled.condstore = true, true
-		case itemDate:
-			f.needSummary = true
-		case itemSize:
-			size = true
-		case itemEmailID, itemThreadID:
-		case itemSaveDate:
-			f.saveDate = true
-		default:
-			if it.isWhole() {
-				whole = true
-				break
-			}
-			f.needSummary = true
-			f.needTree = f.needTree || !it.fromHeader()
-			f.preview = f.preview || it.kind == itemPreview
-		}
-		f.seen = f.seen || ((it.kind == itemSection || it.kind == itemBinary) && !it.peek && !c.sel.readOnly)
-	}
-	// A whole message tells its size: reading it alone costs no summary.
-	f.needSummary = f.needSummary || size && !whole
+	f.plan()
 	if f.needsBody(nil) {
 		f.ahead.open(c.sel.mailbox)
 		defer f.ahead.close()
@@ -138,6 +110,39 @@ func (c *conn) doFetch(ctx context.Context, p *parser, byUID bool) (reply, error
 		return reply{}, err
 	}
 	return goneReply(gone || f.gone, byUID, reply{"", "FETCH done"})
+}
+
+// plan finds out what the items need.
+func (f *fetch) plan() {
+	var size, whole bool
+	for _, it := range f.items {
+		switch it.kind {
+		case itemFlags:
+			f.flags = true
+		case itemUID:
+			f.uid = true
+		case itemModSeq:
+			f.modseq, f.c.enabled.condstore = true, true
+		case itemDate:
+			f.needSummary = true
+		case itemSize:
+			size = true
+		case itemEmailID, itemThreadID:
+		case itemSaveDate:
+			f.saveDate = true
+		default:
+			if it.isWhole() {
+				whole = true
+				break
+			}
+			f.needSummary = true
+			f.needTree = f.needTree || !it.fromHeader()
+			f.preview = f.preview || it.kind == itemPreview
+		}
+		f.seen = f.seen || ((it.kind == itemSection || it.kind == itemBinary) && !it.peek && !f.c.sel.readOnly)
+	}
+	// A whole message tells its size: reading it alone costs no summary.
+	f.needSummary = f.needSummary || size && !whole
 }
 
 func (p *parser) fetchModifiers(f *fetch) (vanished bool, err error) {

@@ -91,6 +91,7 @@ func cmdCreate(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	c.renamed(name)
 	return reply{"MAILBOXID (" + mailboxID(folder) + ")", "Mailbox created"}, nil
 }
 
@@ -125,6 +126,7 @@ func cmdDelete(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if c.sel != nil && folder.Box == c.sel.box {
 		c.unselect()
 	}
+	c.renamed(name)
 	return reply{"", "Mailbox deleted"}, nil
 }
 
@@ -152,6 +154,7 @@ func cmdRename(c *conn, ctx context.Context, p *parser) (reply, error) {
 	if err := c.session.RenameFolder(ctx, from, to); err != nil {
 		return reply{}, err
 	}
+	c.renamed(from, to)
 	return reply{"", "Mailbox renamed"}, nil
 }
 
@@ -172,5 +175,6 @@ func (c *conn) subscribe(ctx context.Context, p *parser, on bool) (reply, error)
 	if err := c.session.Subscribe(ctx, name, on); err != nil {
 		return reply{}, err
 	}
+	c.renamed(name)
 	return reply{"", "Subscription changed"}, nil
 }

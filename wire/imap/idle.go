@@ -21,14 +21,19 @@ func cmdIdle(c *conn, _ context.Context, p *parser) (reply, error) {
 // shared with other sessions.
 func (c *conn) runIdle(ctx context.Context) error {
 	w := &waiting{c: c, ctx: ctx}
-	if c.sel != nil {
-		w.watch = c.sel.mailbox.Watch()
-		defer w.watch.Close()
+	switch {
+	case c.notify != nil: // RFC 5465 §4: in IDLE just what the client asked for
+		c.notify.arm(c)
+		w.watches = c.notify.watches()
+	case c.sel != nil:
+		here := &watched{watch: c.sel.mailbox.Watch()}
+		defer here.watch.Close()
+		w.watches = []*watched{here}
 	}
 	c.w.s("+ idling\r\n")
 	// Changes until now; the watch is set up already, so none falls between.
 	failed := false
-	c.onOwnStack(func() { failed = c.idleSync(ctx) })
+	c.onOwnStack(func() { failed = c.idleSync(ctx, true) })
 	if failed {
 		return c.w.err
 	}
@@ -60,26 +65,38 @@ func (c *conn) runIdle(ctx context.Context) error {
 	return nil
 }
 
-// idleSync tells changes at once; it reports whether the session is over.
-func (c *conn) idleSync(ctx context.Context) (failed bool) {
+// idleSync tells changes at once, expunged messages too if that is allowed; it reports
+// whether the session is over.
+func (c *conn) idleSync(ctx context.Context, expunge bool) (failed bool) {
+	var err error
+	if c.notify != nil && c.notify.here != nil {
+		c.notify.here.take()
+	}
 	if c.sel != nil {
-		if err := c.sync(ctx, true); err != nil {
-			st := answer(err, false)
-			c.w.s("* BYE [", st.code, "] ", st.text, "\r\n")
-			_ = c.w.flush()
-			return true
-		}
+		err = c.sync(ctx, expunge)
 		c.sel.view = nil
+	}
+	if err == nil && c.notify != nil {
+		err = c.tellOthers(ctx)
+	}
+	if err != nil {
+		st := answer(err, false)
+		c.w.s("* BYE [", st.code, "] ", st.text, "\r\n")
+		_ = c.w.flush()
+		return true
 	}
 	return c.w.flush() != nil
 }
 
-// waiting is one session in IDLE.
+// waiting is one session in IDLE, or one between commands that uses NOTIFY.
 type waiting struct {
-	c     *conn
-	ctx   context.Context
-	watch Watch // nil without a mailbox
-	group *watchGroup
+	c       *conn
+	ctx     context.Context
+	watches []*watched // guarded by the group
+	group   *watchGroup
+	between bool // between commands: no keep-alive lines, numbers may be in use
+
+	weight int // watches counted in the group
 
 	due atomic.Int64 // when the next keep-alive is due, unix nanoseconds
 
@@ -139,7 +156,16 @@ func (w *waiting) tellOnce() {
 			// Looking also finds out that the account or the mailbox is gone.
 			c.w.s("* OK Still here\r\n")
 		}
-		failed = c.idleSync(w.ctx)
+		version := 0
+		if c.notify != nil {
+			version = c.notify.version
+		}
+		failed = c.idleSync(w.ctx, !w.between || c.notify.immediate())
+		if c.notify != nil && c.notify.version != version {
+			w.group.renew(w, c.notify.watches())
+		}
 	})
-	w.due.Store(time.Now().Add(c.s.o.KeepAlive).UnixNano())
+	if !w.between {
+		w.due.Store(time.Now().Add(c.s.o.KeepAlive).UnixNano())
+	}
 }

@@ -210,6 +210,15 @@ func (c *conn) list(ctx context.Context, q *listRequest) error {
 }
 
 func (c *conn) listLine(word string, f listed, subscribed, childInfo bool) {
+	c.listHead(word, f, subscribed)
+	if childInfo {
+		c.w.s(` ("CHILDINFO" ("SUBSCRIBED"))`)
+	}
+	c.w.crlf()
+}
+
+// listHead writes a LIST response without its extended data and its end.
+func (c *conn) listHead(word string, f listed, subscribed bool) {
 	c.w.s("* ", word, " (")
 	attributes := make([]string, 0, 4)
 	if f.NonExistent && word == "LIST" { // RFC 5258 §3; LSUB is older
@@ -230,10 +239,6 @@ func (c *conn) listLine(word string, f listed, subscribed, childInfo bool) {
 	}
 	c.w.s(strings.Join(attributes, " "), `) "/" `)
 	c.name(f.Name)
-	if childInfo {
-		c.w.s(` ("CHILDINFO" ("SUBSCRIBED"))`)
-	}
-	c.w.crlf()
 }
 
 // cmdLsub is RFC 3501 §6.3.9. A parent that "%" matches is named with \Noselect

@@ -261,6 +261,9 @@ func cmdSetMetadata(c *conn, ctx context.Context, p *parser) (reply, error) {
 		}
 		return reply{}, err
 	}
+	for _, e := range entries {
+		c.annotated(box, e.Name)
+	}
 	return reply{"", "SETMETADATA done"}, nil
 }
 

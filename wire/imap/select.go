@@ -203,6 +203,7 @@ func (c *conn) doExpunge(ctx context.Context, uids []uint32) (reply, error) {
 	if err := c.needWrite(); err != nil {
 		return reply{}, err
 	}
+	c.sel.expunged = true
 	gone, modseq, err := c.sel.mailbox.Expunge(ctx, uids)
 	if err != nil {
 		return reply{}, err

@@ -28,6 +28,8 @@ type selected struct {
 	fresh   uint32
 	freshAt uint64
 
+	expunged bool // the current command removed messages: the client is told whatever it asked for
+
 	view View    // the current state; only while a command runs
 	own  []Entry // what this command changed and told already
 }
@@ -76,17 +78,20 @@ func (c *conn) sync(ctx context.Context, expunge bool) error {
 		return err
 	}
 	v := s.view
-	defer func() { s.own, s.freshAt = nil, 0 }()
+	defer func() { s.own, s.freshAt, s.expunged = nil, 0, false }()
+	want := c.wanted()
 	if v.HighestModSeq() == s.told && v.Len() == int(s.seq.len()) {
 		return nil
 	}
 	old, _ := v.Find(s.uidNext) // entries before old may be known to the client
-	if expunge && old < int(s.seq.len()) {
+	if expunge && old < int(s.seq.len()) && (want&evExpunge != 0 || s.expunged) {
 		c.tellExpunged(v, old)
 	}
 	// Flags first, with numbers that the client knows; then the new size.
-	if err := c.tellPending(ctx); err != nil {
-		return err
+	if want&evFlags != 0 {
+		if err := c.tellPending(ctx); err != nil {
+			return err
+		}
 	}
 	return c.tellNew(ctx)
 }
@@ -94,8 +99,12 @@ func (c *conn) sync(ctx context.Context, expunge bool) error {
 // tellNew tells the messages that arrived.
 func (c *conn) tellNew(ctx context.Context) error {
 	s, v := c.sel, c.sel.view
+	if c.wanted()&evNew == 0 {
+		return nil
+	}
 	old, _ := v.Find(s.uidNext)
 	if n := v.Len(); old < n {
+		first := s.seq.len() + 1
 		for _, e := range v.Range(old, n) {
 			s.seq.add(e.UID)
 			s.uidNext = e.UID + 1
@@ -107,6 +116,9 @@ func (c *conn) tellNew(ctx context.Context) error {
 		}
 		c.w.s("* ").u32(s.seq.len()).s(" EXISTS\r\n")
 		c.tellRecent()
+		if c.notify != nil && len(c.notify.items) > 0 {
+			return c.fetchNew(ctx, first, v, old)
+		}
 	}
 	return nil
 }

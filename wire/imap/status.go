@@ -53,12 +53,20 @@ func cmdStatus(c *conn, ctx context.Context, p *parser) (reply, error) {
 	return reply{"", "STATUS done"}, c.status(ctx, folder, items)
 }
 
-// status writes one STATUS response.
+// status writes one STATUS response that was asked for.
 func (c *conn) status(ctx context.Context, f Folder, items []string) error {
 	st, err := c.session.Status(ctx, f.Box)
 	if err != nil {
 		return err
 	}
+	if slices.Contains(items, "HIGHESTMODSEQ") {
+		c.enabled.condstore = true // RFC 7162 §3.1.2
+	}
+	c.statusLine(f, st, items)
+	return c.w.err
+}
+
+func (c *conn) statusLine(f Folder, st Status, items []string) {
 	c.w.s("* STATUS ")
 	c.name(f.Name).s(" (")
 	for i, item := range items {
@@ -82,7 +90,6 @@ func (c *conn) status(ctx context.Context, f Folder, items []string) error {
 		case "SIZE":
 			c.w.u(uint64(st.Size))
 		case "HIGHESTMODSEQ":
-			c.enabled.condstore = true // RFC 7162 §3.1.2
 			c.w.u(st.HighestModSeq)
 		case "MAILBOXID":
 			c.w.s("(", mailboxID(f), ")")
@@ -91,5 +98,4 @@ func (c *conn) status(ctx context.Context, f Folder, items []string) error {
 		}
 	}
 	c.w.s(")\r\n")
-	return c.w.err
 }

@@ -16,6 +16,7 @@ var commands = map[string]handler{
 	"ENABLE":       {loggedIn, false, cmdEnable},
 	"COMPRESS":     {loggedIn, false, cmdCompress},
 	"NAMESPACE":    {loggedIn, false, cmdNamespace},
+	"NOTIFY":       {loggedIn, false, cmdNotify},
 	"IDLE":         {loggedIn, false, cmdIdle},
 	"SELECT":       {loggedIn, false, cmdSelect},
 	"EXAMINE":      {loggedIn, false, cmdExamine},

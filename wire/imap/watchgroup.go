@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// groupSize is how many waiting sessions share one goroutine. A wake-up looks at
+// groupSize is how many watches of waiting sessions share one goroutine. A wake-up looks at
 // all of them, which takes some microseconds; a goroutine of its own would cost each
 // session several kilobytes.
 const groupSize = 64
@@ -17,14 +17,15 @@ type watchers struct {
 	groups []*watchGroup // those with members
 }
 
-// watchGroup waits for the watches of up to groupSize sessions on one goroutine,
-// which lives as long as there are members.
+// watchGroup waits for up to groupSize watches on one goroutine, which lives as long as
+// there are members. A session with more watches has a group for itself.
 type watchGroup struct {
 	changed chan struct{} // capacity 1: members changed
 	done    chan struct{}
 
 	mu      sync.Mutex
 	members []*waiting
+	watches int // of all members, as they joined; one at least each
 }
 
 // join adds a session; leave must follow.
@@ -58,6 +59,7 @@ func (ws *watchers) drop(w *waiting) (last bool) {
 	defer ws.mu.Unlock()
 	g := w.group
 	g.mu.Lock()
+	g.watches -= w.weight
 	for i, m := range g.members {
 		if m == w {
 			g.members[i] = g.members[len(g.members)-1]
@@ -83,13 +85,23 @@ func (ws *watchers) drop(w *waiting) (last bool) {
 func (g *watchGroup) add(w *waiting) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.members) >= groupSize {
+	w.weight = max(len(w.watches), 1)
+	if len(g.members) > 0 && g.watches+w.weight > groupSize {
 		return false
 	}
+	g.watches += w.weight
 	g.members = append(g.members, w)
 	w.group = g
 	g.wake()
 	return true
+}
+
+// renew changes the watches of a member.
+func (g *watchGroup) renew(w *waiting, watches []*watched) {
+	g.mu.Lock()
+	w.watches = watches
+	g.mu.Unlock()
+	g.wake()
 }
 
 func (g *watchGroup) wake() {
@@ -109,16 +121,16 @@ func (g *watchGroup) run() {
 		{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(timer.C)},
 	}
 	const fixed = 2
-	var members []*waiting
+	var members []*waiting // by case, as fired
+	var fired []*watched
 	for renew := true; ; {
 		if renew {
-			members = members[:0]
-			cases = cases[:fixed]
+			members, fired, cases = members[:0], fired[:0], cases[:fixed]
 			g.mu.Lock()
 			for _, w := range g.members {
-				if w.watch != nil {
-					cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(w.watch.C())})
-					members = append(members, w)
+				for _, x := range w.watches {
+					cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(x.watch.C())})
+					members, fired = append(members, w), append(fired, x)
 				}
 			}
 			empty := len(g.members) == 0
@@ -130,6 +142,7 @@ func (g *watchGroup) run() {
 		timer.Reset(g.kickDue())
 		i, _, _ := reflect.Select(cases)
 		if renew = i == 0; i >= fixed {
+			fired[i-fixed].fired.Store(true)
 			members[i-fixed].kick()
 		}
 	}

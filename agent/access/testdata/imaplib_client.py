@@ -66,6 +66,20 @@ ok(c.select("INBOX"))
 if hasattr(c, "idle"):
     with c.idle(0.1) as idler:
         list(idler)
+# Changes of another session come without a command.
+ok(c.xatom("NOTIFY", "SET", "STATUS", "(selected (MessageNew (UID) MessageExpunge))", "(mailboxes Trash (MessageNew MessageExpunge))"))
+assert b'"Trash" (MESSAGES 2 UIDNEXT 3' in c.response("STATUS")[1][0]
+other = imaplib.IMAP4(host, int(port))
+ok(other.starttls(context))
+ok(other.login("pythonist@example.org", 'a "quoted\\ word"'))
+ok(other.append("Trash", None, None, mail % (6, 6)))
+line = c._get_line()
+assert line.startswith(b'* STATUS "Trash" (MESSAGES 3 UIDNEXT 4'), line
+ok(other.append("INBOX", None, None, mail % (7, 7)))
+lines = [c._get_line() for _ in range(3)]
+assert lines[0] == b"* 4 EXISTS" and lines[2] == b"* 4 FETCH (UID 6)", lines
+ok(c.xatom("NOTIFY", "NONE"))
+other.logout()
 ok(c.close())
 assert c.logout()[0] == "BYE"
 print("done")
