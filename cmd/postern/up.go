@@ -62,6 +62,12 @@ func upConfig(src source, free bool) (relay.Config, error) {
 		}
 		set = append(set, "listen."+p.key+"="+net.JoinHostPort("127.0.0.1", port))
 	}
+	// One web port is enough to try things, and no authority vouches for what only this
+	// machine reaches.
+	set = append(set, "listen.http=off", "listen.https_alt=off")
+	// A name that exists on this machine only can write to nobody else.
+	set = append(set, "delivery.remote=false")
+	kept := len(set)
 	// A machine to try things on is often short of what a real relay should have.
 	set = append(set, "accounts.max_load=0", "accounts.min_available_memory=0", "accounts.min_free_disk_space=0")
 	if src.file != "" {
@@ -70,14 +76,18 @@ func upConfig(src source, free bool) (relay.Config, error) {
 		if err := config.Load(&c, src.file, nil); err != nil {
 			return c, hint(err, "To see what can be set: postern config describe")
 		}
-		set = set[:len(upPorts)+1]
+		set = set[:kept]
 	}
 	dir := src.dir
 	if dir == "" {
 		dir = upDir()
 	}
 	src.dir, src.set = dir, append(set, src.set...)
-	return src.load()
+	c, err := src.load()
+	if err == nil && c.TLS.Mode == "auto" && c.TLS.Cert == "" {
+		c.TLS.Mode = "self-signed"
+	}
+	return c, err
 }
 
 // greet prints how to use the server.
