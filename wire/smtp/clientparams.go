@@ -169,35 +169,30 @@ func dsnParams(o *RcptOptions, utf8 bool) (params string, ok bool) {
 	return b.String(), true
 }
 
-// toXtext encodes RFC 3461 §4; ok is false for what xtext would refuse to decode.
-func toXtext(s string) (string, bool) {
+// toXtext encodes what xtext decodes; ok is false for what it would refuse.
+func toXtext(s string) (text string, ok bool) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c < ' ' || c >= 0x7f:
-			return "", false
-		case c == ' ' || c == '+' || c == '=':
+		if c := s[i]; c == ' ' || c == '+' || c == '=' || c >= 0x80 {
 			fmt.Fprintf(&b, "+%02X", c)
-		default:
+		} else {
 			b.WriteByte(c)
 		}
 	}
-	return b.String(), s != ""
+	return b.String(), s != "" && plainUTF8(s)
 }
 
 // toUTF8Xtext writes an address of the type "utf-8" (RFC 6533 §3), which is kept as it was
 // written: escapes already in it stay, and what may not stand there gets its own.
-func toUTF8Xtext(s string, utf8 bool) (string, bool) {
+func toUTF8Xtext(s string, utf8 bool) (text string, ok bool) {
 	var b strings.Builder
 	for _, r := range s {
 		switch {
-		case r < ' ' || r == 0x7f:
-			return "", false
 		case r == ' ' || r == '+' || r == '=' || r >= 0x80 && !utf8:
 			fmt.Fprintf(&b, `\x{%02X}`, r)
 		default:
 			b.WriteRune(r)
 		}
 	}
-	return b.String(), s != ""
+	return b.String(), s != "" && plainUTF8(s)
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"postern.email/mail"
 )
@@ -237,7 +239,8 @@ func parseORCPT(value string, utf8 bool, o *RcptOptions) *Reply {
 
 // xtext decodes RFC 3461 §4: printable ASCII but "+" and "=", and "+" with two
 // capital hex digits. What decodes to a control character is refused: it could
-// only serve to forge lines.
+// only serve to forge lines. UTF-8 is taken, because Postfix writes the
+// addresses of RFC 6531 so.
 func xtext(s string) (string, bool) {
 	if s == "" {
 		return "", false
@@ -254,16 +257,18 @@ func xtext(s string) (string, bool) {
 				return "", false
 			}
 			c = byte(hi<<4 | lo)
-			if c < ' ' || c >= 0x7f {
-				return "", false
-			}
 			i += 2
 		} else if c <= ' ' || c >= 0x7f || c == '=' {
 			return "", false
 		}
 		b.WriteByte(c)
 	}
-	return b.String(), true
+	return b.String(), plainUTF8(b.String())
+}
+
+// plainUTF8 reports UTF-8 without control characters.
+func plainUTF8(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func hexDigit(c byte) int {
