@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,19 @@ func statusCommand(io streams) *cobra.Command {
 		}
 		fmt.Fprintf(io.out, "Postern %s for %s, process %d, since %s\n", st.Version, st.Domain, st.PID, st.Since)
 		fmt.Fprintf(io.out, "  health        %s\n", st.Health)
+		for _, x := range st.TLS.Certs {
+			text := "none yet"
+			if x.Issuer != "" {
+				text = "by " + x.Issuer + ", valid until " + x.NotAfter
+			}
+			fmt.Fprintf(io.out, "  certificate   %s (%s): %s\n", strings.Join(x.Names, ", "), st.TLS.Mode, text)
+			if x.Error != "" {
+				fmt.Fprintf(io.out, "                %s\n", x.Error)
+			}
+			if x.NextTry != "" {
+				fmt.Fprintf(io.out, "                next try %s\n", x.NextTry)
+			}
+		}
 		fmt.Fprintf(io.out, "  connections   %d IMAP, %d SMTP, %d POP3, %d web\n", st.Connections.IMAP, st.Connections.SMTP, st.Connections.POP3, st.Connections.Web)
 		fmt.Fprintf(io.out, "  passwords     %d checked, %d now, %d waiting\n", st.Passwords.Hashed, st.Passwords.Running, st.Passwords.Waiting)
 		fmt.Fprintf(io.out, "  opened keys   %d in use, %d idle, %d taken over at the restart\n", st.Keys.InUse, st.Keys.Idle, st.Keys.TakenOver)

@@ -9,7 +9,7 @@
 //	min:"…" max:"…"  limits of numbers, sizes and lengths of time; for a list,
 //	                 max is the number of entries
 //	oneof:"a b c"    the only allowed words
-//	check:"name"     a named check: listen, network, domain, resolver, reuse
+//	check:"name"     a named check: listen, network, domain, resolver, reuse, url, email
 //
 // An unknown key is an error that names its line and the nearest known key.
 package config
@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -55,8 +56,23 @@ var checks = map[string]func(string) string{
 		return ""
 	},
 	"domain": func(s string) string {
-		if !domain.MatchString(s) || len(s) > 253 {
-			return "write a domain such as example.org, in lower case (xn-- for other scripts)"
+		if _, err := netip.ParseAddr(s); err != nil && !domain.MatchString(s) || len(s) > 253 {
+			return "write a domain such as example.org, in lower case (xn-- for other scripts), or an IP address"
+		}
+		return ""
+	},
+	"url": func(s string) string {
+		if s == "" {
+			return ""
+		}
+		if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+			return "write a URL that begins with https://"
+		}
+		return ""
+	},
+	"email": func(s string) string {
+		if local, dom, ok := strings.Cut(s, "@"); s != "" && (!ok || local == "" || !domain.MatchString(dom) || strings.ContainsAny(local, " \t,;<>\"?&")) {
+			return "write a mail address such as admin@example.org"
 		}
 		return ""
 	},

@@ -219,6 +219,9 @@ func (c *client) newAccount(ctx context.Context, _ *certmagic.ACMEIssuer, accoun
 	if err != nil {
 		return account, err
 	}
+	if c.o.ACME.Email == "" {
+		account.Contact = nil // certmagic would take the one of another server in this process
+	}
 	c.o.Logger.Info("an account with the certificate authority is made; its terms of service are agreed to by that",
 		"authority", directory(c.o.ACME), "terms", meta.TermsOfService)
 	return account, nil
@@ -245,7 +248,7 @@ func (c *client) meta(ctx context.Context) (acme.DirectoryMeta, error) {
 
 // failure gives an error of the client the kind that the plan of tries needs:
 // errs.Denied, the authority refused; errs.Busy, it wants to be left alone for a
-// while; errs.Unavailable, it was not reached.
+// while; errs.Unavailable, it gave no answer that could be used.
 func failure(err error) error {
 	const op = "wire/certs.obtain"
 	var p acme.Problem
@@ -264,10 +267,10 @@ func failure(err error) error {
 	case errors.Is(err, errUnsaved):
 		return errs.E(op, errs.NoSpace, errUnsaved.Error(), err)
 	case errors.As(err, &own):
-		return errs.Wrap(op, err)
+		return errs.E(op, own.Kind, errs.Public(own), err)
 	}
 	// A connection, a name, or what is wrong with the authority's own certificate.
-	return errs.E(op, errs.Unavailable, "the certificate authority was not reached: "+short(logs.Scrub(err.Error())), err)
+	return errs.E(op, errs.Unavailable, "there is no usable answer from the certificate authority: "+short(logs.Scrub(err.Error())), err)
 }
 
 // detail is a problem in words.
