@@ -55,7 +55,7 @@ type Options struct {
 
 	SMTPPort, HTTPSPort uint16 // 0: 25 and 443
 
-	NoWeb bool // never by HTTPS, but where a route names a port for it
+	NoWeb bool // never by HTTPS
 	// NoBare asks for a verified certificate also where none can be had: of IP literals
 	// and of domains that begin with "_", whose relays sign their own.
 	NoBare bool

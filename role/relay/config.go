@@ -108,7 +108,7 @@ type Config struct {
 	Delivery struct {
 		Remote         bool            `toml:"remote" default:"true" doc:"Take mail for other hosts. false: it is refused when a user hands it in."`
 		Routes         []string        `toml:"routes" default:"" max:"1000" doc:"Ways to domains in place of what the DNS says, one entry a domain (* for all that have none): the domain, then any of host=NAME-or-ADDRESS, smtp=PORT or off, https=PORT or off, name=NAME (that the certificate must show), tls=verify, any (the certificate is not checked) or none (without TLS where the host has none). For example \"example.org host=10.0.0.7 smtp=2525 https=off\"."`
-		HTTPS          bool            `toml:"https" default:"true" doc:"Offer mail to a host over HTTPS (POST /mxdeliv) before SMTP. false: only where a route names an https port."`
+		HTTPS          bool            `toml:"https" default:"true" doc:"Offer mail to a host over HTTPS (POST /mxdeliv) before SMTP. false: never."`
 		SelfSigned     bool            `toml:"accept_self_signed" default:"true" doc:"Deliver to domains that can have no certificate of an authority, IP addresses and names that begin with _, with whatever certificate they show. false: not at all. For all other domains the certificate is always checked, unless a route says otherwise."`
 		MTASTS         bool            `toml:"mta_sts" default:"true" doc:"Look up the MTA-STS policy (RFC 8461) of the domains that mail goes to, and deliver only to the hosts that it names."`
 		Lifetime       config.Duration `toml:"lifetime" default:"2d" min:"1m" max:"30d" doc:"How long a mail may wait for another host; then its sender is told that it was not delivered."`

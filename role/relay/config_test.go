@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -26,6 +27,7 @@ import (
 // without an option.
 func TestOptions(t *testing.T) {
 	tests := effects()
+	maps.Copy(tests, outEffects())
 	for _, o := range config.Options(&Config{}) {
 		fn := tests[o.Key]
 		delete(tests, o.Key)

@@ -39,7 +39,7 @@ func (s *Server) openOut() error {
 		return err
 	}
 	o := road.Options{Hostname: s.c.Domain, Names: s.names, Roots: trust.Roots(), Routes: routes, NoWeb: !c.HTTPS, NoBare: !c.SelfSigned,
-		Us: s.us, Connect: c.ConnectTimeout.Std(), Reach: c.ReachTimeout.Std(), Now: d.Now, Logger: d.Logger}
+		Us: s.us, Dial: d.Dial, Connect: c.ConnectTimeout.Std(), Reach: c.ReachTimeout.Std(), Now: d.Now, Logger: d.Logger}
 	if c.MTASTS {
 		s.policies = mtasts.NewCache(mtasts.Options{Fetcher: &mtasts.Fetcher{TXT: s.names.TXT, Client: s.policyClient(trust, routes)}, Now: d.Now, Logger: d.Logger})
 		o.Policies = s.policies

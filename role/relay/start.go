@@ -43,6 +43,7 @@ import (
 type Deps struct {
 	FS     vfs.FS
 	Listen func(network, addr string) (net.Listener, error)
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to other mail hosts
 	Now    func() time.Time
 	Rand   io.Reader
 	Logger *slog.Logger
