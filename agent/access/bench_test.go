@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"postern.email/agent/agenttest"
 	"postern.email/kit/vfs"
 	"postern.email/wire/imap"
 )
@@ -66,7 +67,7 @@ func (c *benchClient) cmd(text string) {
 
 func emptyWorld(b *testing.B) *world {
 	b.Helper()
-	return newWorld(b, vfs.OS(), b.TempDir(), func(_ *Options, o *imap.Options) { o.TLS, o.Implicit = testTLS(b), true })
+	return newWorld(b, vfs.OS(), b.TempDir(), func(_ *Options, o *imap.Options) { o.TLS, o.Implicit = agenttest.TLS(b), true })
 }
 
 func benchMail(size int) string {

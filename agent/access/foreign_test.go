@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"postern.email/agent/agenttest"
 	"postern.email/kit/vfs"
 	"postern.email/wire/imap"
 )
@@ -39,7 +40,7 @@ func run(t *testing.T, name string, args ...string) string {
 func TestPythonImaplib(t *testing.T) {
 	python := tool(t, "python3")
 	w := newWorld(t, vfs.NewCrashDisk(), "/data", func(_ *Options, o *imap.Options) {
-		o.TLS, o.Private = testTLS(t), false
+		o.TLS, o.Private = agenttest.TLS(t), false
 	})
 	if out := run(t, python, "testdata/imaplib_client.py", w.addr); !strings.HasSuffix(out, "done\n") {
 		t.Fatal(out)
@@ -50,7 +51,7 @@ func TestPythonImaplib(t *testing.T) {
 func TestCurl(t *testing.T) {
 	curl := tool(t, "curl")
 	w := newWorld(t, vfs.NewCrashDisk(), "/data", func(_ *Options, o *imap.Options) {
-		o.TLS, o.Private, o.Implicit = testTLS(t), false, true
+		o.TLS, o.Private, o.Implicit = agenttest.TLS(t), false, true
 	})
 	url := "imaps://" + w.addr + "/"
 	base := []string{"-sS", "-k", "--user", "curlcurlc@example.org:secret-word"}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.email/agent/agenttest"
 	"postern.email/kit/vfs"
 	"postern.email/wire/imap"
 )
@@ -140,7 +141,7 @@ func idleClient(b *testing.B, addr string, i int, first bool, mails int) *tls.Co
 
 // idleServer is the other process.
 func idleServer(b *testing.B) {
-	conf := testTLS(b)
+	conf := agenttest.TLS(b)
 	w := newWorld(b, vfs.OS(), os.Getenv("IDLE_SERVER"), func(_ *Options, o *imap.Options) { o.TLS, o.Implicit = conf, true })
 	fmt.Println("addr", w.addr)
 	_, _ = os.Stdin.Read(make([]byte, 1)) // until the parent is done

@@ -65,7 +65,7 @@ func TestBlockedSessionEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.accounts.Block(t.Context(), addr); err != nil {
+	if err := w.Accounts.Block(t.Context(), addr); err != nil {
 		t.Fatal(err)
 	}
 	lines := c.Cmd("c NOOP")

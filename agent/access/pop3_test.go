@@ -17,22 +17,22 @@ import (
 
 // servePOP3 puts a POP3 server on the world's accounts.
 func (w *world) servePOP3() string {
-	w.tb.Helper()
-	s, err := pop3.New(pop3.Options{Backend: NewMaildrops(w.accounts, w.boxes), Private: true})
+	w.TB.Helper()
+	s, err := pop3.New(pop3.Options{Backend: NewMaildrops(w.Accounts, w.Boxes), Private: true})
 	if err != nil {
-		w.tb.Fatal(err)
+		w.TB.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		w.tb.Fatal(err)
+		w.TB.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()
-	w.tb.Cleanup(func() {
+	w.TB.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			w.tb.Error(err)
+			w.TB.Error(err)
 		}
 	})
 	return l.Addr().String()
@@ -134,12 +134,12 @@ func TestPOP3Maildrop(t *testing.T) {
 		t.Errorf("the unique-id was %q and is %q", first, again)
 	}
 	// Another client marks mail 3 \Deleted; POP3 must not take it along.
-	s, err := w.accounts.Login(t.Context(), login("bobbobbob@example.org", popPassword))
+	s, err := w.Accounts.Login(t.Context(), login("bobbobbob@example.org", popPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	box := w.boxes.Account(s.Key, s.Quota)
+	box := w.Boxes.Account(s.Key, s.Quota)
 	v, err := box.View(t.Context(), mailbox.Inbox)
 	if err != nil {
 		t.Fatal(err)
@@ -170,12 +170,12 @@ func TestPOP3ExpungedMeanwhile(t *testing.T) {
 	maker.say("QUIT", "+OK")
 	w.deliver("bobbobbob@example.org", "INBOX", "From: <a@example.org>\r\n\r\nx\r\n")
 	c := reconnect(t, addr)
-	s, err := w.accounts.Login(t.Context(), login("bobbobbob@example.org", popPassword))
+	s, err := w.Accounts.Login(t.Context(), login("bobbobbob@example.org", popPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	box := w.boxes.Account(s.Key, s.Quota)
+	box := w.Boxes.Account(s.Key, s.Quota)
 	mark := mailbox.SetFlags{UIDs: []uint32{1}, Op: mailbox.FlagsAdd, Flags: mailbox.Deleted}
 	if _, err := box.SetFlags(t.Context(), mailbox.Inbox, mark); err != nil {
 		t.Fatal(err)

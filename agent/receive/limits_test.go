@@ -34,7 +34,7 @@ func limited(t *testing.T) (w *world, now *time.Time) {
 	*now = time.Unix(1_000_000, 0)
 	tick := func() time.Time { return *now }
 	w.r.o.Mails, w.r.o.KiB, w.r.o.Unknown = limits.NewGCRA(60, 5, 10, tick), limits.NewGCRA(60, 100, 10, tick), limits.NewGCRA(60, 3, 10, tick)
-	w.create("anna", nil)
+	w.Create("anna", nil)
 	return w, now
 }
 
@@ -53,7 +53,7 @@ func TestMailsOfANetwork(t *testing.T) {
 	one, again, other, proxy := w.from(network(1)), w.from(network(1)), w.from(network(2)), w.from(exempt)
 	begin := func(s smtp.Session, want string) {
 		t.Helper()
-		if got := say(s.Mail(t.Context(), address(t, sender), smtp.MailOptions{})); got != want {
+		if got := say(s.Mail(t.Context(), w.Address(sender), smtp.MailOptions{})); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
@@ -73,7 +73,7 @@ func TestMailsOfANetwork(t *testing.T) {
 	begin(again, manyMails)
 	*now = now.Add(time.Minute)
 	begin(again, "250")
-	if got := say(again.Rcpt(t.Context(), address(t, "anna@"+domain), smtp.RcptOptions{})); got != "250" {
+	if got := say(again.Rcpt(t.Context(), w.Address("anna"), smtp.RcptOptions{})); got != "250" {
 		t.Error(got)
 	}
 }
@@ -84,7 +84,7 @@ func TestBytesOfANetwork(t *testing.T) {
 	one, other := w.from(network(1)), w.from(network(2))
 	begin := func(s smtp.Session, want string) {
 		t.Helper()
-		if got := say(s.Mail(t.Context(), address(t, sender), smtp.MailOptions{})); got != want {
+		if got := say(s.Mail(t.Context(), w.Address(sender), smtp.MailOptions{})); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
@@ -115,20 +115,20 @@ func TestBytesOfANetwork(t *testing.T) {
 // be they taken or not, until some time has passed; others are not touched.
 func TestGuessing(t *testing.T) {
 	w, now := limited(t)
-	w.create("blocked", nil)
-	if err := w.accounts.Block(t.Context(), address(t, "blocked@"+domain)); err != nil {
+	w.Create("blocked", nil)
+	if err := w.Accounts.Block(t.Context(), w.Address("blocked")); err != nil {
 		t.Fatal(err)
 	}
 	one, other := w.from(network(1)), w.from(network(2))
 	try := func(s smtp.Session, name, want string) {
 		t.Helper()
-		if got := say(s.Rcpt(t.Context(), address(t, name), smtp.RcptOptions{})); got != want {
+		if got := say(s.Rcpt(t.Context(), w.Address(name), smtp.RcptOptions{})); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 	const unknown, blocked = "550 5.1.1 Recipient address rejected: User unknown", "550 5.2.1 Recipient address rejected: mailbox disabled"
 	for _, s := range []smtp.Session{one, other} {
-		if err := s.Mail(t.Context(), address(t, sender), smtp.MailOptions{}); err != nil {
+		if err := s.Mail(t.Context(), w.Address(sender), smtp.MailOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,9 +155,9 @@ func TestWebLimits(t *testing.T) {
 	good := []byte(sample(t, "mailauth-both-enc"))
 	post := func(p limits.Peer, want mxdeliv.Outcome, text string, to ...string) {
 		t.Helper()
-		m := mxdeliv.Mail{From: address(t, sender), Raw: good, Peer: p}
+		m := mxdeliv.Mail{From: w.Address(sender), Raw: good, Peer: p}
 		for _, name := range to {
-			m.To = append(m.To, address(t, name+"@"+domain))
+			m.To = append(m.To, w.Address(name))
 		}
 		if got, reply := w.r.Web().Deliver(t.Context(), m); got != want || !strings.HasPrefix(reply, text) {
 			t.Errorf("%v %q, want %v %q", got, reply, want, text)

@@ -3,7 +3,9 @@ package receive
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
@@ -16,14 +18,14 @@ import (
 // TestTaken: the mail is delivered without trace and verdict fields, with one Return-Path.
 func TestTaken(t *testing.T) {
 	w := newWorld(t)
-	w.create("anna", nil)
+	w.Create("anna", nil)
 	raw := "Authentication-Results: mail.example; dkim=pass\r\nReceived: from x\r\nReturn-Path: <eve@x.example>\r\n" + sample(t, "opendkim-relaxed-simple-enc")
 	for _, from := range []string{sender, strings.ToUpper(sender)} {
-		if got := w.send(from, raw, "anna"); got != "250" {
+		if got := w.send(from, "X-From: "+from+"\r\n"+raw, "anna"); got != "250" {
 			t.Fatal(got)
 		}
 	}
-	all := w.inbox("anna")
+	all := w.Inbox("anna")
 	if len(all) != 2 {
 		t.Fatalf("%d mails", len(all))
 	}
@@ -44,12 +46,12 @@ func TestTaken(t *testing.T) {
 // TestEnvelopeEmptied: nothing vouches for an envelope sender that is not the From.
 func TestEnvelopeEmptied(t *testing.T) {
 	w := newWorld(t)
-	w.create("anna", nil)
+	w.Create("anna", nil)
 	for i, from := range []string{"srs@forwarder.example", "bob@remote.example", ""} {
-		if got := w.send(from, sample(t, "mailauth-both-enc"), "anna"); got != "250" {
+		if got := w.send(from, "X-From: "+from+"\r\n"+sample(t, "mailauth-both-enc"), "anna"); got != "250" {
 			t.Fatal(got)
 		}
-		if all := w.inbox("anna"); len(all) != i+1 || !strings.HasPrefix(all[i], "Return-Path: <>\r\n") {
+		if all := w.Inbox("anna"); len(all) != i+1 || !strings.HasPrefix(all[i], "Return-Path: <>\r\n") {
 			t.Errorf("%q: %d mails, %.60q", from, len(all), all)
 		}
 	}
@@ -59,7 +61,7 @@ func TestEnvelopeEmptied(t *testing.T) {
 // refused for the earlier one, and only the signature costs a look-up.
 func TestRefused(t *testing.T) {
 	w := newWorld(t)
-	w.create("anna", nil)
+	w.Create("anna", nil)
 	good := sample(t, "mailauth-rsa-relaxed-relaxed-enc")
 	plain := sample(t, "mailauth-both-plain")
 	_, unsigned, _ := strings.Cut(good, "\r\nMIME-Version")
@@ -73,7 +75,7 @@ func TestRefused(t *testing.T) {
 	const invalid, none = "554 5.7.1 No valid DKIM signature found", "554 5.7.1 No DKIM signature found"
 	for _, c := range []struct {
 		name, raw, want string
-		lookups         int
+		lookups         int64
 	}{
 		{"taken", good, "250", 1},
 		{"two signatures", sample(t, "mailauth-list-enc"), "250", 1},
@@ -93,16 +95,16 @@ func TestRefused(t *testing.T) {
 		{"SHA-1", sample(t, "opendkim-sha1-enc"), invalid, 0},
 		{"no key", with("s=ma2048", "s=other"), invalid, 1},
 	} {
-		w.lookups = 0
-		if got := w.send(sender, c.raw, "anna"); got != c.want || w.lookups != c.lookups {
-			t.Errorf("%s: %q after %d look-ups, want %q after %d", c.name, got, w.lookups, c.want, c.lookups)
+		w.lookups.Store(0)
+		if got := w.send(sender, c.raw, "anna"); got != c.want || w.lookups.Load() != c.lookups {
+			t.Errorf("%s: %q after %d look-ups, want %q after %d", c.name, got, w.lookups.Load(), c.want, c.lookups)
 		}
 	}
 	w.fails = errors.New("timeout")
 	if got := w.send(sender, good, "anna"); got != "451 4.7.5 DKIM key cannot be looked up now, try again later" {
 		t.Error(got)
 	}
-	if n := len(w.inbox("anna")); n != 2 {
+	if n := len(w.Inbox("anna")); n != 2 {
 		t.Errorf("%d mails, want the two that were taken", n)
 	}
 }
@@ -111,9 +113,9 @@ func TestRefused(t *testing.T) {
 // report, and to accounts that take it; never without a valid signature.
 func TestExceptions(t *testing.T) {
 	w := newWorld(t)
-	w.create("anna", nil)
+	w.Create("anna", nil)
 	for _, name := range []string{"open", "open2"} {
-		w.create(name, func(r *account.CreateRequest) { r.AcceptCleartext = true })
+		w.Create(name, func(r *account.CreateRequest) { r.AcceptCleartext = true })
 	}
 	const noSignature, cleartext = "554 5.7.1 No DKIM signature found", "523 Encryption Needed: Invalid Unencrypted Mail"
 	secureJoin := "From: <x@remote.example>\r\nSecure-Join: vc-request\r\nContent-Type: multipart/mixed; boundary=\"b\"\r\n\r\n" +
@@ -135,14 +137,14 @@ func TestExceptions(t *testing.T) {
 		to   []string
 		want string
 	}{{[]string{"open"}, "250"}, {[]string{"open", "open2"}, "250"}, {[]string{"open", "anna"}, cleartext}, {[]string{"anna", "open"}, cleartext}} {
-		if got := w.send(sender, plain, c.to...); got != c.want {
+		if got := w.send(sender, "X-To: "+strings.Join(c.to, " ")+"\r\n"+plain, c.to...); got != c.want {
 			t.Errorf("%v: %q, want %q", c.to, got, c.want)
 		}
 	}
 	if got := w.send(sender, "From: <"+sender+">\r\n\r\nhi\r\n", "open"); got != noSignature {
 		t.Error(got)
 	}
-	if a, b, c := len(w.inbox("open")), len(w.inbox("open2")), len(w.inbox("anna")); a != 2 || b != 1 || c != 0 {
+	if a, b, c := len(w.Inbox("open")), len(w.Inbox("open2")), len(w.Inbox("anna")); a != 2 || b != 1 || c != 0 {
 		t.Errorf("%d, %d and %d mails", a, b, c)
 	}
 }
@@ -150,16 +152,16 @@ func TestExceptions(t *testing.T) {
 // TestRecipients: each is answered at once.
 func TestRecipients(t *testing.T) {
 	w := newWorld(t)
-	w.create("anna", nil)
-	w.create("postmaster", nil)
-	w.create("blocked", nil)
-	w.create("small", func(r *account.CreateRequest) { r.Quota = 4000 })
-	w.create("other", func(r *account.CreateRequest) { r.Class = account.OpenMail })
-	if err := w.accounts.Block(t.Context(), address(t, "blocked@"+domain)); err != nil {
+	w.Create("anna", nil)
+	w.Create("postmaster", nil)
+	w.Create("blocked", nil)
+	w.Create("small", func(r *account.CreateRequest) { r.Quota = 4000 })
+	w.Create("other", func(r *account.CreateRequest) { r.Class = account.OpenMail })
+	if err := w.Accounts.Block(t.Context(), w.Address("blocked")); err != nil {
 		t.Fatal(err)
 	}
 	s := w.session()
-	if err := s.Mail(t.Context(), address(t, sender), smtp.MailOptions{Size: 5000}); err != nil {
+	if err := s.Mail(t.Context(), w.Address(sender), smtp.MailOptions{Size: 5000}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -181,10 +183,10 @@ func TestRecipients(t *testing.T) {
 	}
 	// What was said about recipients ends with the mail.
 	s.Reset()
-	if err := s.Mail(t.Context(), address(t, sender), smtp.MailOptions{}); err != nil {
+	if err := s.Mail(t.Context(), w.Address(sender), smtp.MailOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := say(s.Rcpt(t.Context(), address(t, "other@"+domain), smtp.RcptOptions{})); got != "250" {
+	if got := say(s.Rcpt(t.Context(), w.Address("other"), smtp.RcptOptions{})); got != "250" {
 		t.Error(got)
 	}
 }
@@ -218,12 +220,12 @@ func TestEveryDoorIsShut(t *testing.T) {
 // TestAllOrNothing: a mailbox that had room at RCPT and has none for the whole mail.
 func TestAllOrNothing(t *testing.T) {
 	w := newWorld(t)
-	w.create("anna", nil)
-	w.create("small", func(r *account.CreateRequest) { r.Quota = 500 })
+	w.Create("anna", nil)
+	w.Create("small", func(r *account.CreateRequest) { r.Quota = 500 })
 	if got := w.send(sender, sample(t, "mailauth-both-enc"), "anna", "small"); got != "452 4.2.2 a mailbox is full" {
 		t.Error(got)
 	}
-	if n := len(w.inbox("anna")); n != 0 {
+	if n := len(w.Inbox("anna")); n != 0 {
 		t.Error("half a mail was delivered")
 	}
 }
@@ -231,8 +233,8 @@ func TestAllOrNothing(t *testing.T) {
 // TestWeb: the HTTPS way has the same rules and one answer for all recipients.
 func TestWeb(t *testing.T) {
 	w := newWorld(t)
-	w.create("anna", nil)
-	w.create("bert", nil)
+	w.Create("anna", nil)
+	w.Create("bert", nil)
 	good := sample(t, "mailauth-both-enc")
 	for _, c := range []struct {
 		raw  string
@@ -248,19 +250,108 @@ func TestWeb(t *testing.T) {
 		{sample(t, "mailauth-both-plain"), []string{"anna"}, mxdeliv.Refused, "523 Encryption Needed: Invalid Unencrypted Mail"},
 		{sample(t, "mailauth-foreign-enc"), []string{"anna"}, mxdeliv.Refused, "554 5.7.1 No valid DKIM signature found"},
 	} {
-		m := mxdeliv.Mail{From: address(t, sender), Raw: []byte(c.raw)}
+		m := mxdeliv.Mail{From: w.Address(sender), Raw: []byte(c.raw)}
 		for _, name := range c.to {
-			m.To = append(m.To, address(t, name+"@"+domain))
+			m.To = append(m.To, w.Address(name))
 		}
 		if got, text := w.r.Web().Deliver(t.Context(), m); got != c.want || !strings.HasPrefix(text, c.text) {
 			t.Errorf("%v: %v %q, want %v %q", c.to, got, text, c.want, c.text)
 		}
 	}
 	w.guard = errs.E("test", errs.NoSpace, "", nil)
-	if got, text := w.r.Web().Deliver(t.Context(), mxdeliv.Mail{To: []mail.Address{address(t, "anna@"+domain)}, Raw: []byte(good)}); got != mxdeliv.Refused || !strings.HasPrefix(text, "452 4.3.1 ") {
+	if got, text := w.r.Web().Deliver(t.Context(), mxdeliv.Mail{To: []mail.Address{w.Address("anna")}, Raw: []byte(good)}); got != mxdeliv.Refused || !strings.HasPrefix(text, "452 4.3.1 ") {
 		t.Errorf("%v %q", got, text)
 	}
-	if a, b := len(w.inbox("anna")), len(w.inbox("bert")); a != 1 || b != 1 {
+	if a, b := len(w.Inbox("anna")), len(w.Inbox("bert")); a != 1 || b != 1 {
 		t.Errorf("%d and %d mails", a, b)
+	}
+}
+
+// TestSentAgain: a sender that did not hear our answer sends the same mail again, the same
+// way or the other one: it hears yes, and the mail is there once. Another recipient still gets
+// it, another mail comes, and after some days it comes again.
+func TestSentAgain(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"anna", "bert"} {
+		w.Create(name, nil)
+	}
+	raw := sample(t, "mailauth-both-enc")
+	smtpWay := func(raw string, to ...string) {
+		t.Helper()
+		if got := w.send(sender, raw, to...); got != "250" {
+			t.Fatal(got)
+		}
+	}
+	webWay := func(raw string, to ...string) {
+		t.Helper()
+		m := mxdeliv.Mail{From: w.Address(sender), Raw: []byte(raw)}
+		for _, name := range to {
+			m.To = append(m.To, w.Address(name))
+		}
+		if o, reply := w.r.Web().Deliver(t.Context(), m); o != mxdeliv.Accepted {
+			t.Fatal(reply)
+		}
+	}
+	want := func(anna, bert int) {
+		t.Helper()
+		if a, b := len(w.Inbox("anna")), len(w.Inbox("bert")); a != anna || b != bert {
+			t.Errorf("%d and %d mails, want %d and %d", a, b, anna, bert)
+		}
+	}
+	for range 2 {
+		smtpWay(raw, "anna")
+		webWay(raw, "anna")
+	}
+	want(1, 0)
+	webWay(raw, "anna", "bert")
+	smtpWay(raw, "bert")
+	want(1, 1)
+	other := sample(t, "opendkim-relaxed-simple-enc")
+	webWay(other, "anna", "bert")
+	smtpWay(other, "bert", "anna")
+	want(2, 2)
+	// A copy that says more outside of the signature is no copy.
+	smtpWay("X-Note: changed on the way\r\n"+raw, "anna")
+	want(3, 2)
+	w.Clock.Add(3 * 24 * time.Hour)
+	smtpWay(raw, "anna")
+	want(3, 2)
+	w.Clock.Add(24 * time.Hour)
+	smtpWay(raw, "anna")
+	webWay(raw, "anna")
+	want(4, 2)
+}
+
+// TestSentTogether: the same mail over many connections of both kinds at one time.
+func TestSentTogether(t *testing.T) {
+	w := newWorld(t)
+	w.Create("anna", nil)
+	raw := []byte(sample(t, "mailauth-both-enc"))
+	var wg sync.WaitGroup
+	for i := range 20 {
+		s := w.session()
+		wg.Go(func() {
+			ctx := t.Context()
+			if i%2 == 0 {
+				if o, reply := w.r.Web().Deliver(ctx, mxdeliv.Mail{To: []mail.Address{w.Address("anna")}, Raw: raw}); o != mxdeliv.Accepted {
+					t.Error(reply)
+				}
+				return
+			}
+			if err := errors.Join(s.Mail(ctx, w.Address(sender), smtp.MailOptions{}), s.Rcpt(ctx, w.Address("anna"), smtp.RcptOptions{})); err != nil {
+				t.Error(err)
+			}
+			transfer, err := s.Data(ctx)
+			if err == nil {
+				err = transfer.Commit(ctx, raw)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(w.Inbox("anna")); n != 1 {
+		t.Errorf("%d mails", n)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"postern.email/agent/agenttest"
 	"postern.email/agent/deliver"
 	"postern.email/kit/vfs"
 	"postern.email/post/account"
@@ -31,25 +32,18 @@ func BenchmarkSubmission(b *testing.B) {
 
 func benchSubmission(b *testing.B, sessions, rcpts int) {
 	w := openWorld(b, vfs.OS(), b.TempDir(), nil)
-	s := New(Options{Accounts: Register(w.accounts), Rooms: w.boxes, Deliver: deliver.New(deliver.Options{Store: w.st, Boxes: w.boxes})})
-	conf := benchTLS(b)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- smtp.Serve(ctx, l, smtp.Options{Hostname: domain, Backend: s, TLS: conf, Implicit: true, OfferAuth: true, RequireAuth: true, MaxMails: 1 << 30})
-	}()
-	defer func() { cancel(); <-done }()
+	s := New(Options{Accounts: Register(w.Accounts), Rooms: w.Boxes, Deliver: deliver.New(deliver.Options{Store: w.Store, Boxes: w.Boxes})})
+	conf := agenttest.TLS(b)
+	addr := agenttest.Serve(b, func(ctx context.Context, l net.Listener) error {
+		return smtp.Serve(ctx, l, smtp.Options{Hostname: domain, Backend: s, TLS: conf, Implicit: true, OfferAuth: true, RequireAuth: true, MaxMails: 1 << 30})
+	})
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	conns := make([]*client, sessions)
 	for i := range conns {
 		name := fmt.Sprintf("user%d", i)
-		w.create(name, func(r *account.CreateRequest) { r.Quota = 1 << 40 })
-		conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		w.Create(name, func(r *account.CreateRequest) { r.Quota = 1 << 40 })
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -61,7 +55,7 @@ func benchSubmission(b *testing.B, sessions, rcpts int) {
 		conns[i] = c
 	}
 	b.ReportAllocs()
-	before := w.st.(*pebble.DB).Stats()
+	before := w.Store.(*pebble.DB).Stats()
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for i, c := range conns {
@@ -87,7 +81,7 @@ func benchSubmission(b *testing.B, sessions, rcpts int) {
 	}
 	wg.Wait()
 	b.StopTimer()
-	b.ReportMetric(float64(w.st.(*pebble.DB).Stats().Syncs-before.Syncs)/float64(b.N), "syncs/mail")
+	b.ReportMetric(float64(w.Store.(*pebble.DB).Stats().Syncs-before.Syncs)/float64(b.N), "syncs/mail")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "mails/s")
 	b.ReportMetric(float64(b.N*rcpts)/b.Elapsed().Seconds(), "copies/s")
 }

@@ -1,22 +1,15 @@
 package submit
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"postern.email/kit/vfs"
 )
@@ -26,7 +19,7 @@ import (
 func TestNeverAfterFailedSync(t *testing.T) {
 	faults := vfs.NewFaults(vfs.NewCrashDisk())
 	var w *world
-	w = openWorld(t, faults, "/data", func(o *Options) { o.Guard = func() error { return w.st.Health() } })
+	w = openWorld(t, faults, "/data", func(o *Options) { o.Guard = func() error { return w.Store.Health() } })
 	c, late := w.dial("anna"), w.dial("anna")
 	if got := c.mail("anna", encrypted("anna", 1000), "anna"); got != "250 2.0.0 OK" {
 		t.Fatal(got)
@@ -40,7 +33,7 @@ func TestNeverAfterFailedSync(t *testing.T) {
 	for range 3 {
 		c.cmd("MAIL FROM:<anna@mail.example>", "451 4.3.0 ")
 	}
-	if n := len(w.inbox("anna")); n != 1 {
+	if n := len(w.Inbox("anna")); n != 1 {
 		t.Errorf("%d mails can be read", n)
 	}
 }
@@ -59,7 +52,7 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
-	if n := len(w.inbox("anna")); n != 1 {
+	if n := len(w.Inbox("anna")); n != 1 {
 		t.Errorf("%d mails", n)
 	}
 }
@@ -70,7 +63,7 @@ func TestTogether(t *testing.T) {
 	const users, mails = 8, 20
 	var wg sync.WaitGroup
 	for u := range users {
-		w.create(fmt.Sprintf("box%d", u), nil)
+		w.Create(fmt.Sprintf("box%d", u), nil)
 	}
 	for u := range users {
 		c := w.dial(fmt.Sprintf("user%d", u))
@@ -94,7 +87,7 @@ func TestTogether(t *testing.T) {
 	wg.Wait()
 	seen := make(map[string]int)
 	for u := range users {
-		for _, m := range w.inbox(fmt.Sprintf("box%d", u)) {
+		for _, m := range w.Inbox(fmt.Sprintf("box%d", u)) {
 			_, id, _ := strings.Cut(m, "Message-ID: <")
 			id, _, _ = strings.Cut(id, "@")
 			seen[fmt.Sprintf("%s to %d", id, u)]++
@@ -140,20 +133,7 @@ func TestSwaks(t *testing.T) {
 	if out := run("--auth", "PLAIN", "--to", "nobody@mail.example"); !strings.Contains(out, "<** 550 5.1.1 ") {
 		t.Error(out)
 	}
-	if n := len(w.inbox("anna")); n != 2 {
+	if n := len(w.Inbox("anna")); n != 2 {
 		t.Errorf("%d mails", n)
 	}
-}
-
-func benchTLS(b *testing.B) *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{domain}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }

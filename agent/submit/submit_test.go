@@ -18,12 +18,12 @@ import (
 func TestDelivered(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("anna")
-	w.create("bert", nil)
+	w.Create("bert", nil)
 	if r := c.mail("anna", encrypted("anna", 2000), "bert", "anna", "bert"); r != "250 2.0.0 OK" {
 		t.Fatal(r)
 	}
 	for _, name := range []string{"anna", "bert"} {
-		got := w.inbox(name)
+		got := w.Inbox(name)
 		if len(got) != 1 {
 			t.Fatalf("%s has %d mails", name, len(got))
 		}
@@ -39,12 +39,12 @@ func TestDelivered(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("anna")
-	w.create("bert", nil)
-	w.create("open", func(r *account.CreateRequest) { r.Class = account.OpenMail })
-	w.create("open2", func(r *account.CreateRequest) { r.Class = account.OpenMail })
-	w.create("full", func(r *account.CreateRequest) { r.Quota = 100 })
-	w.create("gone", nil)
-	if err := w.accounts.Block(t.Context(), address(t, "gone")); err != nil {
+	w.Create("bert", nil)
+	w.Create("open", func(r *account.CreateRequest) { r.Class = account.OpenMail })
+	w.Create("open2", func(r *account.CreateRequest) { r.Class = account.OpenMail })
+	w.Create("full", func(r *account.CreateRequest) { r.Quota = 100 })
+	w.Create("gone", nil)
+	if err := w.Accounts.Block(t.Context(), w.Address("gone")); err != nil {
 		t.Fatal(err)
 	}
 
@@ -87,12 +87,12 @@ func TestRefusals(t *testing.T) {
 	}
 	// The login's own From in a mail whose envelope says another: RCPT refuses that
 	// before, and the end of the mail does not rely on it.
-	anna := account.Account{Address: address(t, "anna")}
-	_, _, err := New(Options{}).judge(&envelope{sender: anna, from: address(t, "bert")}, []byte(good))
+	anna := account.Account{Address: mail.Address{Local: "anna", Domain: domain}}
+	_, _, err := New(Options{}).judge(&envelope{sender: anna, from: mail.Address{Local: "bert", Domain: domain}}, []byte(good))
 	if err == nil || err.Error() != "500 Invalid FROM <anna@mail.example> for <bert@mail.example>" {
 		t.Error(err)
 	}
-	if n := len(w.inbox("bert")); n != 0 {
+	if n := len(w.Inbox("bert")); n != 0 {
 		t.Errorf("%d refused mails were delivered", n)
 	}
 	if got := c.mail("anna", good, "bert"); got != "250 2.0.0 OK" {
@@ -105,12 +105,12 @@ func TestRefusals(t *testing.T) {
 func TestLastRoom(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("anna")
-	w.create("bert", nil)
-	w.create("small", func(r *account.CreateRequest) { r.Quota = 4000 })
+	w.Create("bert", nil)
+	w.Create("small", func(r *account.CreateRequest) { r.Quota = 4000 })
 	if got := c.mail("anna", encrypted("anna", 20_000), "bert", "small"); got != "452 4.2.2 a mailbox is full" {
 		t.Error(got)
 	}
-	if len(w.inbox("bert")) != 0 || len(w.inbox("small")) != 0 {
+	if len(w.Inbox("bert")) != 0 || len(w.Inbox("small")) != 0 {
 		t.Error("half a mail was delivered")
 	}
 }
@@ -125,7 +125,7 @@ const setupMessage = "From: <anna@mail.example>\r\nSubject: Autocrypt Setup Mess
 func TestExceptions(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("anna")
-	w.create("bert", nil)
+	w.Create("bert", nil)
 	if got := c.mail("anna", secureJoin, "bert"); got != "250 2.0.0 OK" {
 		t.Error(got)
 	}
@@ -140,7 +140,7 @@ func TestExceptions(t *testing.T) {
 	}
 	off := newWorld(t, func(o *Options) { o.NoSecureJoin, o.NoSetupMessage = true, true })
 	c = off.dial("anna")
-	off.create("bert", nil)
+	off.Create("bert", nil)
 	if got := c.mail("anna", secureJoin, "bert"); !strings.HasPrefix(got, "523 ") {
 		t.Error(got)
 	}
@@ -157,7 +157,7 @@ func TestExceptions(t *testing.T) {
 func TestRate(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.PerMinute, o.Burst = 60, 3 })
 	c := w.dial("anna")
-	w.create("bert", nil)
+	w.Create("bert", nil)
 	for range 5 { // not her own: not counted
 		c.cmd("MAIL FROM:<bert@mail.example>", "250 ")
 		c.cmd("RCPT TO:<bert@mail.example>", "553 ")
@@ -169,7 +169,7 @@ func TestRate(t *testing.T) {
 		}
 	}
 	limited := fmt.Sprintf("450 4.7.1: Too much mail from <anna@mail.example>, rate-limited until %s",
-		w.clock.Now().Add(time.Second).Format(time.RFC3339))
+		w.Clock.Now().Add(time.Second).Format(time.RFC3339))
 	c.cmd("MAIL FROM:<anna@mail.example>", "250 ")
 	c.cmd("RCPT TO:<bert@mail.example>", limited)
 	c.cmd("RCPT TO:<anna@mail.example>", limited)
@@ -181,11 +181,11 @@ func TestRate(t *testing.T) {
 	second := w.dial("anna")
 	second.cmd("MAIL FROM:<anna@mail.example>", "250 ")
 	second.cmd("RCPT TO:<bert@mail.example>", limited)
-	w.clock.add(time.Second)
+	w.Clock.Add(time.Second)
 	if got := c.mail("anna", encrypted("anna", 1000), "bert"); got != "250 2.0.0 OK" {
 		t.Error(got)
 	}
-	if n := len(w.inbox("bert")); n != 4 {
+	if n := len(w.Inbox("bert")); n != 4 {
 		t.Errorf("%d mails", n)
 	}
 }
@@ -220,10 +220,10 @@ func TestGuard(t *testing.T) {
 func TestBlockedMeanwhile(t *testing.T) {
 	w := newWorld(t, nil)
 	anna, bert := w.dial("anna"), w.dial("bert")
-	if err := w.accounts.Block(t.Context(), address(t, "anna")); err != nil {
+	if err := w.Accounts.Block(t.Context(), w.Address("anna")); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.accounts.Delete(t.Context(), address(t, "bert")); err != nil {
+	if err := w.Accounts.Delete(t.Context(), w.Address("bert")); err != nil {
 		t.Fatal(err)
 	}
 	anna.cmd("MAIL FROM:<anna@mail.example>", "550 5.7.1 ")
@@ -235,16 +235,16 @@ func TestBlockedMeanwhile(t *testing.T) {
 func TestRecipientGone(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("anna")
-	w.create("bert", nil)
+	w.Create("bert", nil)
 	c.cmd("MAIL FROM:<anna@mail.example>", "250 ")
 	c.cmd("RCPT TO:<anna@mail.example>", "250 ")
 	c.cmd("RCPT TO:<bert@mail.example>", "250 ")
-	if err := w.accounts.Delete(t.Context(), address(t, "bert")); err != nil {
+	if err := w.Accounts.Delete(t.Context(), w.Address("bert")); err != nil {
 		t.Fatal(err)
 	}
 	c.cmd("DATA", "354 ")
 	c.cmd(encrypted("anna", 1000)+".", "451 4.3.0 ")
-	if n := len(w.inbox("anna")); n != 0 {
+	if n := len(w.Inbox("anna")); n != 0 {
 		t.Errorf("%d mails of half a transaction", n)
 	}
 }
@@ -277,7 +277,7 @@ func TestNoLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Mail(context.Background(), address(t, "anna"), smtp.MailOptions{}); err == nil || !strings.HasPrefix(err.Error(), "530 5.7.0") {
+	if err := s.Mail(context.Background(), mail.Address{Local: "anna", Domain: domain}, smtp.MailOptions{}); err == nil || !strings.HasPrefix(err.Error(), "530 5.7.0") {
 		t.Error(err)
 	}
 }

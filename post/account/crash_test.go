@@ -81,9 +81,9 @@ func TestCrashBetweenKeyAndName(t *testing.T) {
 		if done, err := after.sweep(ctx, orphans); err != nil || done.orphans != 0 {
 			t.Fatalf("%+v %v", done, err)
 		}
-		clock.Advance(DefaultOrphanAge / 2)
+		clock.Add(DefaultOrphanAge / 2)
 	}
-	clock.Advance(DefaultOrphanAge)
+	clock.Add(DefaultOrphanAge)
 	done, err := after.sweep(ctx, orphans)
 	if err != nil || done != (swept{orphans: 1}) || len(removed) != 1 || removed[0] == s.ID || len(orphans) != 0 {
 		t.Fatalf("%+v %v, removed %v, left %v", done, err, removed, orphans)
@@ -107,7 +107,7 @@ func TestSweepSparesWhatIsBeingMade(t *testing.T) {
 				if done, err := a.sweep(ctx, orphans); err != nil || done != (swept{}) {
 					t.Errorf("swept %+v %v", done, err)
 				}
-				clock.Advance(2 * DefaultOrphanAge)
+				clock.Add(2 * DefaultOrphanAge)
 				looked++
 			}
 		}

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"net/netip"
-	"sync"
 	"testing"
 	"time"
 
 	crvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/kit/vfs"
@@ -94,24 +94,8 @@ func wantKind(t testing.TB, err error, kind errs.Kind, public string) {
 	}
 }
 
-// clock is a hand-set clock.
-type clock struct {
-	mu sync.Mutex
-	t  time.Time
-}
-
-func newClock() *clock { return &clock{t: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
+func newClock() *clocktest.Clock {
+	return clocktest.New(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC))
 }
 
 // waitFor polls until ok, for five seconds at most.

@@ -18,7 +18,7 @@ func TestGrace(t *testing.T) {
 	var hashes atomic.Int64
 	a := office(t, func(o *Options) { o.Now = clock.Now; o.hash = func(f func()) { hashes.Add(1); f() } })
 	s := login(t, a, "alice@example.org", "correct horse", "192.0.2.1")
-	clock.Advance(24 * time.Hour) // a session keeps its key
+	clock.Add(24 * time.Hour) // a session keeps its key
 	again := login(t, a, "alice@example.org", "correct horse", "192.0.2.1")
 	again.Close()
 	again.Close() // twice gives back one reference only
@@ -26,12 +26,12 @@ func TestGrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	clock.Advance(DefaultGrace - time.Second)
+	clock.Add(DefaultGrace - time.Second)
 	login(t, a, "alice@example.org", "correct horse", "192.0.2.1").Close()
 	if hashes.Load() != 1 {
 		t.Fatalf("%d hashes within the grace", hashes.Load())
 	}
-	clock.Advance(DefaultGrace)
+	clock.Add(DefaultGrace)
 	login(t, a, "alice@example.org", "correct horse", "192.0.2.1").Close()
 	if hashes.Load() != 2 {
 		t.Fatalf("%d hashes: the grace did not end", hashes.Load())

@@ -11,6 +11,7 @@ import (
 
 	crvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -19,7 +20,7 @@ import (
 
 const day = 24 * time.Hour
 
-func sweepTwice(t *testing.T, a *Accounts, c *clock) (done swept) {
+func sweepTwice(t *testing.T, a *Accounts, c *clocktest.Clock) (done swept) {
 	t.Helper()
 	orphans := map[seal.AccountID]time.Time{}
 	for range 2 {
@@ -30,7 +31,7 @@ func sweepTwice(t *testing.T, a *Accounts, c *clock) (done swept) {
 		done.inactive += d.inactive
 		done.names += d.names
 		done.orphans += d.orphans
-		c.Advance(DefaultOrphanAge)
+		c.Add(DefaultOrphanAge)
 	}
 	return done
 }
@@ -48,20 +49,20 @@ func TestInactiveAccountsGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		login(t, a, "used@example.org", "correct horse", "192.0.2.1").Close()
-		clock.Advance(20 * day)
+		clock.Add(20 * day)
 		login(t, a, "used@example.org", "correct horse", "192.0.2.1").Close()
-		clock.Advance(10 * day)
+		clock.Add(10 * day)
 		if done := sweepTwice(t, a, clock); done != (swept{}) {
 			t.Fatalf("after 30 days %+v", done)
 		}
-		clock.Advance(day)
+		clock.Add(day)
 		if done := sweepTwice(t, a, clock); done != (swept{inactive: 2}) {
 			t.Fatalf("after 31 days %+v", done)
 		}
 		wantKind(t, try(a, "old@example.org", "correct horse", "192.0.2.1"), errs.Denied, textGone)
 		login(t, a, "used@example.org", "correct horse", "192.0.2.1").Close()
 		a.o.InactiveDays = -1
-		clock.Advance(10000 * day)
+		clock.Add(10000 * day)
 		if done := sweepTwice(t, a, clock); done != (swept{}) {
 			t.Fatalf("switched off: %+v", done)
 		}
@@ -75,7 +76,7 @@ func TestLoginSavesFromTheSweep(t *testing.T) {
 	f := &storetest.Faulty{Store: openStore(t, crvfs.NewMem())}
 	a := officeOn(t, f, func(o *Options) { o.Now = clock.Now })
 	login(t, a, "old@example.org", "correct horse", "192.0.2.1").Close()
-	clock.Advance(100 * day)
+	clock.Add(100 * day)
 	busy := false
 	f.Before = func(int64) error { // the sweeper has looked and now writes the tombstone
 		if !busy {
@@ -97,11 +98,11 @@ func TestTombstonesGo(t *testing.T) {
 	if err := a.Delete(ctx, s.Address); err != nil {
 		t.Fatal(err)
 	}
-	clock.Advance(9 * day)
+	clock.Add(9 * day)
 	if done := sweepTwice(t, a, clock); done != (swept{}) {
 		t.Fatalf("early: %+v", done)
 	}
-	clock.Advance(day)
+	clock.Add(day)
 	if done := sweepTwice(t, a, clock); done != (swept{names: 1}) || countKeys(t, a.o.Store, letterName) != 0 {
 		t.Fatalf("%+v", done)
 	}
@@ -429,15 +430,15 @@ func TestTokens(t *testing.T) {
 	add("b")
 	add("a")
 	want("b", "a")
-	clock.Advance(5 * day)
+	clock.Add(5 * day)
 	add("c")
 	add("d") // one too many: b goes
 	want("a", "c", "d")
-	clock.Advance(5 * day)
+	clock.Add(5 * day)
 	want("c", "d")
 	add("c")
 	want("d", "c")
-	clock.Advance(10 * day)
+	clock.Add(10 * day)
 	want()
 	add(strings.Repeat("x", MaxTokenLen))
 	wantKind(t, a.AddToken(ctx, id, strings.Repeat("x", MaxTokenLen+1)), errs.TooLarge, "a device token has at most 4096 bytes")

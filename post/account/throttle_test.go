@@ -24,7 +24,7 @@ func TestWrongPasswordsAreSlowed(t *testing.T) {
 	for _, sec := range []int{1, 2, 4, 8, 10, 10} {
 		wantKind(t, wrong("198.51.100.1"), errs.Busy, slowed(sec))
 		wantKind(t, try(a, "bob@example.org", "correct horse", "198.51.100.1"), errs.Busy, slowed(sec))
-		clock.Advance(time.Duration(sec) * time.Second)
+		clock.Add(time.Duration(sec) * time.Second)
 		wantKind(t, wrong("198.51.100.1"), errs.Auth, textAuth)
 	}
 	// No other network is delayed, whether it was seen before or not.
@@ -36,7 +36,7 @@ func TestWrongPasswordsAreSlowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Peace forgets: a right password from there is let in at last.
-	clock.Advance(10 * time.Second)
+	clock.Add(10 * time.Second)
 	a.ring.end(a.mustID(t, "bob@example.org"))
 	if err := try(a, "bob@example.org", "correct horse", "198.51.100.1"); err != nil {
 		t.Fatal(err)
@@ -145,10 +145,10 @@ func TestExemptPeers(t *testing.T) {
 	}
 	for _, sec := range []int{1, 2, 2, 2} {
 		wantKind(t, exempt("bob@example.org", "wrong horse"), errs.Busy, slowed(sec))
-		clock.Advance(time.Duration(sec) * time.Second)
+		clock.Add(time.Duration(sec) * time.Second)
 		wantKind(t, exempt("bob@example.org", "wrong horse"), errs.Auth, textAuth)
 	}
-	clock.Advance(2 * time.Second)
+	clock.Add(2 * time.Second)
 	if err := exempt("bob@example.org", "correct horse"); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestProvenEnds(t *testing.T) {
 	if !a.slow.isProven(at) || a.slow.isProven(a.slow.attempt("y", addr(t, "x@example.org"))) {
 		t.Error("proven is not the pair of network and account")
 	}
-	clock.Advance(provenFor)
+	clock.Add(provenFor)
 	if a.slow.isProven(at) {
 		t.Error("proven for ever")
 	}

@@ -67,17 +67,17 @@ func TestExpire(t *testing.T) {
 		}
 		w.check()
 	}
-	w.clock.add(7 * day)
+	w.clock.Add(7 * day)
 	expire()
 	wantUIDs(t, a, Inbox, 1, 2, 3, 4)
-	w.clock.add(time.Hour)
+	w.clock.Add(time.Hour)
 	expire()
 	wantUIDs(t, a, Inbox, 1, 2, 4)
 	w.deliver(mailOf(5, 1000), k)
-	w.clock.add(13*day - time.Hour)
+	w.clock.Add(13*day - time.Hour)
 	expire()
 	wantUIDs(t, a, Inbox, 1, 2, 4, 5)
-	w.clock.add(time.Hour)
+	w.clock.Add(time.Hour)
 	expire()
 	wantUIDs(t, a, Inbox, 5)
 	wantUIDs(t, a, 4)
@@ -90,7 +90,7 @@ func TestExpireNever(t *testing.T) {
 	w := newWorld(t, withOptions(func(o *Options) { o.MailAge, o.LargeAge = -1, -1 }))
 	k := w.user()
 	w.deliver(mailOf(1, 300_000), k)
-	w.clock.add(20 * 365 * 24 * time.Hour)
+	w.clock.Add(20 * 365 * 24 * time.Hour)
 	if err := w.boxes.expireAll(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestQuotaAndTrim(t *testing.T) {
 	if v := mustView(t, a, Inbox); v.Len() != int(n) {
 		t.Fatalf("%d of %d mails left within a day", v.Len(), n)
 	}
-	w.clock.add(25 * time.Hour)
+	w.clock.Add(25 * time.Hour)
 	if f := <-w.boxes.full; f.id != k.ID() || f.limit != quota {
 		t.Fatalf("Room noted %+v", f)
 	}

@@ -146,7 +146,7 @@ func (m *machine) added(t *rapid.T, b *modelBox, uids []uint32, uidValidity uint
 		x.modseq, x.saved = b.highest, m.w.clock.Now()
 		b.mails[u] = &x
 	}
-	m.w.clock.add(time.Second)
+	m.w.clock.Add(time.Second)
 }
 
 func (m *machine) AppendMany(t *rapid.T) {

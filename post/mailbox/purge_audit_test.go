@@ -48,7 +48,7 @@ func TestDeletedBytesLeaveByDefault(t *testing.T) {
 		go func() { ran <- w.boxes.Run(ctx) }()
 		synctest.Wait() // the purge of the start is over
 		expungeAll(t, w, k, 1, 2)
-		w.clock.add(30 * 24 * time.Hour)
+		w.clock.Add(30 * 24 * time.Hour)
 		if err := w.boxes.expireAll(ctx); err != nil {
 			t.Fatal(err)
 		}

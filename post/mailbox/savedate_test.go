@@ -39,20 +39,20 @@ func TestSaveDate(t *testing.T) {
 		}
 	}
 	w.deliver(mailOf(1, 300), k)
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	old := Message{Raw: mailOf(2, 70_000), Date: start.AddDate(-10, 0, 0)}
 	if _, _, err := a.Append(ctx, Inbox, old); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	if _, err := a.Copy(ctx, Inbox, []uint32{1, 2}, 2); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	if _, err := a.Move(ctx, 2, []uint32{2}, 3); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	if _, err := a.Copy(ctx, Inbox, []uint32{1}, Inbox); err != nil { // within one mailbox
 		t.Fatal(err)
 	}

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"postern.email/kit/clocktest"
 	"postern.email/kit/vfs"
 	"postern.email/post/blob"
 	"postern.email/post/seal"
@@ -25,29 +25,13 @@ type world struct {
 	dir   string
 	st    store.Store
 	boxes *Boxes
-	clock *clock
+	clock *clocktest.Clock
 	opt   Options
 	wrap  func(store.Store) store.Store
 }
 
-// clock is a clock that only tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+func newClock() *clocktest.Clock {
+	return clocktest.New(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 }
 
 type worldOption func(*world)
