@@ -118,8 +118,8 @@ func (r *reader) GetMany(keys [][]byte, fn func(i int, value []byte) (bool, erro
 	if !ascending(keys) {
 		return errs.E(op, errs.Invalid, "", errOrder)
 	}
-	if len(keys) == 0 {
-		return nil
+	if len(keys) < 2 {
+		return r.getOne(keys, fn)
 	}
 	lower := fullKey(r.prefix, keys[0])
 	upper := append(fullKey(r.prefix, keys[len(keys)-1]), 0) // the next key behind the last
@@ -129,6 +129,27 @@ func (r *reader) GetMany(keys [][]byte, fn func(i int, value []byte) (bool, erro
 	}
 	err = r.getMany(it, keys, fn)
 	if cerr := it.Close(); err == nil && cerr != nil {
+		return readError(op, cerr)
+	}
+	return err
+}
+
+// getOne is GetMany of one key at most: that needs no iterator, and the filters of tables
+// that do not hold it save looking into them.
+func (r *reader) getOne(keys [][]byte, fn func(i int, value []byte) (bool, error)) error {
+	const op = "store/pebble.GetMany"
+	if len(keys) == 0 {
+		return nil
+	}
+	value, closer, err := r.src.Get(fullKey(r.prefix, keys[0]))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return readError(op, err)
+	}
+	_, err = fn(0, value)
+	if cerr := closer.Close(); err == nil && cerr != nil {
 		return readError(op, cerr)
 	}
 	return err
