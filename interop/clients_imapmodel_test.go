@@ -48,13 +48,16 @@ func modelSeed(t testing.TB) uint64 {
 	return seed
 }
 
-// runModel takes the runs, and makes the first that fails short.
+// runModel takes the runs, and makes the first that fails short. With
+// opt.Notify a session uses NOTIFY in every second one.
 func runModel(t *testing.T, account func() imapmodel.Account, opt imapmodel.Options, runs int) {
 	t.Helper()
 	first := modelSeed(t)
 	total := map[string]int{}
+	notify := opt.Notify
 	for i := range runs {
 		opt.Seed, opt.Sessions = first+uint64(i), 2+i%3
+		opt.Notify = notify && i%2 == 1
 		if runs == 1 {
 			opt.Sessions = 4
 		}
@@ -98,7 +101,7 @@ func TestIMAPModel(t *testing.T) {
 	if long() {
 		runs, steps = 100, 1500
 	}
-	runModel(t, s.modelAccount(t), imapmodel.Options{Steps: steps}, runs)
+	runModel(t, s.modelAccount(t), imapmodel.Options{Steps: steps, Notify: true}, runs)
 }
 
 // TestIMAPModelFindsFaults breaks what a correct server says on its way to the
@@ -108,7 +111,7 @@ func TestIMAPModelFindsFaults(t *testing.T) {
 	account := s.modelAccount(t)
 	for _, fault := range imapmodel.Faults() {
 		t.Run(strings.ReplaceAll(fault.Name, " ", "-"), func(t *testing.T) {
-			opt := imapmodel.Options{Seed: modelSeed(t), Steps: 3000, Sessions: 4, Fault: fault, Timeout: 2 * time.Second}
+			opt := imapmodel.Options{Seed: modelSeed(t), Steps: 3000, Sessions: 4, Notify: true, Fault: fault, Timeout: 2 * time.Second}
 			_, err := imapmodel.Run(account(), opt)
 			var v *imapmodel.Violation
 			if !errors.As(err, &v) {

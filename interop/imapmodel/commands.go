@@ -93,6 +93,9 @@ func (r *run) drawSelected(s *session, rng *rand.Rand, alone bool) *op {
 		o.kind, o.line = "CLOSE", "CLOSE"
 	case n < 96:
 		o.kind, o.line = "UNSELECT", "UNSELECT"
+	case alone && n < 98 && s.notify:
+		// What is told of the old mailbox may still be on its way.
+		o.kind, o.line = "UNSELECT", "UNSELECT"
 	case alone && n < 98:
 		return r.drawSelect(s, rng)
 	case alone:

@@ -78,6 +78,12 @@ func Faults() []*Fault {
 		{Name: "a VANISHED (EARLIER) is lost", damage: func(_, resp string) (string, bool) {
 			return "", strings.HasPrefix(resp, "* VANISHED (EARLIER)")
 		}},
+		{Name: "what is told between commands is lost", damage: func(command, resp string) (string, bool) {
+			return "", command == "" && (existsLine.MatchString(resp) || fetchLine.MatchString(resp))
+		}},
+		{Name: "EXPUNGE between commands", damage: func(command, resp string) (string, bool) {
+			return resp + "* 1 EXPUNGE\r\n", command == "" && existsLine.MatchString(resp)
+		}},
 		{Name: "an EXPUNGE is told twice", damage: func(_, resp string) (string, bool) {
 			return resp + resp, expungeLine.MatchString(resp)
 		}},

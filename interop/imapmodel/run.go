@@ -25,6 +25,7 @@ type Options struct {
 	Sessions int           // 2 to 4
 	Fault    *Fault        // broken on purpose between server and tested sessions; nil: nothing
 	Timeout  time.Duration // of one answer; 0: 20 s
+	Notify   bool          // the first session uses NOTIFY (RFC 5465) with SELECTED-DELAYED
 	Quirks   Quirks
 }
 
@@ -102,8 +103,8 @@ func (r *run) close() {
 	}
 }
 
-// open connects the sessions: without extensions, with CONDSTORE, with QRESYNC,
-// and IMAP4rev2 with QRESYNC.
+// open connects the sessions: without extensions or with NOTIFY, with CONDSTORE, with
+// QRESYNC, and IMAP4rev2 with QRESYNC.
 func (r *run) open() error {
 	login := fmt.Sprintf("LOGIN %s %s", quote(r.account.User), quote(r.account.Password))
 	connect := func(name string, through func() (net.Conn, error)) (*wire, error) {
@@ -154,6 +155,11 @@ func (r *run) open() error {
 		s := &session{w: w, quirks: r.opt.Quirks, kept: map[string]cache{}}
 		r.sessions = append(r.sessions, s)
 		switch i {
+		case 0:
+			if r.opt.Notify {
+				s.notify = true
+				_, err = w.do("NOTIFY SET (SELECTED-DELAYED (MessageNew (UID FLAGS) MessageExpunge FlagChange))")
+			}
 		case 1:
 			s.condstore = true // with its first SELECT (CONDSTORE)
 		case 2:
@@ -206,8 +212,8 @@ func (r *run) step(step int) error {
 	}
 	if !r.opt.Quirks.IdleTellsLate {
 		for _, s := range r.sessions {
-			if s.idle != "" && rng.IntN(3) == 0 {
-				if err := r.awaitIdle(step, s); err != nil {
+			if (s.idle != "" || s.notify && s.box != nil) && rng.IntN(3) == 0 {
+				if err := r.awaitTold(step, s); err != nil {
 					return err
 				}
 			}
@@ -317,23 +323,28 @@ func (r *run) drain(step int, s *session) error {
 	}
 }
 
-// awaitIdle waits until an idling session was told all.
-func (r *run) awaitIdle(step int, s *session) error {
+// awaitTold waits until an idling session was told all, or one with NOTIFY all but what
+// expunges it may not be told now.
+func (r *run) awaitTold(step int, s *session) error {
+	line, told := "IDLE", s.settled
+	if s.idle == "" {
+		line, told = "(between commands)", s.notified
+	}
 	deadline := time.Now().Add(r.opt.Timeout)
 	for {
 		if err := r.drain(step, s); err != nil {
 			return err
 		}
-		err := s.settled()
+		err := told()
 		if err == nil {
 			return nil
 		}
 		reply, lost := s.w.next(time.Until(deadline))
 		if lost != nil {
-			return r.fail(step, &op{line: "IDLE"}, s, "", fmt.Errorf("during IDLE: %w; %w", err, lost))
+			return r.fail(step, &op{line: line}, s, "", fmt.Errorf("%w; %w", err, lost))
 		}
 		if err := s.take(reply, nil); err != nil {
-			return r.fail(step, &op{line: "IDLE"}, s, reply.Raw, err)
+			return r.fail(step, &op{line: line}, s, reply.Raw, err)
 		}
 	}
 }

@@ -57,6 +57,7 @@ type session struct {
 	condstore bool            // a CONDSTORE enabling command was given
 	qresync   bool
 	rev2      bool
+	notify    bool   // is told of changes between commands
 	idle      string // tag of the running IDLE
 	kept      map[string]cache
 	step      int
@@ -427,6 +428,29 @@ func (s *session) settled() error {
 		}
 		if sl.uid != 0 && s.condstore && sl.mod != 0 && sl.at == m.now().key && sl.mod != m.now().hi {
 			return fmt.Errorf("UID %d has MODSEQ %d, this session was told %d", m.uid, m.now().hi, sl.mod)
+		}
+	}
+	return nil
+}
+
+// notified demands that nothing is left untold but messages that are gone: with
+// SELECTED-DELAYED those wait for a command (RFC 5465 §6.1.2).
+func (s *session) notified() error {
+	unknown := 0
+	for _, sl := range s.slots {
+		if sl.uid == 0 {
+			unknown++
+		}
+	}
+	for _, m := range s.box.alive() {
+		sl := s.slotOf(m.uid)
+		switch {
+		case sl != nil && sl.known && sl.flags != m.now().flags:
+			return fmt.Errorf("UID %d is (%s), this session was told (%s)", m.uid, m.now().flags, sl.flags)
+		case sl == nil:
+			if unknown--; unknown < 0 {
+				return fmt.Errorf("this session was not told of UID %d", m.uid)
+			}
 		}
 	}
 	return nil

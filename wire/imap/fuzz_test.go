@@ -37,9 +37,94 @@ var states = map[string]string{
 	"authenticated":   loginLine + "\r\n",
 	"selected":        loginLine + "\r\nb SELECT INBOX\r\n",
 	"qresync":         loginLine + "\r\nb ENABLE QRESYNC IMAP4rev2 UTF8=ACCEPT\r\nc SELECT INBOX\r\n",
+	"examined":        loginLine + "\r\nb EXAMINE INBOX\r\n",
 	"idle":            loginLine + "\r\nb SELECT INBOX\r\nc IDLE\r\n",
 	"append":          loginLine + "\r\nb APPEND INBOX (\\Seen) {20+}\r\n",
+	"literal":         loginLine + "\r\nb SELECT INBOX\r\nc SEARCH SUBJECT {3+}\r\n",
 	"sasl":            "b AUTHENTICATE LOGIN\r\n",
+	"notify":          loginLine + "\r\nb SELECT INBOX\r\nc " + notifyAll + "\r\n",
+	"notify in idle":  loginLine + "\r\nb SELECT INBOX\r\nc " + notifyAll + "\r\nd IDLE\r\n",
+	"compress":        loginLine + "\r\nb SELECT INBOX\r\nc COMPRESS DEFLATE\r\n", // then deflated
+	"bad compress":    loginLine + "\r\nb SELECT INBOX\r\nc COMPRESS DEFLATE\r\n", // then as it is
+}
+
+const notifyAll = "NOTIFY SET STATUS (selected (MessageNew (UID FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)]) MessageExpunge FlagChange)) " +
+	"(personal (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange))"
+
+// deflated is input as a client with COMPRESS sends it.
+func deflated(input []byte) []byte {
+	var b bytes.Buffer
+	w, _ := flate.NewWriter(&b, flate.BestSpeed)
+	_, _ = w.Write(input)
+	_ = w.Flush()
+	return b.Bytes()
+}
+
+// inflated gives output without compression behind the line that begins with "c OK".
+func inflated(out []byte) []byte {
+	_, rest, ok := bytes.Cut(out, []byte("\r\nc OK Compression begins\r\n"))
+	if !ok {
+		return out
+	}
+	plain, _ := io.ReadAll(flate.NewReader(bytes.NewReader(rest))) // cut by the end of the session
+	return plain
+}
+
+// session serves what a client sends in a state, on mailboxes with two messages.
+func session(t *testing.T, state string, input []byte) (b *fakeBackend, s *Server, out []byte, log string) {
+	t.Helper()
+	nested, err := os.ReadFile("testdata/nested.eml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = newFake()
+	b.deliver("INBOX", strings.ReplaceAll(string(nested), "\n", "\r\n"))
+	b.deliver("INBOX", "Subject: x\r\n\r\nbody\r\n")
+	var logged lockedBuffer
+	s, err = New(Options{Backend: b, Private: true, Compress: true, MaxAppend: 1 << 16, MaxCommand: 1 << 14,
+		Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state == "compress" {
+		input = deflated(input)
+	}
+	c := &memConn{in: io.MultiReader(strings.NewReader(states[state]), bytes.NewReader(input))}
+	if err := s.ServeConn(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	out = c.out.Bytes()
+	if state == "compress" {
+		out = inflated(out)
+	}
+	return b, s, out, logged.String()
+}
+
+// TestFuzzStates: the fuzzed bytes really meet the session in the state that is named.
+func TestFuzzStates(t *testing.T) {
+	for state, probe := range map[string][2]string{
+		"unauthenticated": {"x NOOP\r\ny SELECT INBOX\r\n", "y BAD Log in first"},
+		"authenticated":   {"x LIST \"\" INBOX\r\ny CLOSE\r\n", "y BAD Select a mailbox first"},
+		"selected":        {"x STORE 1 FLAGS ()\r\n", "x OK STORE done"},
+		"qresync":         {"x UID FETCH 1 (UID) (CHANGEDSINCE 1 VANISHED)\r\n", "x OK FETCH done"},
+		"examined":        {"x STORE 1 FLAGS ()\r\n", "x NO [READ-ONLY]"},
+		"idle":            {"DONE\r\n", "c OK IDLE done"},
+		"append":          {"Subject: twenty!\r\n\r\n\r\n", "b OK [APPENDUID"},
+		"literal":         {"abc\r\n", "* SEARCH\r\nc OK"},
+		"sasl":            {"*\r\n", "b BAD"},
+		"notify":          {"x STORE 1 +FLAGS.SILENT (\\Deleted)\r\ny EXPUNGE\r\n", "* 1 EXPUNGE\r\ny OK"},
+		"notify in idle":  {"DONE\r\n", "d OK IDLE done"},
+		"compress":        {"x FETCH 1 (UID)\r\n", "* 1 FETCH (UID 1)\r\nx OK"},
+		"bad compress":    {"\xff\xff\xff\xff", "c OK Compression begins"},
+	} {
+		_, _, out, log := session(t, state, []byte(probe[0]))
+		if !bytes.Contains(out, []byte(probe[1])) || log != "" {
+			t.Errorf("%s: %q is not in %q; log %q", state, probe[1], out, log)
+		}
+	}
+	if len(states) != 13 {
+		t.Errorf("%d states", len(states))
+	}
 }
 
 // wellFormed checks that output is lines that end with CRLF, with literals as long
@@ -89,33 +174,20 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte("From: x\r\n\r\n0123456789 {3+}\r\nabc\r\nx NOOP\r\n"))
 	f.Add([]byte("a FETCH 1 (BODY[1.2.HEADER.FIELDS (\"a\" b)]<1.2>)\r\nDONE\r\n"))
 	f.Add([]byte("DONE\r\na CREATE &AOk-\r\nb LIST \"\" &AOk-\r\n"))
-	nested, err := os.ReadFile("testdata/nested.eml")
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.Add([]byte("a NOTIFY SET (selected-delayed (MessageNew (UID) MessageExpunge)) (subtree (a b) (MailboxName))\r\nb NOTIFY NONE\r\n"))
+	f.Add([]byte("a SORT RETURN (MIN SAVE) (REVERSE SUBJECT ARRIVAL) UTF-8 SAVEDSINCE 1-Jan-2020\r\nb UID THREAD REFERENCES UTF-8 $\r\n"))
 	f.Fuzz(func(t *testing.T, input []byte) {
-		for name, before := range states {
-			b := newFake()
-			b.deliver("INBOX", strings.ReplaceAll(string(nested), "\n", "\r\n"))
-			b.deliver("INBOX", "Subject: x\r\n\r\nbody\r\n")
-			var log bytes.Buffer
-			s, err := New(Options{Backend: b, Private: true, Compress: true, MaxAppend: 1 << 16, MaxCommand: 1 << 14,
-				Logger: slog.New(slog.NewTextHandler(&log, nil))})
-			if err != nil {
-				t.Fatal(err)
+		for name := range states {
+			b, s, out, log := session(t, name, input)
+			if log != "" {
+				t.Fatalf("%s: %s", name, log)
 			}
-			c := &memConn{in: io.MultiReader(strings.NewReader(before), bytes.NewReader(input))}
-			if err := s.ServeConn(context.Background(), c); err != nil {
-				t.Fatal(err)
+			// Who switches to COMPRESS by hand is answered in both forms.
+			if err := wellFormed(out); err != nil && name != "bad compress" && !bytes.Contains(bytes.ToUpper(input), []byte("COMPRESS")) {
+				t.Fatalf("%s: %v: %q", name, err, out)
 			}
-			if log.Len() > 0 {
-				t.Fatalf("%s: %s", name, log.String())
-			}
-			if err := wellFormed(c.out.Bytes()); err != nil && !bytes.Contains(bytes.ToUpper(input), []byte("COMPRESS")) {
-				t.Fatalf("%s: %v: %q", name, err, c.out.String())
-			}
-			if b.sessions != 0 {
-				t.Fatalf("%s: a session was not closed", name)
+			if b.sessions != 0 || b.watching() != 0 {
+				t.Fatalf("%s: %d sessions and %d watches were not closed", name, b.sessions, b.watching())
 			}
 			if n := s.o.Memory.Used(); n != 0 {
 				t.Fatalf("%s: %d bytes of messages are still counted", name, n)
