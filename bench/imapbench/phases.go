@@ -102,6 +102,7 @@ func (b *bench) run() error {
 		return err
 	}
 	b.step("FETCH")
+	<-time.After(settle) // what storing left to be tidied up in the background is no part of reading
 	if err := b.fetches(hashes); err != nil {
 		return err
 	}
