@@ -416,7 +416,11 @@ func (m *machine) bytes(t *rapid.T) {
 }
 
 func TestModel(t *testing.T) {
+	runs := 0
 	rapid.Check(t, func(rt *rapid.T) {
+		if runs++; raceDetector && runs > 15 {
+			return
+		}
 		w := newWorld(t, runTwice)
 		defer w.close()
 		m := &machine{w: w, mails: map[ID]*modelMail{}}

@@ -134,11 +134,11 @@ func TestDrop(t *testing.T) {
 	for _, size := range []int{100, big} {
 		id := w.put(mailOf(size, "a@x.example", "b@y.example"))
 		it := w.lease("x.example")
-		before := w.deleted
+		before := w.deleted.Load()
 		if err := w.q.Drop(ctx, id); err != nil {
 			t.Fatal(err)
 		}
-		if w.deleted != before+1 {
+		if w.deleted.Load() != before+1 {
 			t.Error("Deleted was not called")
 		}
 		_, err := w.q.Body(ctx, it)

@@ -41,8 +41,8 @@ func TestRoundTrip(t *testing.T) {
 			w.reopen() // the lease ends with the process
 		}
 		w.settle(w.lease("x.example"), []Result{{N: 0, Outcome: Delivered}, {N: 1, Outcome: Failed}})
-		if w.deleted != 1 {
-			t.Errorf("%d calls of Deleted, want 1", w.deleted)
+		if w.deleted.Load() != 1 {
+			t.Errorf("%d calls of Deleted, want 1", w.deleted.Load())
 		}
 		w.sound()
 		w.settle(w.lease("y.example"), []Result{{N: 2, Outcome: Delivered}})

@@ -104,8 +104,8 @@ func TestDeletedBytesLeave(t *testing.T) {
 	for _, it := range w.q.Lease("x.example", 10) {
 		w.settle(it, all(it, Delivered, time.Time{}, ""))
 	}
-	if w.deleted != 2 {
-		t.Errorf("%d calls of Deleted, want 2", w.deleted)
+	if w.deleted.Load() != 2 {
+		t.Errorf("%d calls of Deleted, want 2", w.deleted.Load())
 	}
 	if err := w.st.Purge(ctx); err != nil {
 		t.Fatal(err)

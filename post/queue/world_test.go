@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ type world struct {
 	q       *Queue
 	opt     Options
 	clock   *clock
-	deleted int
+	deleted atomic.Int64
 }
 
 // clock is a clock that only tests move.
@@ -92,7 +93,7 @@ func (w *world) open() {
 	if o.Now == nil {
 		o.Now = w.clock.Now
 	}
-	o.Deleted = func() { w.deleted++ }
+	o.Deleted = func() { w.deleted.Add(1) }
 	if w.q, err = Open(ctx, o); err != nil {
 		w.tb.Fatal(err)
 	}
