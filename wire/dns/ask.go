@@ -3,7 +3,6 @@ package dns
 import (
 	"context"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -138,7 +137,7 @@ func (r *Resolver) resolve(ctx context.Context, q question) (*answer, error) {
 
 // addresses asks for both kinds at once.
 func (r *Resolver) addresses(ctx context.Context, host string) (*answer, error) {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+	if IsLocal(host) {
 		here := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 		return &answer{value: Host{Name: host, Canonical: host, Addrs: here}}, nil
 	}

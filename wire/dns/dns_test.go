@@ -130,6 +130,11 @@ func TestNames(t *testing.T) {
 	if n := s.Asked("xn--bcher-kva.example", "MX"); n != 1 {
 		t.Errorf("three writings of a name were asked for %d times", n)
 	}
+	for name, want := range map[string]bool{"localhost": true, "a.LocalHost.": true, "notlocalhost": false, "localhost.example": false, "": false} {
+		if dns.IsLocal(name) != want {
+			t.Errorf("IsLocal(%q) is %v", name, !want)
+		}
+	}
 	h, err := r.Addresses(t.Context(), "postern.localhost")
 	if err != nil || len(h.Addrs) != 2 || !h.Addrs[0].IsLoopback() || !h.Addrs[1].IsLoopback() || s.Asked("postern.localhost", "A") != 0 {
 		t.Errorf("localhost: %v, %v", h, err)

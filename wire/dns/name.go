@@ -22,6 +22,13 @@ func canonical(name string) (string, bool) {
 	return name, ok && validName(name)
 }
 
+// IsLocal reports whether a name means this machine to whoever looks it up (RFC 6761
+// §6.3).
+func IsLocal(name string) bool {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
 // hostName reads a name out of an answer.
 func hostName(name string) (string, bool) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
