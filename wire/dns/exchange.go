@@ -51,9 +51,9 @@ func (r *Resolver) exchange(ctx context.Context, name string, typ uint16) (m *md
 		var f *failure
 		helpless[i] = errors.As(err, &f)
 		switch {
-		case !helpless[i]:
+		case !helpless[i] && ctx.Err() == nil: // the server's own fault, not the caller's haste
 			r.rest.silent(i, r.o.Now())
-		case f.forged:
+		case helpless[i] && f.forged:
 			return nil, false, noAnswer(ctx, err) // another server would only know less
 		}
 	}

@@ -184,6 +184,15 @@ func TestServersInTurn(t *testing.T) {
 				t.Errorf("step %d: asked %v, want %v; %v", step, got, want, err)
 			}
 		}
+		r = n.resolver(t, Options{FS: fs})
+		hasty, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, _, err := r.TXT(hasty, "x.example"); errs.KindOf(err) != errs.Unavailable {
+			t.Errorf("a hasty caller: %v", err)
+		}
+		if _, _, err := r.TXT(t.Context(), "x.example"); err != nil || !slices.Equal(n.take(), []string{a, a, b}) {
+			t.Errorf("a hasty caller put the first server to rest: %v", err)
+		}
 		time.Sleep(restTime)
 		how(a, "")
 		if _, _, err := r.TXT(t.Context(), "z.example"); err != nil || !slices.Equal(n.take(), []string{a}) {
