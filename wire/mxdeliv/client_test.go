@@ -1,6 +1,7 @@
 package mxdeliv
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -58,6 +60,7 @@ func serve(t testing.TB, h http.Handler, two bool) *host {
 	t.Helper()
 	s := &host{Server: httptest.NewUnstartedServer(h)}
 	s.EnableHTTP2 = two
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
@@ -421,6 +424,96 @@ func TestClientHangs(t *testing.T) {
 	}
 }
 
+// TestClientKeeps: connections are kept for the next mail, as many and as long as the bounds say.
+func TestClientKeeps(t *testing.T) {
+	for _, x := range []struct {
+		name  string
+		o     ClientOptions
+		hosts []string // asked at the same time
+		dials int32    // for these
+		kept  int32    // afterwards
+	}{
+		{"one", ClientOptions{}, []string{"example.com"}, 1, 1},
+		{"two at once", ClientOptions{}, []string{"example.com", "example.com"}, 2, 2},
+		{"MaxHostIdle", ClientOptions{MaxHostIdle: 1}, []string{"example.com", "example.com"}, 2, 1},
+		{"MaxPerHost", ClientOptions{MaxPerHost: 1}, []string{"example.com", "example.com"}, 1, 1},
+		{"two hosts", ClientOptions{}, []string{"example.com", "www.example.com"}, 2, 2},
+		{"MaxIdle", ClientOptions{MaxIdle: 1}, []string{"example.com", "www.example.com"}, 2, 1},
+		{"Idle", ClientOptions{Idle: time.Hour}, []string{"example.com"}, 1, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server, roots := certificate(t)
+			var hosts sync.WaitGroup
+			defer hosts.Wait()
+			var dials, open atomic.Int32
+			o := x.o
+			o.DialTLS = func(ctx context.Context, host, _ string) (*tls.Conn, error) {
+				dials.Add(1)
+				near, far := net.Pipe()
+				hosts.Go(func() {
+					open.Add(1)
+					defer open.Add(-1)
+					takeAll(tls.Server(far, server))
+				})
+				conn := tls.Client(near, &tls.Config{ServerName: host, RootCAs: roots})
+				return conn, conn.HandshakeContext(ctx)
+			}
+			c := NewClient(o)
+			defer c.Close()
+			round := func(hosts []string) {
+				var all sync.WaitGroup
+				for _, h := range hosts {
+					m := outgoing(t, "a\r\n", "", "a@b.example")
+					all.Go(func() {
+						if got, err := c.Deliver(t.Context(), h, m); err != nil || got.Outcome != Accepted {
+							t.Errorf("%s: %+v, %v", x.name, got, err)
+						}
+					})
+				}
+				all.Wait()
+				synctest.Wait()
+			}
+			round(x.hosts)
+			if dials.Load() != x.dials || open.Load() != x.kept {
+				t.Errorf("%s: %d connections, %d kept", x.name, dials.Load(), open.Load())
+			}
+			round(x.hosts[:1])
+			if x.kept == x.dials && dials.Load() != x.dials {
+				t.Errorf("%s: the next mail made a new connection", x.name)
+			}
+			time.Sleep(c.o.Idle - time.Second) // of the bubble
+			synctest.Wait()
+			if open.Load() == 0 {
+				t.Errorf("%s: nothing is kept until Idle", x.name)
+			}
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if open.Load() != 0 {
+				t.Errorf("%s: %d connections are kept beyond Idle", x.name, open.Load())
+			}
+		})
+	}
+}
+
+// takeAll is a host that takes every mail, a second after it came.
+func takeAll(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, req.Body); err != nil {
+			return
+		}
+		time.Sleep(time.Second) // of the bubble
+		if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n250 OK"); err != nil {
+			return
+		}
+	}
+}
+
 // certificate gives one for example.com and those who believe it, at any time: a bubble's
 // begins in the year 2000.
 func certificate(t testing.TB) (*tls.Config, *x509.CertPool) {
@@ -429,7 +522,7 @@ func certificate(t testing.TB) (*tls.Config, *x509.CertPool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"example.com"}, NotBefore: time.Unix(0, 0),
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"example.com", "www.example.com"}, NotBefore: time.Unix(0, 0),
 		NotAfter: time.Now().AddDate(100, 0, 0), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {

@@ -349,8 +349,11 @@ func (c *Client) Quit() {
 		c.failed = true
 		c.until = time.Time{}
 		c.conn.SetWriteDeadline(time.Now().Add(c.o.Timeouts.Quit))
-		if _, err := c.conn.Write([]byte("QUIT\r\n")); err == nil {
-			c.read(c.o.Timeouts.Quit)
+		_, err := c.conn.Write([]byte("QUIT\r\n"))
+		if err == nil {
+			_, err = c.read(c.o.Timeouts.Quit)
+		}
+		if err == nil {
 			c.conn.Close() // TLS says goodbye too
 		}
 	}

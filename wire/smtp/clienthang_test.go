@@ -112,79 +112,95 @@ func (s *sluggard) serve(conn net.Conn) {
 func TestClientHangs(t *testing.T) {
 	small, large := "Subject: x\r\n\r\n.\r\n..a\r\n", strings.Repeat("12345678\r\n", 400_000)
 	chunking := []string{"CHUNKING"}
+	own := Timeouts{Greeting: 7 * time.Minute, Command: 4 * time.Minute, Handshake: 20 * time.Second, DataInit: 6 * time.Minute,
+		DataBlock: 4 * time.Minute, DataEnd: 20 * time.Minute, Transaction: 30 * time.Minute, Quit: 3 * time.Second}
 	for _, x := range []struct {
 		state, how string
 		ext        []string
 		text       string
-		within     time.Duration
+		within     string // field of Timeouts
 		unknown    bool
 	}{
-		{"greeting", "silent", nil, small, DefaultGreeting, false},
-		{"greeting", "drip", nil, small, DefaultGreeting, false},
-		{"EHLO", "silent", nil, small, DefaultCommand, false},
-		{"EHLO", "drip", nil, small, DefaultCommand, false},
-		{"STARTTLS", "silent", nil, small, DefaultCommand, false},
-		{"STARTTLS", "drip", nil, small, DefaultCommand, false},
-		{"handshake", "silent", nil, small, DefaultHandshake, false},
-		{"handshake", "deaf", nil, small, DefaultHandshake, false},
-		{"EHLO under TLS", "silent", nil, small, DefaultCommand, false},
-		{"EHLO under TLS", "drip", nil, small, DefaultCommand, false},
-		{"EHLO under TLS", "deaf", nil, small, DefaultCommand, false},
-		{"MAIL under TLS", "silent", nil, small, DefaultCommand, false},
-		{"MAIL under TLS", "drip", nil, small, DefaultCommand, false},
-		{"RCPT under TLS", "silent", nil, small, DefaultCommand, false},
-		{"RCPT under TLS", "drip", nil, small, DefaultCommand, false},
-		{"DATA under TLS", "silent", nil, small, DefaultDataInit, false},
-		{"DATA under TLS", "drip", nil, small, DefaultDataInit, false},
-		{"content", "deaf", nil, large, DefaultDataBlock, false},
-		{"content", "slow", nil, large, DefaultTransaction, false},
-		{"content", "silent", nil, small, DefaultDataEnd, true},
-		{"content", "drip", nil, small, DefaultDataBlock, true}, // the sluggard does not read any more
-		{"mail", "silent", nil, small, DefaultDataEnd, true},
-		{"mail", "drip", nil, small, DefaultDataEnd, true},
-		{"content", "deaf", chunking, large, DefaultDataBlock, false},
-		{"content", "slow", chunking, large, DefaultTransaction, false},
-		{"content", "silent", chunking, small, DefaultDataEnd, true},
-		{"mail", "silent", chunking, small, DefaultDataEnd, true},
-		{"mail", "drip", chunking, small, DefaultDataEnd, true},
-		{"RSET under TLS", "silent", nil, small, DefaultCommand, false},
-		{"QUIT under TLS", "silent", nil, small, DefaultQuit, false},
-		{"QUIT under TLS", "drip", nil, small, DefaultQuit, false},
-		{"QUIT under TLS", "deaf", nil, small, DefaultQuit, false},
+		{"greeting", "silent", nil, small, "Greeting", false},
+		{"greeting", "drip", nil, small, "Greeting", false},
+		{"EHLO", "silent", nil, small, "Command", false},
+		{"EHLO", "drip", nil, small, "Command", false},
+		{"STARTTLS", "silent", nil, small, "Command", false},
+		{"STARTTLS", "drip", nil, small, "Command", false},
+		{"handshake", "silent", nil, small, "Handshake", false},
+		{"handshake", "deaf", nil, small, "Handshake", false},
+		{"EHLO under TLS", "silent", nil, small, "Command", false},
+		{"EHLO under TLS", "drip", nil, small, "Command", false},
+		{"EHLO under TLS", "deaf", nil, small, "Command", false},
+		{"MAIL under TLS", "silent", nil, small, "Command", false},
+		{"MAIL under TLS", "drip", nil, small, "Command", false},
+		{"RCPT under TLS", "silent", nil, small, "Command", false},
+		{"RCPT under TLS", "drip", nil, small, "Command", false},
+		{"DATA under TLS", "silent", nil, small, "DataInit", false},
+		{"DATA under TLS", "drip", nil, small, "DataInit", false},
+		{"content", "deaf", nil, large, "DataBlock", false},
+		{"content", "slow", nil, large, "Transaction", false},
+		{"content", "silent", nil, small, "DataEnd", true},
+		{"content", "drip", nil, small, "DataBlock", true}, // the sluggard does not read any more
+		{"mail", "silent", nil, small, "DataEnd", true},
+		{"mail", "drip", nil, small, "DataEnd", true},
+		{"content", "deaf", chunking, large, "DataBlock", false},
+		{"content", "slow", chunking, large, "Transaction", false},
+		{"content", "silent", chunking, small, "DataEnd", true},
+		{"mail", "silent", chunking, small, "DataEnd", true},
+		{"mail", "drip", chunking, small, "DataEnd", true},
+		{"RSET under TLS", "silent", nil, small, "Command", false},
+		{"QUIT under TLS", "silent", nil, small, "Quit", false},
+		{"QUIT under TLS", "drip", nil, small, "Quit", false},
+		{"QUIT under TLS", "deaf", nil, small, "Quit", false},
 	} {
-		t.Run(x.state+" "+x.how+strings.Join(x.ext, ""), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				serverTLS, clientTLS := testTLS(t)
-				var wait sync.WaitGroup
-				defer wait.Wait()
-				s := &sluggard{state: x.state, how: x.how, ext: append([]string{"8BITMIME"}, x.ext...), conf: serverTLS, end: make(chan struct{})}
-				defer close(s.end)
-				near, far := net.Pipe()
-				wait.Go(func() { s.serve(far) })
-				defer near.Close()
-
-				began := time.Now()
-				c, err := NewClient(t.Context(), near, ClientOptions{TLS: clientTLS})
-				reset, quit := strings.HasPrefix(x.state, "RSET"), strings.HasPrefix(x.state, "QUIT")
-				if err == nil && !reset && !quit {
-					var sent Sent
-					sent, err = c.Send(t.Context(), envelope(t, "a@example.org", "b@example.org"), strings.NewReader(x.text))
-					if got := outcomes(sent); got != "error: unavailable" || sent.Unknown != x.unknown {
-						t.Errorf("%s, unknown %v", got, sent.Unknown)
-					}
-				}
-				if err == nil && reset {
-					err = c.Reset(t.Context())
-				}
-				if quit {
-					c.Quit()
-				} else if errs.KindOf(err) != errs.Unavailable {
-					t.Error(err)
-				}
-				if took := time.Since(began); took < x.within || took > x.within+DefaultDataBlock {
-					t.Errorf("after %v, want %v", took, x.within)
-				}
+		for name, limits := range map[string]Timeouts{"": {}, "own": own} {
+			t.Run(x.state+" "+x.how+strings.Join(x.ext, "")+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					hang(t, &sluggard{state: x.state, how: x.how, ext: append([]string{"8BITMIME"}, x.ext...)}, x.text, limits, x.within, x.unknown)
+				})
 			})
-		})
+		}
+	}
+}
+
+// hang has one mail sent to s, which holds it for the time named within.
+func hang(t *testing.T, s *sluggard, text string, limits Timeouts, within string, unknown bool) {
+	serverTLS, clientTLS := testTLS(t)
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	s.conf, s.end = serverTLS, make(chan struct{})
+	defer close(s.end)
+	near, far := net.Pipe()
+	wait.Go(func() { s.serve(far) })
+	defer near.Close()
+
+	began := time.Now()
+	c, err := NewClient(t.Context(), near, ClientOptions{TLS: clientTLS, Timeouts: limits})
+	reset, quit := strings.HasPrefix(s.state, "RSET"), strings.HasPrefix(s.state, "QUIT")
+	if err == nil && !reset && !quit {
+		var sent Sent
+		sent, err = c.Send(t.Context(), envelope(t, "a@example.org", "b@example.org"), strings.NewReader(text))
+		if got := outcomes(sent); got != "error: unavailable" || sent.Unknown != unknown {
+			t.Errorf("%s, unknown %v", got, sent.Unknown)
+		}
+	}
+	if err == nil && reset {
+		err = c.Reset(t.Context())
+	}
+	if quit {
+		c.Quit()
+	} else if errs.KindOf(err) != errs.Unavailable {
+		t.Error(err)
+	}
+	limits = limits.withDefaults()
+	want := map[string]time.Duration{"Greeting": limits.Greeting, "Command": limits.Command, "Handshake": limits.Handshake, "DataInit": limits.DataInit,
+		"DataBlock": limits.DataBlock, "DataEnd": limits.DataEnd, "Transaction": limits.Transaction, "Quit": limits.Quit}[within]
+	slack := time.Duration(0)
+	if within == "Transaction" { // it is looked at between blocks
+		slack = limits.DataBlock
+	}
+	if took := time.Since(began); took < want || took > want+slack {
+		t.Errorf("after %v, want %v", took, want)
 	}
 }
