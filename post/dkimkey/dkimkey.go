@@ -38,8 +38,9 @@ type Options struct {
 	Now     func() time.Time
 	Rand    io.Reader // for Ed25519; RSA keys take the standard library's own. nil: crypto/rand
 	Logger  *slog.Logger
-
-	newRSA func() (*rsa.PrivateKey, error) // for tests: a key costs a good part of a second
+	// NewRSA makes an RSA key; nil: a fresh one of 2048 bits. It is here because that costs
+	// a good part of a second, and many in a test whose code is watched.
+	NewRSA func() (*rsa.PrivateKey, error)
 }
 
 // Keys are the signing keys of one domain. They may be used by many goroutines, by one
@@ -74,8 +75,8 @@ func Open(ctx context.Context, o Options) (*Keys, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.newRSA == nil {
-		o.newRSA = func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, rsaBits) }
+	if o.NewRSA == nil {
+		o.NewRSA = func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, rsaBits) }
 	}
 	k := &Keys{o: o, turn: make(chan struct{}, 1)}
 	k.turn <- struct{}{}
@@ -201,7 +202,7 @@ func (k *Keys) make(now time.Time, pairs []*pair) (*pair, error) {
 	if len(pairs) >= MaxPairs {
 		return nil, errs.E(op, errs.Full, "too many signing keys were made", nil)
 	}
-	private, err := k.o.newRSA()
+	private, err := k.o.NewRSA()
 	if err != nil {
 		return nil, errs.E(op, errs.Internal, "cannot make a key", err)
 	}

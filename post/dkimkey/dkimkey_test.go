@@ -90,7 +90,7 @@ func (w *world) open(set ...func(*Options)) {
 		w.t.Fatal(err)
 	}
 	w.db = db
-	o := Options{Store: db, Root: testRoot(w.t), Domain: domain, Now: func() time.Time { return w.now }, newRSA: rsaKeys(w.t)}
+	o := Options{Store: db, Root: testRoot(w.t), Domain: domain, Now: func() time.Time { return w.now }, NewRSA: rsaKeys(w.t)}
 	for _, f := range set {
 		f(&o)
 	}
@@ -242,7 +242,7 @@ func TestFirst(t *testing.T) {
 
 // TestRealKeys: without a test's own keys a pair has 2048 bits of RSA, and no two are the same.
 func TestRealKeys(t *testing.T) {
-	own := func(o *Options) { o.newRSA = nil }
+	own := func(o *Options) { o.NewRSA = nil }
 	a, b := newWorld(t, vfs.NewCrashDisk(), own), newWorld(t, vfs.NewCrashDisk(), own)
 	for _, w := range []*world{a, b} {
 		if _, err := w.Current(t.Context()); err != nil {
@@ -577,7 +577,7 @@ func TestErrors(t *testing.T) {
 	if _, err := w.Signing(t.Context()); errs.KindOf(err) != errs.Internal || errs.Public(err) != "cannot make a key" {
 		t.Errorf("no randomness: %v", err)
 	}
-	w = newWorld(t, vfs.NewCrashDisk(), func(o *Options) { o.newRSA = func() (*rsa.PrivateKey, error) { return nil, errors.New("no") } })
+	w = newWorld(t, vfs.NewCrashDisk(), func(o *Options) { o.NewRSA = func() (*rsa.PrivateKey, error) { return nil, errors.New("no") } })
 	if _, err := w.Rotate(t.Context()); errs.KindOf(err) != errs.Internal || errs.Public(err) != "cannot make a key" {
 		t.Errorf("no RSA key: %v", err)
 	}

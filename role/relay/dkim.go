@@ -57,7 +57,7 @@ func (s *Server) openDKIM(ctx context.Context) (err error) {
 		return nil
 	}
 	s.dkim, err = dkimkey.Open(ctx, dkimkey.Options{Store: s.db, Root: s.root, Domain: s.c.Domain, Overlap: s.c.DKIM.Overlap.Std(),
-		Publish: s.c.DKIM.PublishOldKeys, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
+		Publish: s.c.DKIM.PublishOldKeys, NewRSA: s.d.NewRSA, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
@@ -12,6 +13,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +52,9 @@ func begin(t *testing.T, d Deps, c Config) *Server {
 	if d.StopGrace == 0 {
 		d.StopGrace = 50 * time.Millisecond
 	}
+	if d.NewRSA == nil {
+		d.NewRSA = someRSA
+	}
 	s, err := Start(t.Context(), d, c)
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +66,27 @@ func begin(t *testing.T, d Deps, c Config) *Server {
 	})
 	return s
 }
+
+// someRSA gives one of two short keys: those of full length cost seconds when a test's code
+// is watched for races.
+func someRSA() (*rsa.PrivateKey, error) {
+	keys := shortKeys()
+	return keys[turns.Add(1)%2], nil
+}
+
+var (
+	turns     atomic.Int64
+	shortKeys = sync.OnceValue(func() (keys [2]*rsa.PrivateKey) {
+		for i := range keys {
+			k, err := rsa.GenerateKey(rand.Reader, 1024)
+			if err != nil {
+				panic(err)
+			}
+			keys[i] = k
+		}
+		return keys
+	})
+)
 
 // inMemory starts a relay on a disk in memory.
 func inMemory(t *testing.T, set ...string) *Server {

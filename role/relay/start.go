@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"io"
 	"log/slog"
@@ -46,6 +47,7 @@ type Deps struct {
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to other mail hosts
 	Now    func() time.Time
 	Rand   io.Reader
+	NewRSA func() (*rsa.PrivateKey, error) // keys that sign mail; nil: fresh ones of 2048 bits
 	Logger *slog.Logger
 	Level  *slog.LevelVar // what Reload sets log.level on; may be nil
 
