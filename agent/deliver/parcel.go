@@ -75,7 +75,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 		}
 	}
 	if len(p.Remote) > 0 {
-		if err := d.addQueued(ctx, &w, &p, p.Remote); err != nil {
+		if err := d.addQueued(ctx, &w, &p, p.Remote, true); err != nil {
 			return errs.Wrap(op, err)
 		}
 	}
@@ -119,8 +119,8 @@ func (d *Deliver) prepare(ctx context.Context, from mail.Address, to []mailbox.T
 	return d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
 }
 
-// addQueued prepares what waits for other hosts, signed.
-func (d *Deliver) addQueued(ctx context.Context, w *writes, p *Parcel, rcpts []queue.Rcpt) error {
+// addQueued prepares what waits in the queue; what goes to other hosts is signed.
+func (d *Deliver) addQueued(ctx context.Context, w *writes, p *Parcel, rcpts []queue.Rcpt, sign bool) error {
 	const op = "agent/deliver.addQueued"
 	if d.o.Queue == nil {
 		return errs.E(op, errs.Unsupported, "this relay does not deliver to other hosts", nil)
@@ -132,11 +132,13 @@ func (d *Deliver) addQueued(ctx context.Context, w *writes, p *Parcel, rcpts []q
 	if p.From.IsZero() {
 		q.Kind = queue.Report
 	}
-	head, err := d.sign(p.Head, p.Tail)
-	if err != nil {
-		return err
+	if sign {
+		head, err := d.sign(p.Head, p.Tail)
+		if err != nil {
+			return err
+		}
+		q.Head = head
 	}
-	q.Head = head
 	e, err := d.o.Queue.Prepare(ctx, q)
 	if err != nil {
 		return err
@@ -189,7 +191,7 @@ func (d *Deliver) later(ctx context.Context, p *Parcel) error {
 	defer w.discard()
 	for len(rcpts) > 0 {
 		n := min(len(rcpts), queue.MaxRcpts)
-		if err := d.addQueued(ctx, &w, p, rcpts[:n]); err != nil {
+		if err := d.addQueued(ctx, &w, p, rcpts[:n], len(p.Remote) > 0); err != nil {
 			return err
 		}
 		rcpts = rcpts[n:]

@@ -40,7 +40,7 @@ func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home s
 	if d.o.Accounts == nil || !d.o.Accounts.Ours(r.To) {
 		p := Parcel{Home: home, Head: raw}
 		p.Options.UTF8 = !ascii([]byte(r.To.String()))
-		return errs.Wrap(op, d.addQueued(ctx, w, &p, []queue.Rcpt{{To: r.To, Notify: uint8(smtp.NotifyNever)}}))
+		return errs.Wrap(op, d.addQueued(ctx, w, &p, []queue.Rcpt{{To: r.To, Notify: uint8(smtp.NotifyNever)}}, true))
 	}
 	a, err := d.o.Accounts.Resolve(ctx, r.To)
 	if err != nil {

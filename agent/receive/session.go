@@ -3,9 +3,11 @@ package receive
 import (
 	"context"
 
+	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/post/account"
+	"postern.email/post/queue"
 	"postern.email/wire/sasl"
 	"postern.email/wire/smtp"
 )
@@ -20,10 +22,11 @@ type session struct {
 
 // envelope is one transaction.
 type envelope struct {
-	from  mail.Address
-	size  int64
-	rcpts []account.Account
-	to    []mail.Address
+	from    mail.Address
+	options smtp.MailOptions
+	rcpts   []account.Account
+	confirm []queue.Rcpt // of them those whose delivery is to be told (RFC 3461)
+	to      []mail.Address
 }
 
 // NewSession begins a session for wire/smtp.
@@ -49,13 +52,13 @@ func (c *session) Mail(_ context.Context, from mail.Address, o smtp.MailOptions)
 	if err := c.r.admit(c.network, true); err != nil {
 		return err
 	}
-	c.mail.from, c.mail.size = from, o.Size
+	c.mail.from, c.mail.options = from, o
 	return nil
 }
 
 // Rcpt judges a recipient at once: what is taken here is delivered, so nobody has to
-// be told later. What DSN asks for (RFC 3461) is not acted on yet.
-func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions) error {
+// be told later of a failure.
+func (c *session) Rcpt(ctx context.Context, to mail.Address, asked smtp.RcptOptions) error {
 	const op = "agent/receive.Rcpt"
 	m, o := &c.mail, &c.r.o
 	if to.Domain == "" { // <postmaster>: RFC 5321 §4.5.1 means the host's own
@@ -80,7 +83,7 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions)
 	case len(m.rcpts) > 0 && m.rcpts[0].Class != a.Class:
 		return replySeparate // classes never share a transaction
 	}
-	if err := o.Rooms.Room(ctx, a.ID, a.Quota, m.size); err != nil {
+	if err := o.Rooms.Room(ctx, a.ID, a.Quota, m.options.Size); err != nil {
 		if errs.KindOf(err) == errs.Full {
 			return replyFull
 		}
@@ -88,6 +91,9 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, _ smtp.RcptOptions)
 	}
 	m.rcpts = append(m.rcpts, a)
 	m.to = append(m.to, to)
+	if asked.Notify&smtp.NotifySuccess != 0 {
+		m.confirm = append(m.confirm, queue.Rcpt{To: to, Notify: uint8(asked.Notify), OriginalType: asked.OriginalType, OriginalAddress: asked.OriginalAddress})
+	}
 	return nil
 }
 
@@ -109,11 +115,14 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	if !m.from.Equal(in.from) {
 		m.from = mail.Address{}
 	}
-	return c.r.o.Deliver.Begin().LocalOnce(ctx, m.from, m.rcpts, raw, in.proof)
+	return c.r.o.Deliver.Begin().Hand(ctx, deliver.Parcel{From: m.from, Local: m.rcpts, Home: m.rcpts[0].ID.Shard(), Options: m.options,
+		Head: raw, Confirm: m.confirm, Proof: [][]byte{in.proof}})
 }
 
 // Reset forgets the mail.
-func (c *session) Reset() { c.mail = envelope{rcpts: c.mail.rcpts[:0], to: c.mail.to[:0]} }
+func (c *session) Reset() {
+	c.mail = envelope{rcpts: c.mail.rcpts[:0], confirm: c.mail.confirm[:0], to: c.mail.to[:0]}
+}
 
 // Close ends the session.
 func (c *session) Close() { c.Reset() }

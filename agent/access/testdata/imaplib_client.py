@@ -32,6 +32,32 @@ assert ok(c.search(None, "UNSEEN")) == [b"2 4"]
 assert ok(c.search("UTF-8", "SUBJECT", '"3"')) == [b"3"]
 data = ok(c.fetch("2", "(UID BODY.PEEK[] RFC822.SIZE)"))
 assert data[0][1] == mail % (2, 2), data
+
+
+def raw(*words):
+    """Sends a command that imaplib has no method for, and gives the untagged responses."""
+    ok(c.xatom(*words))
+    out, c.untagged_responses = c.untagged_responses, {}
+    return out
+
+
+raw("ID", '("name" "imaplib")')
+assert b"MAILBOXID (F" in ok(c.status("INBOX", "(SIZE APPENDLIMIT MAILBOXID DELETED)"))[0]
+raw("CREATE", "Kept/2026", r"(USE (\Archive))")
+listed = raw("LIST", "(SUBSCRIBED)", '""', '("*" "%")', "RETURN", "(CHILDREN SPECIAL-USE STATUS (MESSAGES))")
+assert any(rb"\Subscribed" in l and b"INBOX" in l for l in listed["LIST"]) and len(listed["STATUS"]) == 5, listed
+assert any(rb"\Archive" in l for l in raw("LIST", '""', '"Kept/%"')["LIST"])
+# WITHIN, ESEARCH, SEARCHRES.
+assert ok(c.search(None, "OLDER", "86400")) == [b"1 2 3 4 5"] and ok(c.search(None, "YOUNGER", "86400")) == [b""]
+found = raw("UID SEARCH", "RETURN", "(MIN MAX COUNT)", "SEEN")["ESEARCH"]
+assert found[0].endswith(b" UID MIN 1 MAX 5 COUNT 3"), found
+raw("SEARCH", "RETURN", "(SAVE)", "SEEN")
+assert len(ok(c.fetch("$", "(UID)"))) == 3
+# BINARY, PREVIEW, OBJECTID.
+data = ok(c.fetch("3", "(BINARY.SIZE[1] BINARY.PEEK[1])"))
+assert data[0][1] == b"body 3\r\n" and b"BINARY.SIZE[1] 8" in data[0][0], data
+assert b'PREVIEW "body 3"' in ok(c.fetch("3", "(PREVIEW)"))[0]
+assert b"EMAILID (M" in ok(c.fetch("3", "(EMAILID THREADID)"))[0]
 saved = ok(c.fetch("1", "(SAVEDATE INTERNALDATE)"))[0]
 assert b'SAVEDATE "20-Nov-2026 12:00:00 +0000"' in saved and b'"14-Nov-2023' in saved, saved
 assert ok(c.search(None, "SAVEDON", "20-Nov-2026", "SENTBEFORE", "1-Jan-2030")) == [b""]
@@ -82,4 +108,19 @@ ok(c.xatom("NOTIFY", "NONE"))
 other.logout()
 ok(c.close())
 assert c.logout()[0] == "BYE"
+# UTF8=ACCEPT, with a name and a message that need it, and AUTHENTICATE.
+u = imaplib.IMAP4(host, int(port))
+ok(u.starttls(context))
+ok(u.authenticate("PLAIN", lambda _: b'\0pythonist@example.org\0a "quoted\\ word"'))
+ok(u.append("Drafts", None, None, "Subject: grüße\r\n\r\n".encode()))
+ok(u.enable("UTF8=ACCEPT"))
+ok(u.create('"Entwürfe"'))
+ok(u.select("Drafts"))
+ok(u.copy("1", '"Entwürfe"'))
+assert any("Entwürfe".encode() in l for l in ok(u.list('""', '"E*"')))
+ok(u.select('"Entwürfe"'))
+found = ok(u.search(None, "SUBJECT", '"grüße"'))
+assert found == [b"1"], found
+ok(u.unselect())
+u.logout()
 print("done")
