@@ -44,6 +44,7 @@ func (r *Resolver) exchange(ctx context.Context, name string, typ uint16) (m *md
 		if ctx.Err() != nil {
 			break
 		}
+		began := time.Now()
 		m, err = r.query(ctx, list[i].addr, name, typ, rounds*len(list)-try)
 		if err == nil {
 			return m, list[i].trusted, nil
@@ -51,13 +52,22 @@ func (r *Resolver) exchange(ctx context.Context, name string, typ uint16) (m *md
 		var f *failure
 		helpless[i] = errors.As(err, &f)
 		switch {
-		case !helpless[i] && ctx.Err() == nil: // the server's own fault, not the caller's haste
+		case !helpless[i] && ctx.Err() == nil && (!isTimeout(err) || time.Since(began) >= fairWait):
 			r.rest.silent(i, r.o.Now())
 		case helpless[i] && f.forged:
 			return nil, false, noAnswer(ctx, err) // another server would only know less
 		}
 	}
 	return nil, false, noAnswer(ctx, err)
+}
+
+// fairWait is how long a server must have been waited for before it counts as silent: a
+// caller with little time is not its fault.
+const fairWait = time.Second
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // noAnswer is the error of a look-up that came to nothing.
