@@ -46,13 +46,20 @@ func TestSmtplib(t *testing.T) {
 }
 
 // TestImapflow drives two sessions of npm's imapflow, one with QRESYNC.
-func TestImapflow(t *testing.T) {
+func TestImapflow(t *testing.T) { imapflow(t, "plain") }
+
+// TestImapflowCompressed does the same with COMPRESS=DEFLATE, which imapflow uses where it
+// is offered.
+func TestImapflowCompressed(t *testing.T) { imapflow(t, "compressed", "imap.imap_compress=yes") }
+
+func imapflow(t *testing.T, form string, options ...string) {
+	t.Helper()
 	node := needTool(t, "node")
 	if _, err := os.Stat(filepath.Join("node_modules", "imapflow")); err != nil {
 		missing(t, "imapflow (npm ci in interop)")
 	}
-	s := start(t)
+	s := start(t, options...)
 	u := s.plainUser(t)
 	_, port := hostPort(t, s.IMAPS)
-	script(t, node, "imapflow.mjs", "localhost", port, s.TLSCert, u.addr, u.password)
+	script(t, node, "imapflow.mjs", "localhost", port, s.TLSCert, u.addr, u.password, form)
 }

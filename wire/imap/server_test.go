@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -552,6 +553,12 @@ func TestDocs(t *testing.T) {
 			t.Errorf("docs/imap.md does not name %s", name)
 		}
 	}
+	tests := allTests(t)
+	for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)[`/]").FindAllStringSubmatch(doc, -1) {
+		if !tests[m[1]] {
+			t.Errorf("docs/imap.md names %s, which is not there", m[1])
+		}
+	}
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil {
 		t.Fatal(err)
@@ -561,4 +568,26 @@ func TestDocs(t *testing.T) {
 			t.Errorf("docs/imap.md does not name the conversation %s", name)
 		}
 	}
+}
+
+// allTests gives the tests of this package and of those that drive the server or hold its mailboxes.
+func allTests(t *testing.T) map[string]bool {
+	t.Helper()
+	tests := map[string]bool{}
+	for _, dir := range []string{".", "../../agent/access", "../../post/mailbox", "../../interop"} {
+		files, err := filepath.Glob(dir + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			src, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`).FindAllStringSubmatch(string(src), -1) {
+				tests[m[1]] = true
+			}
+		}
+	}
+	return tests
 }

@@ -1,9 +1,10 @@
-// IMAP as imapflow speaks it: host, port, certificate, user, password.
+// IMAP as imapflow speaks it: host, port, certificate, user, password, and whether the
+// server compresses.
 import { readFileSync } from 'node:fs';
 import assert from 'node:assert/strict';
 import { ImapFlow } from 'imapflow';
 
-const [host, port, cert, user, pass] = process.argv.slice(2);
+const [host, port, cert, user, pass, form] = process.argv.slice(2);
 const connect = async (password = pass, more = {}) => {
   const c = new ImapFlow({ host, port: +port, secure: true, tls: { ca: readFileSync(cert), servername: 'localhost' },
     auth: { user, pass: password }, logger: false, ...more });
@@ -13,6 +14,7 @@ const connect = async (password = pass, more = {}) => {
 };
 const client = await connect(pass, { qresync: true });
 const second = await connect();
+assert.equal(Boolean(client._inflate), form === 'compressed', 'COMPRESS');
 const boxes = await client.list();
 for (const use of ['\\Drafts', '\\Sent', '\\Trash', '\\Junk']) assert(boxes.some((b) => b.specialUse === use), use);
 await client.mailboxCreate('Flow');
