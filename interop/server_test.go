@@ -180,7 +180,8 @@ func tail(path string, n int) string {
 
 // dialer checks the certificate that the server says it has.
 func (s *server) dialer() mailclient.Dialer {
-	return mailclient.Dialer{TLS: &tls.Config{RootCAs: s.pool, ServerName: s.Domain}}
+	host := strings.NewReplacer("[ipv6:", "", "[", "", "]", "").Replace(s.Domain) // of an address literal
+	return mailclient.Dialer{TLS: &tls.Config{RootCAs: s.pool, ServerName: host}}
 }
 
 // user is a name and a password.
