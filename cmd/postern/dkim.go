@@ -109,11 +109,11 @@ dkim.rotate_overlap more, because mail that the old keys signed is still under w
 					fmt.Fprint(io.out, "\nIt is the first pair and signs at once.\n")
 					continue
 				}
-				fmt.Fprint(io.out, `
+				fmt.Fprintf(io.out, `
 What happens next: the running relay looks for both records every few minutes. When it
 sees them, the new pair signs and the old one retires; nothing has to be restarted.
-Leave the old records where they are: postern dkim show says until when.
-`)
+Leave the old records where they are for %s after that: postern dkim show says until when.
+`, k.Overlap)
 			}
 			return nil
 		})

@@ -10,7 +10,7 @@ import (
 
 // Limits of one report.
 const (
-	MaxRecipients = 1000
+	MaxRecipients = 10_000   // as many as a mail can have
 	MaxDiagnostic = 500      // bytes of a remote text; what is beyond is cut
 	MaxEnvelopeID = 100      // bytes (RFC 3461 §4.4); a longer one is left out
 	MaxOriginal   = 500      // bytes (RFC 3461 §4.2); a longer one is left out

@@ -40,8 +40,9 @@ type DKIMRecord struct {
 
 // DKIMKeys is the answer of the dkim commands.
 type DKIMKeys struct {
-	Domain string     `json:"domain"`
-	Pairs  []DKIMPair `json:"pairs"` // oldest first
+	Domain  string     `json:"domain"`
+	Overlap string     `json:"overlap"` // how long the records of a retired pair must stay, in words
+	Pairs   []DKIMPair `json:"pairs"`   // oldest first
 }
 
 // dkimLookTime bounds all questions of one dkim.show.
@@ -115,7 +116,7 @@ func (s *Server) dkimCommands() map[string]control.Handler {
 				return nil, errs.E("role/relay."+name, errs.Unsupported, "the domain is an IP address: there is no place in the DNS for a key, so its mail is not signed", nil)
 			}
 			pairs, err := fn(ctx)
-			return DKIMKeys{s.c.Domain, pairs}, err
+			return DKIMKeys{s.c.Domain, words(s.c.DKIM.Overlap), pairs}, err
 		}
 	}
 	return h
