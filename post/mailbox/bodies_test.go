@@ -3,9 +3,11 @@ package mailbox
 import (
 	"bytes"
 	"context"
+	"slices"
 	"testing"
 
 	"postern.email/kit/errs"
+	"postern.email/post/seal"
 	"postern.email/store"
 )
 
@@ -56,25 +58,25 @@ func entriesOf(v *View) (es []Entry) {
 	return es
 }
 
+// bodiesWorld holds an account with mails of these sizes.
+func bodiesWorld(t *testing.T, sizes []int, opts ...worldOption) (w *world, k *seal.Opened, a *Account, es []Entry, raws [][]byte) {
+	t.Helper()
+	w = newWorld(t, opts...)
+	k = w.user()
+	a = w.boxes.Account(k, 0)
+	for i, size := range sizes {
+		raws = append(raws, mailOf(i, size))
+		w.deliver(raws[i], k)
+	}
+	return w, k, a, entriesOf(mustView(t, a, Inbox)), raws
+}
+
 // TestBodies reads mails of all sizes, in the order of their arrival and in others.
 func TestBodies(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t)
-	k := w.user()
-	a := w.boxes.Account(k, 0)
-	var want [][]byte
-	for i, size := range []int{200, 10_000, 10_000, 10_000, 10_000, 500, MaxInline, MaxInline, MaxInline - 1, MaxInline + 1, 300,
-		300_000, 300_000, 10_000, 20_000, 40_000, 60_000, 1000, MaxInline + 1} {
-		raw := mailOf(i, size)
-		w.deliver(raw, k)
-		want = append(want, raw)
-	}
-	for i := range 3 * maxBodies {
-		raw := mailOf(i, 300)
-		w.deliver(raw, k)
-		want = append(want, raw)
-	}
-	es := entriesOf(mustView(t, a, Inbox))
+	sizes := []int{200, 10_000, 10_000, 10_000, 10_000, 500, MaxInline, MaxInline, MaxInline - 1, MaxInline + 1, 300,
+		300_000, 300_000, 10_000, 20_000, 40_000, 60_000, 1000, MaxInline + 1}
+	_, _, a, es, want := bodiesWorld(t, append(sizes, slices.Repeat([]int{300}, 3*maxBodies)...))
 	s := a.Bodies()
 	defer s.Close()
 	got, _, opens := readAll(t, s, es)
@@ -116,15 +118,7 @@ func TestBodies(t *testing.T) {
 // what is open stays open.
 func TestBodiesGone(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t)
-	k := w.user()
-	a := w.boxes.Account(k, 0)
-	var want [][]byte
-	for i, size := range []int{1000, 1000, 300_000, 1000, 1000, 1000, 300_000} {
-		want = append(want, mailOf(i, size))
-		w.deliver(want[i], k)
-	}
-	es := entriesOf(mustView(t, a, Inbox))
+	w, k, a, es, want := bodiesWorld(t, []int{1000, 1000, 300_000, 1000, 1000, 1000, 300_000})
 	s := a.Bodies()
 	defer s.Close()
 	if n, err := s.Open(ctx, es[3:]); n != 3 || err != nil {
@@ -163,14 +157,7 @@ func TestBodiesGone(t *testing.T) {
 // TestBodiesDamaged: damage of one mail is errs.Corrupt for that one and no other.
 func TestBodiesDamaged(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t)
-	k := w.user()
-	a := w.boxes.Account(k, 0)
-	const n = 6
-	for i := range n {
-		w.deliver(mailOf(i, 1000), k)
-	}
-	es := entriesOf(mustView(t, a, Inbox))
+	w, k, a, es, want := bodiesWorld(t, slices.Repeat([]int{1000}, 6))
 	damage := map[int]func(store.Tx) error{
 		1: func(tx store.Tx) error { return tx.Delete(bodyKey(k.ID(), es[1].Mid)) },
 		2: func(tx store.Tx) error { return tx.Set(messageKey(k.ID(), es[2].Mid), []byte{formatVersion, 1}) },
@@ -192,11 +179,11 @@ func TestBodiesDamaged(t *testing.T) {
 	s := a.Bodies()
 	defer s.Close()
 	got, kinds, _ := readAll(t, s, es)
-	for i := range n {
+	for i := range es {
 		switch {
 		case damage[i] != nil && kinds[i] != errs.Corrupt:
 			t.Errorf("mail %d is damaged: %v", i, kinds[i])
-		case damage[i] == nil && (kinds[i] != nil || !bytes.Equal(got[i], mailOf(i, 1000))):
+		case damage[i] == nil && (kinds[i] != nil || !bytes.Equal(got[i], want[i])):
 			t.Errorf("mail %d is not what was stored: %v", i, kinds[i])
 		}
 	}
@@ -234,20 +221,15 @@ func (b badReader) GetMany(keys [][]byte, fn func(int, []byte) (bool, error)) er
 // TestBodiesBadBlock: what cannot be read at all takes no neighbours along.
 func TestBodiesBadBlock(t *testing.T) {
 	var bad []byte
-	w := newWorld(t, withStore(func(st store.Store) store.Store { return badBlock{st, &bad} }))
-	k := w.user()
-	a := w.boxes.Account(k, 0)
-	for i := range 4 {
-		w.deliver(mailOf(i, 1000), k)
-	}
-	es := entriesOf(mustView(t, a, Inbox))
+	_, k, a, es, want := bodiesWorld(t, slices.Repeat([]int{1000}, 4),
+		withStore(func(st store.Store) store.Store { return badBlock{st, &bad} }))
 	s := a.Bodies()
 	defer s.Close()
 	for _, key := range [][]byte{bodyKey(k.ID(), es[2].Mid), messageKey(k.ID(), es[2].Mid)} {
 		bad = key
 		got, _, _ := readAll(t, s, es[:2])
 		for i, raw := range got {
-			if !bytes.Equal(raw, mailOf(i, 1000)) {
+			if !bytes.Equal(raw, want[i]) {
 				t.Errorf("mail %d is not what was stored", i)
 			}
 		}
@@ -266,13 +248,7 @@ func TestBodiesBadBlock(t *testing.T) {
 
 // TestBodiesLeaveNothing: memory that waits for its next user holds no opened mail.
 func TestBodiesLeaveNothing(t *testing.T) {
-	w := newWorld(t)
-	k := w.user()
-	a := w.boxes.Account(k, 0)
-	for i := range 5 {
-		w.deliver(mailOf(i, 20_000), k)
-	}
-	es := entriesOf(mustView(t, a, Inbox))
+	_, _, a, es, _ := bodiesWorld(t, slices.Repeat([]int{20_000}, 5))
 	s := a.Bodies()
 	if n, err := s.Open(context.Background(), es); n != 5 || err != nil {
 		t.Fatal(n, err)
