@@ -5,6 +5,7 @@ package codec
 
 import (
 	"encoding/binary"
+	"math"
 
 	"postern.email/kit/errs"
 )
@@ -19,12 +20,15 @@ type Reader struct {
 
 // NewReader begins to read b, whose first byte must be version.
 func NewReader(b []byte, version byte) *Reader {
-	r := &Reader{b: b, whole: len(b)}
+	r := Fields(b)
 	if r.Byte() != version {
 		r.bad = true
 	}
 	return r
 }
+
+// Fields begins to read b, which has no version, or several.
+func Fields(b []byte) *Reader { return &Reader{b: b, whole: len(b)} }
 
 // Bad reports whether a field was malformed.
 func (r *Reader) Bad() bool { return r.bad }
@@ -55,6 +59,15 @@ func (r *Reader) Uvarint() uint64 {
 	}
 	r.b = r.b[n:]
 	return v
+}
+
+// Uint32 reads a number of 32 bits.
+func (r *Reader) Uint32() uint32 { return uint32(r.Int(math.MaxUint32)) }
+
+// Varint reads a number with a sign (zigzag, as binary.AppendVarint writes it).
+func (r *Reader) Varint() int64 {
+	v := r.Uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 // Int reads a count or size that is at most limit.

@@ -60,11 +60,32 @@ func TestMalformed(t *testing.T) {
 	if r.Bytes(-1) != nil || !r.Bad() {
 		t.Error("a negative length is read")
 	}
+	if r = Fields(binary.AppendUvarint(nil, 1<<32)); r.Uint32() != 0 || !r.Bad() {
+		t.Error("33 bits are read as 32")
+	}
 	if r = NewReader([]byte{7, 1, 2}, 7); len(r.Rest()) != 2 || r.End("test") != nil {
 		t.Error("the rest is not read")
 	}
 	if r = NewReader([]byte{7, 1, 2}, 7); r.End("test") == nil {
 		t.Error("bytes are left and nobody says so")
+	}
+}
+
+// Numbers with a sign and of 32 bits, in a record without a version.
+func TestNumbers(t *testing.T) {
+	var b []byte
+	want := []int64{0, -1, 1, 1 << 40, -1 << 63, 1<<63 - 1}
+	for _, n := range want {
+		b = binary.AppendVarint(b, n)
+	}
+	r := Fields(binary.AppendUvarint(b, 1<<32-1))
+	for _, n := range want {
+		if got := r.Varint(); got != n {
+			t.Errorf("%d, want %d", got, n)
+		}
+	}
+	if n := r.Uint32(); n != 1<<32-1 || r.End("test") != nil {
+		t.Errorf("%d", n)
 	}
 }
 

@@ -99,7 +99,7 @@ func (b *Boxes) pick(ctx context.Context, id seal.AccountID, box uint32, maybe f
 		start, end := pageRange(id, st.series)
 		return r.Scan(start, end, func(_, v []byte) (bool, error) {
 			d := newDec(v)
-			if in := decodeHead(d); !d.bad && !maybe(in) {
+			if in := decodeHead(d); !d.Bad() && !maybe(in) {
 				return true, nil
 			}
 			rows, _, err := decodePage(buf[:0], v)

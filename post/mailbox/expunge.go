@@ -133,19 +133,19 @@ func encodeTombstone(uids []uint32) []byte {
 
 func decodeTombstone(dst []uint32, b []byte) ([]uint32, error) {
 	d := newDec(b)
-	n := d.int(maxTombstones)
+	n := d.Int(maxTombstones)
 	var p uint64
 	for range n {
-		step := d.uvarint()
+		step := d.Uvarint()
 		if p += step; step == 0 || p > 1<<32-1 {
-			d.bad = true
+			d.Fail()
 		}
-		if d.bad {
+		if d.Bad() {
 			break
 		}
 		dst = append(dst, uint32(p))
 	}
-	return dst, d.end("post/mailbox.decodeTombstone")
+	return dst, d.End("post/mailbox.decodeTombstone")
 }
 
 // Expunged gives the UIDs that were expunged after modseq since, ascending. complete

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"postern.email/kit/codec"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -38,21 +39,21 @@ func (f *folderRec) encode() []byte {
 	if f.subscribed {
 		b[2] = subscribedBit
 	}
-	b = appendString(b, f.name)
-	return appendString(b, f.use)
+	b = codec.AppendSized(b, f.name)
+	return codec.AppendSized(b, f.use)
 }
 
 func decodeFolder(b []byte) (f folderRec, err error) {
 	d := newDec(b)
-	f.kind = d.byte()
-	bits := d.byte()
+	f.kind = d.Byte()
+	bits := d.Byte()
 	f.subscribed = bits&subscribedBit != 0
-	f.name = string(d.sized(MaxFolderName))
-	f.use = string(d.sized(maxUse))
+	f.name = d.String(MaxFolderName)
+	f.use = d.String(maxUse)
 	if f.kind > folderSubscription || bits > subscribedBit || f.name == "" {
-		d.bad = true
+		d.Fail()
 	}
-	return f, d.end("post/mailbox.decodeFolder")
+	return f, d.End("post/mailbox.decodeFolder")
 }
 
 // uses are the special uses that a folder may have (RFC 6154 §2, RFC 8457).

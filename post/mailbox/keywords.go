@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern.email/kit/codec"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -59,19 +60,19 @@ func encodeStrings(list []string) []byte {
 	b := []byte{formatVersion}
 	b = binary.AppendUvarint(b, uint64(len(list)))
 	for _, s := range list {
-		b = appendString(b, s)
+		b = codec.AppendSized(b, s)
 	}
 	return b
 }
 
 func decodeStrings(b []byte, count, length int) ([]string, error) {
 	d := newDec(b)
-	n := int(d.int(int64(count)))
+	n := int(d.Int(int64(count)))
 	list := make([]string, 0, min(n, 64))
 	for range n {
-		list = append(list, string(d.sized(length)))
+		list = append(list, d.String(length))
 	}
-	return list, d.end("post/mailbox.decodeStrings")
+	return list, d.End("post/mailbox.decodeStrings")
 }
 
 // openStrings reads a sealed list; a record that is not there is an empty one.

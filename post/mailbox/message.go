@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"postern.email/kit/codec"
 	"postern.email/kit/errs"
 	"postern.email/mail/mime"
 	"postern.email/post/blob"
@@ -39,21 +40,21 @@ func encodeMessage(h *messageHead, summary []byte) []byte {
 // decodeMessage splits a message record without copying.
 func decodeMessage(b []byte) (h messageHead, summary []byte, err error) {
 	d := newDec(b)
-	copy(h.chain[:], d.bytes(len(h.chain)))
-	h.index = uint16(d.int(seal.MaxChainMails - 1))
-	h.stored = d.int(math.MaxInt64)
-	switch d.byte() {
+	copy(h.chain[:], d.Bytes(len(h.chain)))
+	h.index = uint16(d.Int(seal.MaxChainMails - 1))
+	h.stored = d.Int(math.MaxInt64)
+	switch d.Byte() {
 	case 0:
 	case 1:
 		h.blob = true
-		copy(h.name[:], d.bytes(len(h.name)))
+		copy(h.name[:], d.Bytes(len(h.name)))
 	default:
-		d.bad = true
+		d.Fail()
 	}
-	if d.bad {
+	if d.Bad() {
 		return h, nil, errs.E("post/mailbox.decodeMessage", errs.Corrupt, "", nil)
 	}
-	return h, d.b, nil
+	return h, d.Rest(), nil
 }
 
 // summary is what lies inside the sealed summary.
@@ -81,9 +82,9 @@ func (s *summary) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(s.size))
 	b = binary.AppendVarint(b, s.date.Unix())
 	b = binary.AppendVarint(b, int64(zone/60))
-	b = appendSized(b, s.blobKey)
-	b = appendSized(b, s.header)
-	b = appendSized(b, s.structure)
+	b = codec.AppendSized(b, s.blobKey)
+	b = codec.AppendSized(b, s.header)
+	b = codec.AppendSized(b, s.structure)
 	if version == summaryVersion { // as the distance from the internal date, which is mostly none
 		b = binary.AppendVarint(b, s.saved.Unix()-s.date.Unix())
 	}
@@ -92,29 +93,31 @@ func (s *summary) encode() []byte {
 
 // decodeSummary shares the bytes of b.
 func decodeSummary(b []byte) (s summary, err error) {
-	d := &dec{b: b}
-	version := d.byte()
+	d := &dec{*codec.Fields(b)}
+	version := d.Byte()
 	if version != formatVersion && version != summaryVersion {
-		d.bad = true
+		d.Fail()
 	}
-	s.size = d.int(math.MaxInt64)
-	sec, zone := d.varint(), d.varint()
-	s.blobKey = d.sized(seal.KeyLen)
-	s.header = d.sized(MaxHeader)
-	s.structure = d.sized(maxStructure)
+	s.size = d.Int(math.MaxInt64)
+	sec, zone := d.Varint(), d.Varint()
+	s.blobKey = d.Sized(seal.KeyLen)
+	s.header = d.Sized(MaxHeader)
+	s.structure = d.Sized(maxStructure)
 	if version == summaryVersion {
-		s.saved = time.Unix(sec+d.varint(), 0).UTC()
-		d.bad = d.bad || s.saved.IsZero() // that is the other version
+		s.saved = time.Unix(sec+d.Varint(), 0).UTC()
+		if s.saved.IsZero() {
+			d.Fail() // that is the other version
+		}
 	}
 	if n := len(s.blobKey); n != 0 && n != seal.KeyLen || zone < -24*60 || zone > 24*60 {
-		d.bad = true
+		d.Fail()
 	}
 	if zone == 0 {
 		s.date = time.Unix(sec, 0).UTC()
 	} else {
 		s.date = time.Unix(sec, 0).In(time.FixedZone("", int(zone)*60))
 	}
-	return s, d.end("post/mailbox.decodeSummary")
+	return s, d.End("post/mailbox.decodeSummary")
 }
 
 // summarize parses a mail. What is too large for the summary is left out and made again

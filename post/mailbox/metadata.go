@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern.email/kit/codec"
 	"postern.email/kit/errs"
 	"postern.email/store"
 )
@@ -26,20 +27,20 @@ func encodeMetadata(list []MetadataEntry) []byte {
 	b := []byte{formatVersion}
 	b = binary.AppendUvarint(b, uint64(len(list)))
 	for _, e := range list {
-		b = appendString(b, e.Name)
-		b = appendSized(b, e.Value)
+		b = codec.AppendSized(b, e.Name)
+		b = codec.AppendSized(b, e.Value)
 	}
 	return b
 }
 
 func decodeMetadata(b []byte) ([]MetadataEntry, error) {
 	d := newDec(b)
-	n := d.int(MaxMetadataEntries)
+	n := d.Int(MaxMetadataEntries)
 	list := make([]MetadataEntry, 0, n)
 	for range n {
-		list = append(list, MetadataEntry{string(d.sized(maxEntryName)), slices.Clone(d.sized(MaxMetadataBytes))})
+		list = append(list, MetadataEntry{d.String(maxEntryName), slices.Clone(d.Sized(MaxMetadataBytes))})
 	}
-	return list, d.end("post/mailbox.decodeMetadata")
+	return list, d.End("post/mailbox.decodeMetadata")
 }
 
 func (a *Account) metadata(r store.Reader, box uint32) ([]MetadataEntry, error) {

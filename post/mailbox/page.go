@@ -3,6 +3,7 @@ package mailbox
 import (
 	"encoding/binary"
 
+	"postern.email/kit/codec"
 	"postern.email/kit/errs"
 )
 
@@ -59,27 +60,27 @@ func (in *pageInfo) add(e *Entry) {
 // decodeHead reads the head and leaves the rows in d.
 func decodeHead(d *dec) pageInfo {
 	var in pageInfo
-	in.count = int(d.int(pageEntries))
-	in.unseen = int(d.int(pageEntries))
-	in.deleted = int(d.int(pageEntries))
-	in.highest = d.uvarint()
-	in.oldest = d.uint32()
+	in.count = int(d.Int(pageEntries))
+	in.unseen = int(d.Int(pageEntries))
+	in.deleted = int(d.Int(pageEntries))
+	in.highest = d.Uvarint()
+	in.oldest = d.Uint32()
 	if in.count == 0 {
-		d.bad = true
+		d.Fail()
 	}
 	return in
 }
 
 // row reads the row behind p.
 func (d *dec) row(p *Entry) (e Entry) {
-	uid := uint64(p.UID) + d.uvarint()
-	e.Mid = p.Mid + uint64(d.varint())
-	e.ModSeq = p.ModSeq + uint64(d.varint())
-	e.Flags = Flags(d.byte())
-	e.Bucket = d.byte()
-	hour := int64(p.Hour) + d.varint()
+	uid := uint64(p.UID) + d.Uvarint()
+	e.Mid = p.Mid + uint64(d.Varint())
+	e.ModSeq = p.ModSeq + uint64(d.Varint())
+	e.Flags = Flags(d.Byte())
+	e.Bucket = d.Byte()
+	hour := int64(p.Hour) + d.Varint()
 	if uid <= uint64(p.UID) || uid > 1<<32-1 || hour < 0 || hour > 1<<32-1 {
-		d.bad = true
+		d.Fail()
 	}
 	e.UID, e.Hour = uint32(uid), uint32(hour)
 	return e
@@ -97,7 +98,7 @@ func decodePage(dst []Entry, b []byte) ([]Entry, pageInfo, error) {
 		have.add(&p)
 		dst = append(dst, p)
 	}
-	if err := d.end("post/mailbox.decodePage"); err != nil {
+	if err := d.End("post/mailbox.decodePage"); err != nil {
 		return nil, in, err
 	}
 	if have != in {
@@ -115,9 +116,9 @@ type rows struct {
 
 // openRows starts in front of the first row.
 func openRows(b []byte) rows {
-	d := dec{b: b[1:]}
+	d := dec{*codec.Fields(b[1:])}
 	in := decodeHead(&d)
-	return rows{b: d.b, left: in.count}
+	return rows{b: d.Rest(), left: in.count}
 }
 
 // next moves to the next row; false behind the last.

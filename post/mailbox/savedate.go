@@ -35,10 +35,10 @@ func (s *savedRun) encode() []byte {
 
 func decodeSaved(b []byte) (s savedRun, err error) {
 	d := newDec(b)
-	s.at = time.Unix(d.varint(), 0).UTC()
-	s.first = d.uint32()
-	s.count = d.uint32()
-	return s, d.end("post/mailbox.decodeSaved")
+	s.at = time.Unix(d.Varint(), 0).UTC()
+	s.first = d.Uint32()
+	s.count = d.Uint32()
+	return s, d.End("post/mailbox.decodeSaved")
 }
 
 // savedAAD is what the record is bound to beside its own UIDs: the mailbox's contents.

@@ -33,14 +33,14 @@ func (c *counters) encode() []byte {
 
 func decodeCounters(b []byte) (c counters, err error) {
 	d := newDec(b)
-	c.nextMid = d.uvarint()
-	c.nextBox = d.uint32()
-	c.nextSeries = d.uint32()
-	c.nextUIDValidity = d.uint32()
-	c.folders = int(d.int(math.MaxInt32))
-	c.used = d.int(math.MaxInt64)
-	c.limit = d.int(math.MaxInt64)
-	return c, d.end("post/mailbox.decodeCounters")
+	c.nextMid = d.Uvarint()
+	c.nextBox = d.Uint32()
+	c.nextSeries = d.Uint32()
+	c.nextUIDValidity = d.Uint32()
+	c.folders = int(d.Int(math.MaxInt32))
+	c.used = d.Int(math.MaxInt64)
+	c.limit = d.Int(math.MaxInt64)
+	return c, d.End("post/mailbox.decodeCounters")
 }
 
 func getCounters(r store.Reader, id seal.AccountID) (counters, error) {
@@ -100,25 +100,25 @@ func (s *boxState) encode() []byte {
 func decodeState(b []byte) (*boxState, error) {
 	s := &boxState{}
 	d := newDec(b)
-	s.series = d.uint32()
-	s.uidValidity = d.uint32()
-	s.uidNext = d.uint32()
-	s.highest = d.uvarint()
-	s.messages = int(d.int(math.MaxUint32))
-	s.unseen = int(d.int(math.MaxUint32))
-	s.deleted = int(d.int(math.MaxUint32))
-	s.size = d.int(math.MaxInt64)
-	s.recent = d.uint32()
-	s.tail = d.uint32()
-	s.tombs = int(d.int(math.MaxInt32))
-	s.tombFloor = d.uvarint()
-	s.dirtyFloor = d.uvarint()
-	n := int(d.int(maxDirty))
+	s.series = d.Uint32()
+	s.uidValidity = d.Uint32()
+	s.uidNext = d.Uint32()
+	s.highest = d.Uvarint()
+	s.messages = int(d.Int(math.MaxUint32))
+	s.unseen = int(d.Int(math.MaxUint32))
+	s.deleted = int(d.Int(math.MaxUint32))
+	s.size = d.Int(math.MaxInt64)
+	s.recent = d.Uint32()
+	s.tail = d.Uint32()
+	s.tombs = int(d.Int(math.MaxInt32))
+	s.tombFloor = d.Uvarint()
+	s.dirtyFloor = d.Uvarint()
+	n := int(d.Int(maxDirty))
 	s.dirty = make([]dirtyPage, 0, n+1)
 	for range n {
-		s.dirty = append(s.dirty, dirtyPage{d.uint32(), d.uvarint()})
+		s.dirty = append(s.dirty, dirtyPage{d.Uint32(), d.Uvarint()})
 	}
-	return s, d.end("post/mailbox.decodeState")
+	return s, d.End("post/mailbox.decodeState")
 }
 
 // touch notes that a page changes with the transaction's modseq, which is s.highest.
