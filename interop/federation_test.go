@@ -76,3 +76,55 @@ func (s *server) emptyQueue(t testing.TB) {
 		return nil
 	})
 }
+
+// TestReports: who asked for it is told by the other relay that a mail was delivered: its report is
+// signed and passes our own door. Who wrote to nobody, or to a host that is gone, is told by the own
+// relay.
+func TestReports(t *testing.T) {
+	w := newWorld(t)
+	bySMTP := "delivery.routes=* https=off smtp=" + worldSMTP // /mxdeliv has no word for NOTIFY
+	a, b := w.relay(t, "a.example", bySMTP), w.relay(t, "b.example", bySMTP)
+	me, you := a.created(t, 1)[0], b.created(t, 1)[0]
+	maker := mailclient.NewMaker(2)
+	send := func(to, notify string) {
+		t.Helper()
+		c := a.mustSubmit(t, me)
+		for _, line := range []string{"MAIL FROM:<" + me.addr + "> ENVID=QQ314159", "RCPT TO:<" + to + ">" + notify, "DATA"} {
+			if r, err := c.Cmd(line); err != nil || r.Code >= 400 {
+				t.Fatalf("%s: %v %v", line, r, err)
+			}
+		}
+		if err := c.Data(maker.Mail(me.addr, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(you.addr, " NOTIFY=SUCCESS ORCPT=rfc822;you@old.example")
+	send("nobody@b.example", "")
+	send("x@gone.example", "")
+	send("nobody@b.example", " NOTIFY=NEVER")
+	var got []string
+	eventually(t, 30*time.Second, func() error {
+		if got = a.mails(t, me); len(got) != 3 {
+			return fmt.Errorf("%d reports", len(got))
+		}
+		return nil
+	})
+	a.emptyQueue(t)
+	for _, want := range [][]string{
+		{"From: Mail delivery <mailer-daemon@b.example>", "Action: delivered", "Original-Recipient: rfc822;you@old.example", "Original-Envelope-Id: QQ314159", "Final-Recipient: rfc822; " + you.addr},
+		{"From: Mail delivery <mailer-daemon@a.example>", "Action: failed", "Status: 5.1.1", "Remote-MTA: dns; b.example", "Final-Recipient: rfc822; nobody@b.example"},
+		{"From: Mail delivery <mailer-daemon@a.example>", "Action: failed", "Domain gone.example does not exist", "Final-Recipient: rfc822; x@gone.example"},
+	} {
+		found := false
+		for _, m := range got {
+			all := strings.HasPrefix(m, "Return-Path: <>\r\n") && strings.Contains(m, "report-type=delivery-status")
+			for _, x := range want {
+				all = all && strings.Contains(strings.ReplaceAll(m, "\r\n ", " "), x)
+			}
+			found = found || all
+		}
+		if !found {
+			t.Errorf("no report with %q in\n%s", want, strings.Join(got, "\n-----\n"))
+		}
+	}
+}
