@@ -36,6 +36,11 @@ func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 		}
 		all = append(all, Diagnosis{what, ok, text, next})
 	}
+	if ip, err := netip.ParseAddr(c.host()); err == nil {
+		say("address", true, "the domain is an address: nothing has to be in the DNS", "")
+		s.diagnoseDoors(ctx, d, []netip.Addr{ip}, say)
+		return all, nil
+	}
 	s.diagnoseResolver(ctx, say)
 	addrs, err := s.addresses(ctx, c.Domain)
 	switch {
@@ -62,6 +67,13 @@ func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 		}
 		say("MX", to == c.Domain, "mail for "+c.Domain+" goes to "+to, record)
 	}
+	s.diagnoseDoors(ctx, d, addrs, say)
+	return all, nil
+}
+
+// diagnoseDoors connects to what others are told to connect to.
+func (s *Server) diagnoseDoors(ctx context.Context, d *dial.Dialer, addrs []netip.Addr, say func(what string, ok bool, text, next string)) {
+	host := s.c.host()
 	for _, name := range []string{"https", "imaps", "submissions"} {
 		port := s.portOf(name)
 		if port == 0 {
@@ -69,20 +81,19 @@ func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
 		}
 		for _, a := range addrs {
 			at := netip.AddrPortFrom(a.Unmap(), uint16(port))
-			conn, err := d.TLS(ctx, at, c.Domain)
+			conn, err := d.TLS(ctx, at, host)
 			switch {
 			case err == nil:
 				conn.Close()
 				say(name, true, at.String()+" answers with a certificate that is trusted", "")
 			case errs.KindOf(err) == errs.Denied:
-				say(name, false, at.String()+" answers with a certificate that is not trusted for "+c.Domain,
-					"Get one from an authority (tls.cert, tls.key), or name its authority in tls.trusted_cas.")
+				say(name, false, at.String()+" answers with a certificate that is not trusted for "+host,
+					"Let the relay get one from an authority (tls.mode = \"acme\"), give it one (tls.cert, tls.key), or name its authority in tls.trusted_cas.")
 			default:
 				say(name, false, at.String()+" does not answer: "+errs.Public(err), "Look at the firewall, and whether the address is this machine's.")
 			}
 		}
 	}
-	return all, nil
 }
 
 func orSystem(resolver string) string {

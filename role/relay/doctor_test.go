@@ -107,8 +107,7 @@ func testDoctor(t *testing.T) {
 	if err := errors.Join(vfs.WriteFileAtomic(fs, "/empty", []byte("no certificate"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	s := begin(t, Deps{FS: fs, NoControl: true}, testConfig(t, "/data", "tls.trusted_cas=/empty"))
-	if _, err := s.Doctor(t.Context()); errs.KindOf(err) != errs.Invalid {
+	if _, err := Start(t.Context(), Deps{FS: fs, NoControl: true}, testConfig(t, "/data", "tls.trusted_cas=/empty")); errs.KindOf(err) != errs.Invalid {
 		t.Errorf("a file without certificate: %v", err)
 	}
 }

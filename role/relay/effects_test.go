@@ -66,6 +66,14 @@ func testCertFiles(t *testing.T) {
 	}
 	s := begin(t, Deps{FS: fs, NoControl: true}, testConfig(t, "/data", "tls.mode=files", "tls.cert=/one/cert.pem", "tls.key=/one/key.pem", "tls.poll=1ms"))
 	first := serial(t, s.Info().IMAPS)
+	open := mustDial(t, s.Info().IMAPS)
+	if err := open.secure(nil); err != nil {
+		t.Fatal(err)
+	}
+	open.line()
+	if _, err := open.imap(`LOGIN "%s" "%s"`, anna, annas); err != nil {
+		t.Fatal(err)
+	}
 	if ok, _ := vfs.Exists(fs, "/data/tls/cert.pem"); ok || s.Info().TLSCert != "/one/cert.pem" {
 		t.Error("the given files are not in use")
 	}
@@ -76,6 +84,9 @@ func testCertFiles(t *testing.T) {
 		}
 	}
 	until(t, "new certificate", func() bool { return serial(t, s.Info().IMAPS) != first })
+	if _, err := open.imap("SELECT INBOX"); err != nil {
+		t.Errorf("the session that was open: %v", err)
+	}
 }
 
 func testMinVersion(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"postern.email/wire/certs"
 	"postern.email/wire/control"
 	"postern.email/wire/imap"
+	"postern.email/wire/mtasts"
 	"postern.email/wire/pop3"
 	"postern.email/wire/smtp"
 	"postern.email/wire/web"
@@ -251,7 +252,11 @@ func (s *Server) webs(in *receive.Receive) error {
 	if port == 0 {
 		port = s.portOf("https_alt")
 	}
-	site, err := web.New(web.Options{Domain: c.Domain, Host: s.d.ClientHost, SelfSigned: s.certs.SelfSigned(),
+	policy := "" // it asks for a certificate that is vouched for
+	if !s.certs.SelfSigned() {
+		policy = mtasts.Ours(c.host()).Text()
+	}
+	site, err := web.New(web.Options{Domain: c.Domain, Host: s.d.ClientHost, Policy: policy, SelfSigned: s.certs.SelfSigned(),
 		Ports: web.Ports{HTTPS: port, IMAPS: s.portOf("imaps"), IMAP: s.portOf("imap"), Submissions: s.portOf("submissions"),
 			Submission: s.portOf("submission"), POP3S: s.portOf("pop3s"), POP3: s.portOf("pop3")},
 		NameLength: min(max(c.Web.NameLength, c.Accounts.UsernameMinLength), c.Accounts.UsernameMaxLength), PasswordMinLength: c.Accounts.PasswordMinLength,

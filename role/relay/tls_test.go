@@ -197,3 +197,44 @@ func TestHTTPSAlt(t *testing.T) {
 		t.Errorf("without HTTPS: %s", l)
 	}
 }
+
+// TestPolicyPages: the MTA-STS policy of the domain where an authority vouches for it,
+// on the host where senders look and nowhere without TLS; www leads to the domain.
+func TestPolicyPages(t *testing.T) {
+	get := func(s *Server, host, path string) string {
+		c := mustDial(t, s.Info().HTTPS)
+		if err := c.secure(&tls.Config{ServerName: host}); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+		all, _ := io.ReadAll(c.r)
+		return string(all)
+	}
+	const path = "/.well-known/mta-sts.txt"
+	s := newRefuser(t).relay(t)
+	for _, host := range []string{"mta-sts.example.org", "example.org"} {
+		if got := get(s, host, path); !strings.HasPrefix(got, "HTTP/1.1 200 ") || !strings.Contains(got, "version: STSv1") || !strings.Contains(got, "mx: example.org") {
+			t.Errorf("%s: %s", host, got)
+		}
+	}
+	if got := get(s, "www.example.org", "/info"); !strings.HasPrefix(got, "HTTP/1.1 301 ") || !strings.Contains(got, "Location: https://example.org:") {
+		t.Errorf("%s", got)
+	}
+	if got := get(inMemory(t), "example.org", path); !strings.HasPrefix(got, "HTTP/1.1 404 ") {
+		t.Errorf("self-signed: %s", got)
+	}
+}
+
+// TestAddressAsDomain: doctor asks no DNS about an address, and connects to it.
+func TestAddressAsDomain(t *testing.T) {
+	s := inMemory(t, "domain=127.0.0.1")
+	if s.Info().Domain != "[127.0.0.1]" {
+		t.Errorf("the domain is %s", s.Info().Domain)
+	}
+	allowed(t, login(s, "anna@[127.0.0.1]", annas))
+	refusedWith(t, login(s, "anna@127.0.0.1", annas), "AUTHORIZATIONFAILED")
+	found, err := s.Doctor(t.Context())
+	if err != nil || len(found) != 4 || !found[0].OK || !strings.Contains(found[1].Text, "not trusted for 127.0.0.1") {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
