@@ -44,23 +44,13 @@ func NewGCRA(perMinute, burst, maxKeys int, now func() time.Time) *GCRA {
 // Allow counts one event of key. When it is too early, ok is false, nothing is
 // counted, and next is the time from which one event would be allowed. The key ""
 // is always allowed. A nil *GCRA allows everything.
-func (g *GCRA) Allow(key string) (ok bool, next time.Time) {
-	if g == nil || g.interval <= 0 || key == "" {
-		return true, time.Time{}
-	}
-	now := g.now()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if earliest := g.earliest(key, now); earliest.After(now) {
-		return false, earliest
-	}
-	g.count(key, now, g.interval)
-	return true, time.Time{}
-}
+func (g *GCRA) Allow(key string) (ok bool, next time.Time) { return g.ask(key, true) }
 
 // Ready is Allow without counting: for what is known only afterwards, and then
 // given to Charge.
-func (g *GCRA) Ready(key string) (ok bool, next time.Time) {
+func (g *GCRA) Ready(key string) (ok bool, next time.Time) { return g.ask(key, false) }
+
+func (g *GCRA) ask(key string, count bool) (ok bool, next time.Time) {
 	if g == nil || g.interval <= 0 || key == "" {
 		return true, time.Time{}
 	}
@@ -69,6 +59,9 @@ func (g *GCRA) Ready(key string) (ok bool, next time.Time) {
 	defer g.mu.Unlock()
 	if earliest := g.earliest(key, now); earliest.After(now) {
 		return false, earliest
+	}
+	if count {
+		g.count(key, now, g.interval)
 	}
 	return true, time.Time{}
 }

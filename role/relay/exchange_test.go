@@ -91,6 +91,20 @@ func limit(option string, words string, use func(t *testing.T, c *client), over 
 	}
 }
 
+// overHTTPS: the same limit for mail over HTTPS, which says later, and which limit it was.
+func overHTTPS(t *testing.T, option, words string) {
+	t.Helper()
+	s := inMemory(t, option)
+	for range networkBurst {
+		if status, text := mxdeliver(t, s, "nobody@example.org", "hello\r\n"); status != 400 {
+			t.Errorf("%d %s", status, text)
+		}
+	}
+	if status, text := mxdeliver(t, s, "nobody@example.org", "hello\r\n"); status != 429 || text != "451 4.7.1 "+words {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 // begins wants to begin a mail, or to hear why not.
 func begins(t *testing.T, c *client, want string) {
 	t.Helper()
@@ -104,16 +118,7 @@ func begins(t *testing.T, c *client, want string) {
 func testMailsPerNetwork(t *testing.T) {
 	limit("exchange.mails_per_network=1", "too many mails from your network, try again later",
 		func(t *testing.T, c *client) { begins(t, c, "250") }, begins)(t)
-	// Over HTTPS the same holds: the request says later, and which limit it was.
-	s := inMemory(t, "exchange.mails_per_network=1")
-	for range networkBurst {
-		if status, text := mxdeliver(t, s, "nobody@example.org", "hello\r\n"); status != 400 {
-			t.Errorf("%d %s", status, text)
-		}
-	}
-	if status, text := mxdeliver(t, s, "nobody@example.org", "hello\r\n"); status != 429 || text != "451 4.7.1 too many mails from your network, try again later" {
-		t.Errorf("%d %s", status, text)
-	}
+	overHTTPS(t, "exchange.mails_per_network=1", "too many mails from your network, try again later")
 }
 
 func testBytesPerNetwork(t *testing.T) {
@@ -125,15 +130,7 @@ func testBytesPerNetwork(t *testing.T) {
 		// 1,023 octets with the end. The mail is refused; what came has come.
 		says(t, c, strings.Repeat("1234567890\r\n", 85)+".", "500 ")
 	}, begins)(t)
-	s := inMemory(t, "exchange.bytes_per_network=1K")
-	for range networkBurst {
-		if status, text := mxdeliver(t, s, "nobody@example.org", "hello\r\n"); status != 400 {
-			t.Errorf("%d %s", status, text)
-		}
-	}
-	if status, text := mxdeliver(t, s, "nobody@example.org", "hello\r\n"); status != 429 || text != "451 4.7.1 too many bytes from your network, try again later" {
-		t.Errorf("%d %s", status, text)
-	}
+	overHTTPS(t, "exchange.bytes_per_network=1K", "too many bytes from your network, try again later")
 }
 
 func testRefusedPerNetwork(t *testing.T) {
