@@ -187,3 +187,34 @@ func FuzzParseReply(f *testing.F) {
 		}
 	})
 }
+
+// TestForget: a message that goes while its number is not known may have been any of its neighbours
+// of whom nothing is known either, and what is held of those stays true.
+func TestForget(t *testing.T) {
+	b := &box{byUID: map[uint32]*message{}}
+	for uid := uint32(1); uid <= 9; uid++ {
+		b.byUID[uid] = &message{uid: uid}
+	}
+	// 2 | ? ? (after 2) ? (after 5) | 8 | ? (after 8)
+	s := &session{box: b, slots: []slot{{uid: 2}, {above: 2, known: true}, {above: 2}, {above: 5}, {uid: 8}, {above: 8}}}
+	if err := s.forget(7); err != nil {
+		t.Fatal(err)
+	}
+	var got []uint32
+	for _, sl := range s.slots {
+		got = append(got, sl.uid+100*sl.above)
+		if sl.uid == 0 && sl.known {
+			t.Error("flags of another message are kept")
+		}
+	}
+	// Whichever of the three it was, the two that are left came after 2.
+	if want := []uint32{2, 200, 200, 8, 800}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if err := s.forget(8); err != nil || len(s.slots) != 4 {
+		t.Errorf("%v, %d left", err, len(s.slots))
+	}
+	if err := s.forget(1); err == nil {
+		t.Error("a message that was never there went")
+	}
+}

@@ -267,8 +267,9 @@ func (s *session) vanish(r Reply, o *op) error {
 	return nil
 }
 
-// forget takes one message out of the view; of those whose UID is not known yet
-// it may be any.
+// forget takes one message out of the view. Of neighbours whose UIDs are not known yet it may
+// be any; the one that came last is taken, so that what is held of the others (that they came
+// after a certain UID) is true whichever it was.
 func (s *session) forget(uid uint32) error {
 	for i, sl := range s.slots {
 		if sl.uid == uid {
@@ -277,11 +278,19 @@ func (s *session) forget(uid uint32) error {
 		}
 	}
 	if s.box.byUID[uid] != nil {
-		for i, sl := range s.slots {
-			if sl.uid == 0 && uid > sl.above {
-				s.slots = slices.Delete(s.slots, i, i+1)
-				return nil
+		end := slices.IndexFunc(s.slots, func(sl slot) bool { return sl.uid > uid })
+		if end < 0 {
+			end = len(s.slots)
+		}
+		for i := end - 1; i >= 0 && s.slots[i].uid == 0; i-- {
+			if uid <= s.slots[i].above {
+				continue
 			}
+			for j := i; j >= 0 && s.slots[j].uid == 0 && uid > s.slots[j].above; j-- {
+				s.slots[j] = slot{above: s.slots[j].above} // flags may be another's now
+			}
+			s.slots = slices.Delete(s.slots, i, i+1)
+			return nil
 		}
 	}
 	return fmt.Errorf("UID %d is not in this session's mailbox, or went before", uid)
