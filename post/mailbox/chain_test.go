@@ -9,6 +9,7 @@ import (
 	"postern.email/kit/vfs"
 	"postern.email/post/seal"
 	"postern.email/store"
+	"postern.email/store/storetest"
 )
 
 // prepareFor seals a mail for one account.
@@ -161,7 +162,7 @@ func readOnlyAfterSweep(t *testing.T, w *world, k *seal.Opened, want ...[]byte) 
 }
 
 func TestPutRunTwice(t *testing.T) {
-	w := newWorld(t, withStore(func(st store.Store) store.Store { return twice{st} }))
+	w := newWorld(t, withStore(storetest.Twice))
 	k, l := w.user(), w.user()
 	one, two := mailOf(1, 500), mailOf(2, 100_000)
 	w.deliver(one, k, l)

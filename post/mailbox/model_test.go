@@ -14,6 +14,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
+	"postern.email/store/storetest"
 )
 
 // modelMail and modelBox are a mailbox as the RFCs describe it, in plain maps.
@@ -595,7 +596,7 @@ func readBodyR(t *rapid.T, a *Account, box uint32, e Entry) []byte {
 func TestModel(t *testing.T) {
 	for name, wrap := range map[string]func(store.Store) store.Store{
 		"plain": nil,
-		"twice": func(st store.Store) store.Store { return twice{st} }, // every transaction function is run again
+		"twice": storetest.Twice, // every transaction function is run again
 	} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {

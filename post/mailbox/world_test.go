@@ -3,7 +3,6 @@ package mailbox
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -40,26 +39,6 @@ func withFS(fs vfs.FS) worldOption { return func(w *world) { w.fs = fs } }
 
 func withStore(wrap func(store.Store) store.Store) worldOption {
 	return func(w *world) { w.wrap = wrap }
-}
-
-// twice is an engine that runs every transaction function once for nothing before
-// the run that counts, as the contract allows.
-type twice struct{ store.Store }
-
-var errAgain = errors.New("run it again")
-
-func (s twice) Update(ctx context.Context, shard store.Shard, fn func(store.Tx) error) error {
-	var wrong error
-	err := s.Store.Update(ctx, shard, func(tx store.Tx) error {
-		if wrong = fn(tx); wrong != nil {
-			return wrong
-		}
-		return errAgain
-	})
-	if wrong != nil || !errors.Is(err, errAgain) {
-		return err
-	}
-	return s.Store.Update(ctx, shard, fn)
 }
 
 // onDisk puts the world on the machine's own disk.

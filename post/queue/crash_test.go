@@ -11,6 +11,7 @@ import (
 
 	"postern.email/kit/vfs"
 	"postern.email/store"
+	"postern.email/store/storetest"
 )
 
 // picture is all that an operator can see, apart from what is random.
@@ -121,7 +122,7 @@ func crashAt(t *testing.T, n int64, after bool, u vfs.Unsynced) bool {
 	early := cut.Disk() != nil // the cut came before there was a queue
 	pictures := []string{picture(t, w)}
 	for i, step := range script(w) {
-		w.clock.add(time.Second)
+		w.clock.Add(time.Second)
 		if err := step(); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
@@ -214,9 +215,9 @@ func TestHalfSuccess(t *testing.T) {
 			if err := e.Put(tx); err != nil {
 				return err
 			}
-			return errAgain
+			return errNo
 		})
-		if err != errAgain {
+		if err != errNo {
 			t.Fatal(err)
 		}
 		e.Discard()
@@ -226,7 +227,7 @@ func TestHalfSuccess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := (twice{w.st}).Update(ctx, e.Shard(), e.Put); err != nil {
+		if err := storetest.Twice(w.st).Update(ctx, e.Shard(), e.Put); err != nil {
 			t.Fatal(err)
 		}
 		e.Discard()

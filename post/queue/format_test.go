@@ -2,7 +2,6 @@ package queue
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"os"
@@ -27,24 +26,15 @@ func goldenRcpt() rcptRecord {
 		due: start.Add(2 * time.Hour).UnixMilli(), held: true}
 }
 
-// hexBytes are bytes that are written in hex.
-type hexBytes []byte
-
-func (h hexBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
-func (h *hexBytes) UnmarshalText(b []byte) (err error) {
-	*h, err = hex.DecodeString(string(b))
-	return err
-}
-
-// golden is what was once written.
+// golden is what was once written; JSON has bytes as base64.
 type golden struct {
-	RootKey, ID          hexBytes
-	MailPlain, RcptPlain hexBytes // the records inside their seals
-	MailKey, RcptKey     hexBytes // keys in the store
-	TextKey              hexBytes
-	Mail, Rcpt           hexBytes // records as they lie in the store
-	BodyKey              hexBytes
-	Text, TextSealed     hexBytes
+	RootKey, ID          []byte
+	MailPlain, RcptPlain []byte // the records inside their seals
+	MailKey, RcptKey     []byte // keys in the store
+	TextKey              []byte
+	Mail, Rcpt           []byte // records as they lie in the store
+	BodyKey              []byte
+	Text, TextSealed     []byte
 }
 
 const goldenFile = "testdata/golden.json"
@@ -53,7 +43,7 @@ func writeGolden(t *testing.T) {
 	t.Helper()
 	id := ID{0xaa, 1, 2, 3}
 	g := golden{RootKey: bytes.Repeat([]byte{0x11}, seal.KeyLen), ID: id[:], MailKey: mailKey(id), RcptKey: rcptKey(id, 7), TextKey: textKey(id),
-		Text: hexBytes("Subject: x\r\n\r\nbody\r\n")}
+		Text: []byte("Subject: x\r\n\r\nbody\r\n")}
 	m, w := goldenMail(), goldenRcpt()
 	m.Size = int64(len(g.Text))
 	g.MailPlain, g.RcptPlain = m.encode(), w.encode()

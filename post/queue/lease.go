@@ -89,6 +89,7 @@ func (q *Queue) Unpause(dest string) {
 		q.s.setPause(d, nil)
 	}
 	q.mu.Unlock()
+	q.wake()
 }
 
 // item reads what the schedule does not hold. It gives nil when nothing can be leased: the

@@ -76,7 +76,7 @@ func TestPrepareRefuses(t *testing.T) {
 	m = mailOf(10, "a@x.example")
 	m.From, m.Expires = mail.Address{}, time.Time{}
 	w.put(m)
-	w.clock.add(1000 * time.Hour)
+	w.clock.Add(1000 * time.Hour)
 	if it := w.lease("x.example"); !it.Mail.From.IsZero() || !it.Mail.Expires.IsZero() || !it.Mail.Created.Equal(start) {
 		t.Errorf("%+v", it.Mail)
 	}
@@ -171,7 +171,7 @@ func TestExpired(t *testing.T) {
 		}
 		w.reopen()
 	}
-	w.clock.add(time.Hour)
+	w.clock.Add(time.Hour)
 	it = w.lease("x.example")
 	if len(it.Rcpts) != 2 || !it.Mail.Expires.Equal(m.Expires) {
 		t.Fatalf("%+v", it)
@@ -186,7 +186,7 @@ func TestLease(t *testing.T) {
 	var ids []ID
 	for range 10 {
 		ids = append(ids, w.put(mailOf(10, "a@x.example")))
-		w.clock.add(time.Second)
+		w.clock.Add(time.Second)
 	}
 	future := mailOf(10, "a@x.example")
 	future.Created = w.clock.Now().Add(time.Minute)
@@ -263,6 +263,13 @@ func TestChanged(t *testing.T) {
 	}
 	if _, err := w.q.Retry(ctx, Filter{}); err != nil || !fired() {
 		t.Error("not fired by Retry", err)
+	}
+	w.q.Pause("x.example", start.Add(time.Hour), "")
+	if fired() {
+		t.Error("fired by Pause")
+	}
+	if w.q.Unpause("x.example"); !fired() {
+		t.Error("not fired by Unpause")
 	}
 	if _, err := w.q.Hold(ctx, Filter{}); err != nil || fired() {
 		t.Error("fired by Hold", err)

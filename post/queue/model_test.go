@@ -106,7 +106,7 @@ func (m *machine) Put(t *rapid.T) {
 		}
 		m.mails[e.ID()] = x
 	case "failed":
-		if err := m.w.st.Update(ctx, e.Shard(), func(tx store.Tx) error { return cmp.Or(e.Put(tx), errAgain) }); err != errAgain {
+		if err := m.w.st.Update(ctx, e.Shard(), func(tx store.Tx) error { return cmp.Or(e.Put(tx), errNo) }); err != errNo {
 			t.Fatal(err)
 		}
 	}
@@ -117,7 +117,7 @@ func (m *machine) Put(t *rapid.T) {
 }
 
 func (m *machine) Time(t *rapid.T) {
-	m.w.clock.add(time.Duration(rapid.IntRange(1, 60).Draw(t, "minutes")) * time.Minute)
+	m.w.clock.Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "minutes")) * time.Minute)
 }
 
 func (m *machine) Lease(t *rapid.T) {

@@ -38,7 +38,7 @@ func TestHold(t *testing.T) {
 		}
 		w.reopen()
 	}
-	w.clock.add(1000 * time.Hour)
+	w.clock.Add(1000 * time.Hour)
 	if n, err := w.q.Retry(ctx, Filter{Dest: "x.example"}); n != 0 || err != nil {
 		t.Errorf("retry of what is held: %d, %v", n, err)
 	}
@@ -167,7 +167,7 @@ func TestList(t *testing.T) {
 		m.From = addr(fmt.Sprintf("s%d@here.example", i%5))
 		m.Shard = store.Shard(i % 3)
 		ids = append(ids, w.put(m))
-		w.clock.add(time.Second)
+		w.clock.Add(time.Second)
 	}
 	list := func(f Filter, limit int) (got []ID) {
 		t.Helper()

@@ -38,7 +38,7 @@ func TestPause(t *testing.T) {
 		t.Errorf("after Unpause: %q", dests)
 	}
 	q.Pause("dead.example", until, "421 again")
-	w.clock.add(time.Hour)
+	w.clock.Add(time.Hour)
 	if it := q.Lease("dead.example", 9); len(it) != 2 {
 		t.Errorf("after the pause: %d items", len(it))
 	}

@@ -59,7 +59,7 @@ func TestDeferred(t *testing.T) {
 	w.put(mailOf(100, "a@x.example", "b@x.example", "c@x.example"))
 	it := w.lease("x.example")
 	due := start.Add(5 * time.Minute)
-	w.clock.add(time.Second)
+	w.clock.Add(time.Second)
 	w.settle(it, []Result{{N: 1, Outcome: Deferred, Due: due, Why: "451 try\r\nagain"}, {N: 0, Outcome: Delivered}})
 	for range 2 {
 		it = w.lease("x.example")
@@ -79,7 +79,7 @@ func TestDeferred(t *testing.T) {
 	if items := w.q.Lease("x.example", 10); len(items) != 0 {
 		t.Fatal("leased before it was due")
 	}
-	w.clock.add(5 * time.Minute)
+	w.clock.Add(5 * time.Minute)
 	it = w.lease("x.example")
 	r := it.Rcpts[0]
 	if len(it.Rcpts) != 1 || r.N != 1 || r.Tries != 1 || r.LastWhy != "451 try  again" || !r.Since.Equal(start.Add(time.Second)) {

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
@@ -19,6 +19,7 @@ import (
 	"postern.email/post/seal"
 	"postern.email/store"
 	"postern.email/store/pebble"
+	"postern.email/store/storetest"
 )
 
 var ctx = context.Background()
@@ -33,26 +34,8 @@ type world struct {
 	root    *seal.Root
 	q       *Queue
 	opt     Options
-	clock   *clock
+	clock   *clocktest.Clock
 	deleted atomic.Int64
-}
-
-// clock is a clock that only tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
 }
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -63,7 +46,7 @@ func newWorld(tb testing.TB, opts ...func(*world)) *world {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w := &world{tb: tb, fs: vfs.NewCrashDisk(), dir: "/data", root: root, clock: &clock{now: start}}
+	w := &world{tb: tb, fs: vfs.NewCrashDisk(), dir: "/data", root: root, clock: clocktest.New(start)}
 	for _, o := range opts {
 		o(w)
 	}
@@ -113,27 +96,9 @@ func (w *world) reopen() {
 	w.open()
 }
 
-// twice is an engine that runs every transaction function once for nothing before the run
-// that counts, as the contract allows.
-type twice struct{ store.Store }
+func runTwice(w *world) { w.wrap = storetest.Twice }
 
-var errAgain = errors.New("run it again")
-
-func (s twice) Update(ctx context.Context, shard store.Shard, fn func(store.Tx) error) error {
-	var wrong error
-	err := s.Store.Update(ctx, shard, func(tx store.Tx) error {
-		if wrong = fn(tx); wrong != nil {
-			return wrong
-		}
-		return errAgain
-	})
-	if wrong != nil || !errors.Is(err, errAgain) {
-		return err
-	}
-	return s.Store.Update(ctx, shard, fn)
-}
-
-func runTwice(w *world) { w.wrap = func(s store.Store) store.Store { return twice{s} } }
+var errNo = errors.New("no")
 
 // addr reads an address that is known to be good.
 func addr(s string) mail.Address {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"postern.email/kit/errs"
@@ -23,6 +24,28 @@ type splitTx struct{ store.Tx }
 
 func (splitTx) Other(store.Shard) (store.Tx, error) {
 	return nil, errs.E("store/storetest.Other", errs.Unsupported, "", nil)
+}
+
+// Twice wraps an engine so that every transaction function is run once for nothing before
+// the run that counts, as the contract allows.
+func Twice(st store.Store) store.Store { return twice{st} }
+
+type twice struct{ store.Store }
+
+var errAgain = errors.New("run it again")
+
+func (s twice) Update(ctx context.Context, sh store.Shard, fn func(store.Tx) error) error {
+	var wrong error
+	err := s.Store.Update(ctx, sh, func(tx store.Tx) error {
+		if wrong = fn(tx); wrong != nil {
+			return wrong
+		}
+		return errAgain
+	})
+	if wrong != nil || !errors.Is(err, errAgain) {
+		return err
+	}
+	return s.Store.Update(ctx, sh, fn)
 }
 
 // Faulty is a store whose Updates can be made to fail around the commit. Updates
