@@ -13,6 +13,7 @@ import (
 	"postern.email/mail"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
+	"postern.email/post/queue"
 	"postern.email/post/seen"
 	"postern.email/wire/control"
 )
@@ -264,7 +265,7 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 	}); err != nil {
 		return errs.Wrap(op, err)
 	}
-	if err := s.queue.Check(ctx, func(text string) { report(Finding{Part: "queue", Text: text}) }); err != nil {
+	if err := s.queue.Check(ctx, func(text string) { report(Finding{Part: "queue", Text: text, Leftover: text == queue.Leftover}) }); err != nil {
 		return errs.Wrap(op, err)
 	}
 	if s.dkim != nil {
