@@ -131,11 +131,11 @@ func TestSlowUpload(t *testing.T) {
 	for _, two := range []bool{false, true} {
 		b := &taker{reply: "250 taken"}
 		s := httptest.NewUnstartedServer(New(Options{Backend: b}))
-		s.Config.ReadTimeout, s.Config.WriteTimeout, s.EnableHTTP2 = 100*time.Millisecond, 100*time.Millisecond, two
+		s.Config.ReadTimeout, s.Config.WriteTimeout, s.EnableHTTP2 = time.Second, time.Second, two
 		s.StartTLS()
 		r, w := io.Pipe()
 		go func() {
-			tick := time.NewTicker(50 * time.Millisecond)
+			tick := time.NewTicker(150 * time.Millisecond)
 			defer tick.Stop()
 			for range 8 {
 				<-tick.C
