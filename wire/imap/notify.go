@@ -152,9 +152,13 @@ func (c *conn) startNotify(ctx context.Context, n *notify) (err error) {
 
 // sortedFolders gives all mailboxes by name: what is told has one order.
 func (c *conn) sortedFolders(ctx context.Context) ([]Folder, error) {
-	list, err := c.session.Folders(ctx)
+	all, err := c.session.Folders(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := slices.Clone(all) // it belongs to the backend
 	slices.SortFunc(list, func(a, b Folder) int { return strings.Compare(a.Name, b.Name) })
-	return list, err
+	return list, nil
 }
 
 // watchBoxes makes the watches of mailboxes agree with n.folders. known says that the
