@@ -106,7 +106,7 @@ func (v *Verifier) now() time.Time {
 
 // key looks up the keys of a signature and tries them on the digest of the header.
 func (v *Verifier) key(ctx context.Context, s signature, digest []byte) (verdict Verdict, authentic bool, why string) {
-	name := s.selector + "._domainkey." + s.domain
+	name := RecordName(s.selector, s.domain)
 	txts, authentic, err := v.Lookup(ctx, name)
 	switch {
 	case err == nil:
