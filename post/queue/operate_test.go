@@ -207,6 +207,13 @@ func TestList(t *testing.T) {
 	if got := list(Filter{Damaged: true}, 10); len(got) != 0 {
 		t.Errorf("%d damaged mails", len(got))
 	}
+	fill(t, w, MaxPage)
+	if page, next, err := w.q.List(ctx, Filter{}, "", 10*MaxPage); len(page) != MaxPage || next == "" || err != nil {
+		t.Errorf("a page of %d mails, %q, %v", len(page), next, err)
+	}
+	if page, _, err := w.q.List(ctx, Filter{}, "", 0); len(page) != 1 || err != nil {
+		t.Errorf("the smallest page has %d mails, %v", len(page), err)
+	}
 	for _, c := range []string{"x", "1-x", "-5-" + ids[0].String(), ids[0].String(), "1-" + ids[0].String() + "0"} {
 		_, _, err := w.q.List(ctx, Filter{}, c, 1)
 		wantKind(t, err, errs.Invalid, "this is no place in the list")
