@@ -184,3 +184,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestNamedChecks: what domains, URLs and mail addresses may look like.
+func TestNamedChecks(t *testing.T) {
+	for name, values := range map[string][2][]string{
+		"domain": {{"example.org", "_x.example.org", "xn--bcher-kva.example", "localhost", "192.0.2.1", "2001:db8::1"},
+			{"", "Example.org", "example.org.", "-x.example", "[192.0.2.1]", "a b", "x@example.org", strings.Repeat("a.", 130) + "org"}},
+		"url": {{"", "https://ca.example/dir", "https://127.0.0.1:14000/dir"},
+			{"ca.example/dir", "http://ca.example/dir", "https://", "https://u:p@ca.example/", "https://[::1"}},
+		"email": {{"", "ops@example.org", "a.b+c@sub.example.org"},
+			{"ops", "@example.org", "ops@", "a b@example.org", "ops@example.org,x@example.org", "<ops@example.org>", "ops@[192.0.2.1]"}},
+	} {
+		for i, list := range values {
+			for _, s := range list {
+				if why := checks[name](s); (why == "") != (i == 0) || i == 1 && !strings.HasPrefix(why, "write ") {
+					t.Errorf("%s %q: %q", name, s, why)
+				}
+			}
+		}
+	}
+}

@@ -43,7 +43,7 @@ func (c *Certs) look() error {
 	}
 	c.now.Store(pair)
 	c.seen, c.bad = at, fault{}
-	c.warn(pair.Leaf)
+	c.warn(pair)
 	return nil
 }
 
@@ -97,9 +97,13 @@ func parsePair(cert, key []byte) (*tls.Certificate, error) {
 
 // warn tells the operator what clients will complain about in a given certificate,
 // which is used all the same.
-func (c *Certs) warn(leaf *x509.Certificate) {
+func (c *Certs) warn(pair *tls.Certificate) {
 	if c.selfSigned {
 		return
+	}
+	leaf := pair.Leaf
+	if len(pair.Certificate) == 1 && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject) {
+		c.o.Logger.Warn("the file in tls.cert holds a certificate without its chain; clients that do not know its issuer refuse it", "issuer", leaf.Issuer.CommonName)
 	}
 	if !c.o.Now().Before(leaf.NotAfter) {
 		c.o.Logger.Warn("the TLS certificate in tls.cert is no longer valid", "not_after", leaf.NotAfter.UTC().Format(time.RFC3339))

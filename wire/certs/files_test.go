@@ -3,7 +3,14 @@ package certs
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,6 +146,56 @@ func TestRefresh(t *testing.T) {
 	put(t, fs, "/cut", c1[:len(c1)-30])
 	if _, err := New(Options{FS: fs, CertFile: "/cut", KeyFile: "/k"}); err == nil {
 		t.Error("half a certificate was taken")
+	}
+}
+
+// TestWarnings: what clients will complain about is told when a file is taken.
+func TestWarnings(t *testing.T) {
+	fs := vfs.NewCrashDisk()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, fs, "/k", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "an authority"}, IsCA: true}
+	now := time.Now()
+	for _, x := range []struct {
+		domain string
+		age    time.Duration
+		chain  bool
+		want   []string
+	}{
+		{"example.org", 0, true, nil},
+		{"example.org", 0, false, []string{"without its chain"}},
+		{"other.example", 0, true, []string{"does not name the domain"}},
+		{"example.org", 48 * time.Hour, true, []string{"no longer valid"}},
+	} {
+		leaf := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{x.domain}, NotBefore: now.Add(-x.age - time.Hour), NotAfter: now.Add(-x.age + time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		if x.chain {
+			text = append(text, text...)
+		}
+		put(t, fs, "/c", text)
+		var log bytes.Buffer
+		if _, err := New(Options{FS: fs, Domain: "example.org", CertFile: "/c", KeyFile: "/k", Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range x.want {
+			if !strings.Contains(log.String(), w) {
+				t.Errorf("%+v: %s", x, &log)
+			}
+		}
+		if len(x.want) == 0 && log.Len() > 0 {
+			t.Errorf("%+v: %s", x, &log)
+		}
 	}
 }
 
