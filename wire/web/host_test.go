@@ -1,11 +1,13 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -175,4 +177,30 @@ func TestLiteral(t *testing.T) {
 	if got := Aliases("example.org"); !slices.Equal(got, []string{"mta-sts.example.org", "www.example.org"}) {
 		t.Error(got)
 	}
+}
+
+// FuzzRedirect: whatever a request looks like, it is led to the domain or nowhere, and
+// nothing of it gets into the header but a path and a query on one line.
+func FuzzRedirect(f *testing.F) {
+	for _, s := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET //evil.example/%2e%2e HTTP/1.1\r\nHost: x\r\n\r\n", "POST http://evil.example/?a=\r HTTP/1.0\r\n\r\n",
+		"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "GET /\\evil.example?@ HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		f.Add(s)
+	}
+	h := Redirect("example.org", 443, nil)
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+		if err != nil {
+			return
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		to := w.Header().Get("Location")
+		if to == "" && w.Code >= 400 {
+			return
+		}
+		u, err := url.Parse(to)
+		if err != nil || u.Scheme != "https" || u.Host != "example.org" || u.User != nil || strings.ContainsAny(to, "\r\n") || !strings.HasPrefix(u.EscapedPath(), "/") {
+			t.Errorf("%q: %d, %q, %v", text, w.Code, to, err)
+		}
+	})
 }
