@@ -240,6 +240,10 @@ func (s *Session) overSMTP(ctx context.Context, j Job) (Outcome, bool) {
 		most = n
 	}
 	for first := 0; first < len(j.Rcpts); first += most {
+		if first > 0 && !c.Reusable() { // it takes no more mails over this connection
+			fill(out.Answers, &smtp.Reply{Code: 451, Enhanced: "4.4.2", Text: "The host takes no more over this connection"})
+			break
+		}
 		part := j.Rcpts[first:min(first+most, len(j.Rcpts))]
 		sent, err := c.Send(ctx, smtp.Envelope{From: j.From, Options: j.Options, Rcpts: part}, j.Body)
 		known := false
@@ -259,6 +263,8 @@ func (s *Session) overSMTP(ctx context.Context, j Job) (Outcome, bool) {
 			// The mail itself cannot be sent by SMTP; no host will take it.
 			fill(out.Answers, &smtp.Reply{Code: 554, Enhanced: "5.6.0", Text: "The mail cannot be sent: " + errs.Public(err)})
 			return out, true
+		case sent.Stale && first == 0:
+			return Outcome{}, false
 		case first == 0 && !known && !sent.Unknown:
 			// Nothing was said about this mail. On a kept connection that is no news.
 			return Outcome{Unreached: replyOf(s.r.notReady(&s.at, err))}, false

@@ -134,7 +134,7 @@ Run a real one:
 		&cobra.Group{ID: groupConfig, Title: "Configuration and help:"})
 	root.SetHelpCommandGroupID(groupConfig)
 	root.SetCompletionCommandGroupID(groupConfig)
-	for _, c := range []*cobra.Command{upCommand(io), serveCommand(io), accountCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
+	for _, c := range []*cobra.Command{upCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
 		stopCommand(io), storeCommand(io), doctorCommand(io), configCommand(io), versionCommand(io)} {
 		root.AddCommand(c)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -42,6 +43,9 @@ func TestScripts(t *testing.T) {
 			"connect": connects,
 			"port":    takePort,
 			"signal":  sendSignal,
+			"submit":  submitMail,
+			"await":   awaitWhy,
+			"number":  firstNumber,
 		},
 	})
 }
@@ -88,6 +92,59 @@ func imapLogin(ts *testscript.TestScript, neg bool, args []string) {
 	if ok := strings.Contains(all.String(), "\na OK"); ok == neg {
 		ts.Fatalf("login as %s: %s", args[1], all.String())
 	}
+}
+
+// submitMail DIR NAME PASSWORD TO hands in a mail with the outside of an encrypted one.
+func submitMail(ts *testscript.TestScript, _ bool, args []string) {
+	c, err := tls.Dial("tcp", statusOf(ts, args[0]).Submissions, &tls.Config{InsecureSkipVerify: true})
+	ts.Check(err)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	packets := append(append(append([]byte{0xC1, 91, 3}, make([]byte, 90)...), 0xD2, 101, 1), make([]byte, 100)...)
+	fmt.Fprintf(c, "EHLO x\r\nAUTH PLAIN %s\r\nMAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\n",
+		base64.StdEncoding.EncodeToString([]byte("\x00"+args[1]+"\x00"+args[2])), args[1], args[3])
+	fmt.Fprintf(c, "From: <%s>\r\nSubject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/encrypted; boundary=b\r\n\r\n--b\r\n"+
+		"Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n\r\n--b\r\nContent-Type: application/octet-stream\r\n\r\n"+
+		"-----BEGIN PGP MESSAGE-----\r\n\r\n%s\r\n-----END PGP MESSAGE-----\r\n\r\n--b--\r\n.\r\nQUIT\r\n", args[1], base64.StdEncoding.EncodeToString(packets))
+	var all bytes.Buffer
+	_, _ = all.ReadFrom(c)
+	if !strings.Contains(all.String(), "\n221 ") || strings.Contains(all.String(), "\n5") {
+		ts.Fatalf("%s", all.String())
+	}
+}
+
+// queued gives the first mail in the queue.
+func queued(ts *testscript.TestScript, dir string) (m relay.QueuedMail) {
+	var out, errs bytes.Buffer
+	if code := run(context.Background(), []string{"queue", "list", "--json", "--dir", ts.MkAbs(dir)}, streams{nil, &out, &errs}); code != exitDone {
+		ts.Fatalf("queue list: %s", errs.String())
+	}
+	line, _, _ := strings.Cut(out.String(), "\n")
+	ts.Check(json.Unmarshal([]byte(line), &m))
+	return m
+}
+
+// awaitWhy DIR TEXT waits until the queue says so of its first recipient.
+func awaitWhy(ts *testscript.TestScript, _ bool, args []string) {
+	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(20*time.Second)
+	defer tick.Stop()
+	defer end.Stop()
+	for {
+		m := queued(ts, args[0])
+		if len(m.Recipients) > 0 && strings.HasPrefix(m.Recipients[0].Why, args[1]) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end.C:
+			ts.Fatalf("the queue says: %+v", m)
+		}
+	}
+}
+
+// firstNumber DIR VAR puts the first digits of the first mail in the queue into $VAR.
+func firstNumber(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[1], queued(ts, args[0]).ID[:8])
 }
 
 // connects FILE tries every address in the JSON line of `postern up`.

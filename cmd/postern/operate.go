@@ -44,6 +44,8 @@ func statusCommand(io streams) *cobra.Command {
 		fmt.Fprintf(io.out, "  connections   %d IMAP, %d SMTP, %d POP3, %d web\n", st.Connections.IMAP, st.Connections.SMTP, st.Connections.POP3, st.Connections.Web)
 		fmt.Fprintf(io.out, "  passwords     %d checked, %d now, %d waiting\n", st.Passwords.Hashed, st.Passwords.Running, st.Passwords.Waiting)
 		fmt.Fprintf(io.out, "  opened keys   %d in use, %d idle, %d taken over at the restart\n", st.Keys.InUse, st.Keys.Idle, st.Keys.TakenOver)
+		fmt.Fprintf(io.out, "  queue         %d mails for %d recipients elsewhere (%d held, %d being sent, %d damaged), %s\n", st.Queue.Mails, st.Queue.Recipients,
+			st.Queue.Held, st.Queue.Sending, st.Queue.Damaged, size(st.Queue.Bytes))
 		fmt.Fprintf(io.out, "  store         %d transactions in %d groups, %d syncs\n", st.Store.Transactions, st.Store.Groups, st.Store.Syncs)
 		return nil
 	}

@@ -166,6 +166,40 @@ func (q *Queue) Show(ctx context.Context, id ID) (Listed, error) {
 	return l, errs.Wrap(op, err)
 }
 
+// MinPrefix is how many digits of a number Find needs.
+const MinPrefix = 4
+
+// Find gives the mail whose number begins with a prefix of hex digits. errs.NotFound: there
+// is none, errs.Invalid: it is no such prefix, or more than one mail has it.
+func (q *Queue) Find(prefix string) (ID, error) {
+	const op = "post/queue.Find"
+	prefix = strings.ToLower(prefix)
+	if len(prefix) < MinPrefix || strings.Trim(prefix, "0123456789abcdef") != "" {
+		return ID{}, errs.E(op, errs.Invalid, "the number of a queued mail is 32 hex digits, of which the first ones are enough", nil)
+	}
+	var found []ID
+	look := func(id ID) {
+		if strings.HasPrefix(id.String(), prefix) && !slices.Contains(found, id) {
+			found = append(found, id)
+		}
+	}
+	q.mu.Lock()
+	for id := range q.s.entries {
+		look(id)
+	}
+	for id := range q.damaged {
+		look(id)
+	}
+	q.mu.Unlock()
+	switch len(found) {
+	case 0:
+		return ID{}, errs.E(op, errs.NotFound, "no such mail in the queue", nil)
+	case 1:
+		return found[0], nil
+	}
+	return ID{}, errs.E(op, errs.Invalid, "more than one mail in the queue begins so: give more digits", nil)
+}
+
 // shardOf finds a mail.
 func (q *Queue) shardOf(id ID) (store.Shard, error) {
 	q.mu.Lock()

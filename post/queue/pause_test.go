@@ -1,8 +1,11 @@
 package queue
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"postern.email/kit/errs"
 )
 
 // TestPause: a destination that cannot be reached is kept back as a whole, whatever comes for it
@@ -42,4 +45,33 @@ func TestPause(t *testing.T) {
 	if it := q.Lease("dead.example", 9); len(it) != 2 {
 		t.Errorf("after the pause: %d items", len(it))
 	}
+}
+
+// TestFind: the first digits of a number are enough where only one mail has them.
+func TestFind(t *testing.T) {
+	w := newWorld(t)
+	id := w.put(mailOf(100, "one@a.example"))
+	for _, p := range []string{id.String(), id.String()[:MinPrefix], strings.ToUpper(id.String()[:8])} {
+		if got, err := w.q.Find(p); err != nil || got != id {
+			t.Errorf("%s: %v, %v", p, got, err)
+		}
+	}
+	_, err := w.q.Find(id.String()[:MinPrefix-1])
+	wantKind(t, err, errs.Invalid, "the number of a queued mail is 32 hex digits, of which the first ones are enough")
+	_, err = w.q.Find("xyzw")
+	wantKind(t, err, errs.Invalid, "the number of a queued mail is 32 hex digits, of which the first ones are enough")
+	w.q.mu.Lock()
+	other := id
+	other[15]++
+	w.q.damaged[other] = &damaged{}
+	w.q.mu.Unlock()
+	_, err = w.q.Find(id.String()[:8])
+	wantKind(t, err, errs.Invalid, "more than one mail in the queue begins so: give more digits")
+	_, err = w.q.Find(strings.Map(func(r rune) rune {
+		if r == '0' {
+			return '1'
+		}
+		return '0'
+	}, id.String()))
+	wantKind(t, err, errs.NotFound, "no such mail in the queue")
 }

@@ -99,6 +99,7 @@ func (s *Server) commands() map[string]control.Handler {
 		"store.check":  s.checkStore,
 		"store.reveal": s.revealStore,
 	})
+	maps.Copy(h, s.queueCommands())
 	for name, fn := range map[string]func(context.Context, mail.Address, AccountArgs) (account.Account, error){
 		"account.create": s.createAccount,
 		"account.show": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
