@@ -42,6 +42,7 @@ var sideways = map[string][]string{
 	"post/queue":      {"post/seal", "post/blob"},
 	"post/dkimkey":    {"post/seal"},
 	"post/seen":       {"post/seal"},
+	"post/policybook": {"post/seal"},
 	"store/pebble":    {"store"},
 	"store/storetest": {"store"},
 	"mail/dkim":       {"mail"},
@@ -57,8 +58,9 @@ var outside = []string{"interop", "bench", "docs", "web"}
 
 // reachesIn is what packages outside may import from inside the house.
 var reachesIn = map[string][]string{
-	"bench/storebench": {"store", "store/pebble", "kit"},
-	"interop":          {"wire/dns/dnstest"},
+	"bench/storebench":   {"store", "store/pebble", "kit"},
+	"interop":            {"wire/dns/dnstest"},
+	"interop/smallworld": {"wire/dns/dnstest"},
 }
 
 // forTests are packages that only tests import, from rooms beside or above them. They may

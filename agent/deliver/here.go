@@ -18,7 +18,7 @@ const portion = 100
 
 // markPrefix begins the keys that say "this copy was delivered". They live only
 // while a mail is being delivered on an engine whose shards share no log.
-const markPrefix = 'd'
+const markPrefix = 'x'
 
 // local puts a queued mail into mailboxes here: those that were too many for the transaction
 // that took the mail. Copy and queue row are one transaction, so none is made twice.

@@ -8,6 +8,7 @@ const (
 	labelRootName    = "postern/v1 root: keyed hash of names"
 	labelRootShard   = "postern/v1 root: shard of names"
 	labelRootSeen    = "postern/v1 root: marks of mails"
+	labelRootNamed   = "postern/v1 root: records behind a name"
 	labelRootPurpose = "postern/v1 root: sealed for purpose: "
 	labelSeedWrap    = "postern/v1 password wraps account seed"
 	labelRecord      = "postern/v1 account: records of its owner"
@@ -18,6 +19,6 @@ const (
 
 // labels lists every label above for the test.
 func labels() []string {
-	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootSeen, labelRootPurpose, labelSeedWrap,
+	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootSeen, labelRootNamed, labelRootPurpose, labelSeedWrap,
 		labelRecord, labelChainInfo, labelChainExport, labelChainStep}
 }

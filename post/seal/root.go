@@ -31,6 +31,7 @@ type Root struct {
 	name    [KeyLen]byte
 	shard   [KeyLen]byte
 	seen    [KeyLen]byte
+	named   [KeyLen]byte
 	purpose [numPurposes]cipher.AEAD
 	rand    io.Reader
 }
@@ -53,6 +54,9 @@ func NewRoot(key []byte, random io.Reader) (*Root, error) {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
 	if err := expandInto(r.seen[:], key, labelRootSeen); err != nil {
+		return nil, errs.E(op, errs.Internal, "", err)
+	}
+	if err := expandInto(r.named[:], key, labelRootNamed); err != nil {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
 	for p := range numPurposes {

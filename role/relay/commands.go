@@ -269,6 +269,9 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 	if err := s.queue.Check(ctx, func(text string) { report(Finding{Part: "queue", Text: text, Leftover: text == queue.Leftover}) }); err != nil {
 		return errs.Wrap(op, err)
 	}
+	if err := s.book.Check(ctx, func(text string) { report(Finding{Part: "policies", Text: text}) }); err != nil {
+		return errs.Wrap(op, err)
+	}
 	if s.dkim != nil {
 		if err := s.dkim.Check(ctx, func(text string) { report(Finding{Part: "keys", Text: text}) }); err != nil {
 			return errs.Wrap(op, err)

@@ -105,7 +105,7 @@ func (s *Server) listen() error {
 	s.serve, s.work = stopServing, stopWorking
 
 	workers := map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "memory of mails": s.seen.Run,
-		"certificates": s.certs.Run, "queue": s.queue.Run, "delivery": s.out.Run}
+		"certificates": s.certs.Run, "queue": s.queue.Run, "policies of others": s.book.Run, "delivery": s.out.Run}
 	if s.policies != nil {
 		workers["MTA-STS policies"] = s.policies.Run
 	}

@@ -11,6 +11,7 @@ import (
 	"postern.email/agent/deliver"
 	"postern.email/agent/road"
 	"postern.email/kit/dial"
+	"postern.email/post/policybook"
 	"postern.email/post/queue"
 	"postern.email/wire/mtasts"
 )
@@ -27,6 +28,12 @@ func (s *Server) openQueue(ctx context.Context) (err error) {
 	return err
 }
 
+// openBook opens the store of other domains' policies. It is there also where they are not
+// looked up: what has ended must go.
+func (s *Server) openBook() {
+	s.book = policybook.New(policybook.Options{Store: s.db, Root: s.root, Ends: mtasts.RecordEnds, Deleted: s.boxes.NoteDeleted, Now: s.d.Now, Logger: s.d.Logger})
+}
+
 // openOut builds the road out over the queue.
 func (s *Server) openOut() error {
 	c, d := &s.c.Delivery, &s.d
@@ -41,7 +48,8 @@ func (s *Server) openOut() error {
 	o := road.Options{Hostname: s.c.Domain, Names: s.names, Roots: trust.Roots(), Routes: routes, NoWeb: !c.HTTPS, NoBare: !c.SelfSigned,
 		Us: s.us, Dial: d.Dial, Connect: c.ConnectTimeout.Std(), Reach: c.ReachTimeout.Std(), Now: d.Now, Logger: d.Logger}
 	if c.MTASTS {
-		s.policies = mtasts.NewCache(mtasts.Options{Fetcher: &mtasts.Fetcher{TXT: s.names.TXT, Client: s.policyClient(trust, routes)}, Now: d.Now, Logger: d.Logger})
+		s.policies = mtasts.NewCache(mtasts.Options{Fetcher: &mtasts.Fetcher{TXT: s.names.TXT, Client: s.policyClient(trust, routes)},
+			Load: s.book.Load, Save: s.book.Save, Now: d.Now, Logger: d.Logger})
 		o.Policies = s.policies
 	}
 	s.roads = road.New(o)

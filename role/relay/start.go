@@ -29,6 +29,7 @@ import (
 	"postern.email/post/account"
 	"postern.email/post/dkimkey"
 	"postern.email/post/mailbox"
+	"postern.email/post/policybook"
 	"postern.email/post/queue"
 	"postern.email/post/seal"
 	"postern.email/post/seen"
@@ -110,6 +111,7 @@ type Server struct {
 	deliver  *deliver.Deliver
 	queue    *queue.Queue
 	dkim     *dkimkey.Keys // nil: mail of this domain is not signed
+	book     *policybook.Book
 	policies *mtasts.Cache // nil: MTA-STS is off
 	roads    *road.Roads
 	out      *deliver.Out
@@ -255,6 +257,7 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	if err = s.openDKIM(ctx); err != nil {
 		return err
 	}
+	s.openBook()
 	return s.openQueue(ctx)
 }
 
