@@ -65,7 +65,8 @@ type issuer interface {
 	// manage takes a name's stored certificate into care: it is renewed from then on.
 	// The error is fs.ErrNotExist when there is none.
 	manage(ctx context.Context, name string) error
-	// obtain makes one try to get a certificate for name and stores it.
+	// obtain makes one try to get a certificate for name and stores it. The error is
+	// errs.Unavailable only when the authority cannot have heard of it.
 	obtain(ctx context.Context, name string) error
 	// files gives the keys of a name's stored certificate and key.
 	files(name string) (cert, key string)
@@ -197,21 +198,27 @@ func (a *authority) run(ctx context.Context) {
 
 // keep tries until there is a certificate for name that the issuer cares for.
 func (a *authority) keep(ctx context.Context, name string) {
-	for tries := 0; ; tries++ {
+	tries, last := 0, errs.Kind(0)
+	for {
+		retry := a.retried() // before the try: what was mended during it counts
 		err := a.try(ctx, name)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		wait := a.wait(name, err, tries)
+		if kind := errs.KindOf(err); kind != last {
+			tries, last = 0, kind // each trouble has a plan of its own
+		}
+		wait := a.wait(err, tries)
+		tries++
 		a.failed(name, err, a.o.Now().Add(wait))
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
 			return
-		case <-a.retried():
+		case <-retry:
 			t.Stop()
-			tries = -1
+			tries = 0
 		case <-t.C:
 		}
 	}
@@ -224,8 +231,10 @@ func (a *authority) try(ctx context.Context, name string) error {
 		return a.take(name)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		if ctx.Err() != nil {
-			return err
+		// What the disk does not give now may be there in a minute; what it gives and makes
+		// no sense never will.
+		if own := a.take(name); ctx.Err() != nil || own != nil && errs.KindOf(own) != errs.Invalid {
+			return errs.E("wire/certs.try", errs.Unavailable, "the stored TLS certificate cannot be read", err)
 		}
 		a.o.Logger.Warn("a stored TLS certificate is damaged; another one is obtained", "name", name, "err", err)
 		if err := a.issuer.forget(ctx, name); err != nil {
@@ -277,7 +286,7 @@ func (a *authority) leadsHere(ctx context.Context, name string) error {
 }
 
 // wait is how long to wait after the try with this number failed.
-func (a *authority) wait(name string, err error, tries int) time.Duration {
+func (a *authority) wait(err error, tries int) time.Duration {
 	var b busyUntil
 	if errors.As(err, &b) {
 		return max(b.at.Sub(a.o.Now()), time.Second)

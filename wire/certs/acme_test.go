@@ -7,16 +7,20 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	pebble "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/mholt/acmez/v3/acme"
 	"go.uber.org/zap"
 
@@ -380,15 +384,80 @@ func TestNames(t *testing.T) {
 	})
 }
 
-// TestDamaged: a stored pair that cannot be used is replaced.
+// sickDisk does not give certificates while it is sick.
+type sickDisk struct {
+	vfs.FS
+	sick atomic.Bool
+}
+
+func (d *sickDisk) Open(name string, o ...pebble.OpenOption) (vfs.File, error) {
+	if d.sick.Load() && strings.HasSuffix(name, "/crt") {
+		return nil, syscall.EIO
+	}
+	return d.FS.Open(name, o...)
+}
+
+// TestDamaged: a stored pair that cannot be used is replaced; one that the disk does not
+// give at this moment is kept and asked for again.
 func TestDamaged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		c, f := withCA(t, vfs.NewCrashDisk(), ACME{}, &log)
+		cert, _ := made(t, "example.org")
+		_, key := made(t, "example.org") // another one
+		if err := errors.Join(f.store.Store(t.Context(), "example.org/key", key), f.store.Store(t.Context(), "example.org/crt", cert)); err != nil {
+			t.Fatal(err)
+		}
 		f.damaged["example.org"] = true
 		running(t, c)
 		if len(f.orders["example.org"]) != 1 || c.acme.pair("") == nil || !strings.Contains(log.String(), "damaged") {
 			t.Errorf("%v\n%s", f.orders, &log)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		disk := &sickDisk{FS: vfs.NewCrashDisk()}
+		c, f := withCA(t, disk, ACME{}, nil)
+		cert, key := made(t, "example.org")
+		if err := errors.Join(f.store.Store(t.Context(), "example.org/key", key), f.store.Store(t.Context(), "example.org/crt", cert)); err != nil {
+			t.Fatal(err)
+		}
+		f.damaged["example.org"] = true
+		disk.sick.Store(true)
+		running(t, c)
+		if len(f.orders) != 0 || !strings.Contains(c.Status().Certs[0].Error, "cannot be read") {
+			t.Errorf("ordered %v, %+v", f.orders, c.Status())
+		}
+		disk.sick.Store(false)
+		f.mu.Lock()
+		delete(f.damaged, "example.org")
+		f.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(f.orders) != 0 || c.acme.pair("") == nil {
+			t.Errorf("ordered %v", f.orders)
+		}
+	})
+}
+
+// TestPlansAreApart: a long time without a DNS record does not slow down what follows.
+func TestPlansAreApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var there atomic.Bool
+		c, f := withCA(t, vfs.NewCrashDisk(), ACME{Lookup: func(context.Context, string) ([]netip.Addr, error) {
+			if !there.Load() {
+				return nil, errs.E("test", errs.NotFound, "", nil)
+			}
+			return nil, nil
+		}}, nil)
+		f.set("example.org", errRefused)
+		running(t, c)
+		time.Sleep(3 * time.Hour)
+		there.Store(true)
+		began := time.Now()
+		time.Sleep(12 * time.Minute)
+		synctest.Wait()
+		if got := f.times("example.org", began); len(got) < 2 || got[1]-got[0] != time.Minute {
+			t.Errorf("tries at %v", got)
 		}
 	})
 }
@@ -450,8 +519,11 @@ func TestFailure(t *testing.T) {
 	}{
 		{acme.Problem{Type: acme.ProblemTypeUnauthorized, Detail: "192.0.2.1: wrong\nanswer", Status: 403}, errs.Denied, "the certificate authority says: [hidden]: wrong answer"},
 		{acme.Problem{Type: acme.ProblemTypeRateLimited, Detail: "too many", Status: 429}, errs.Busy, "too many"},
-		{acme.Problem{Type: acme.ProblemTypeServerInternal, Status: 500}, errs.Unavailable, acme.ProblemTypeServerInternal},
-		{errors.New("dial tcp 192.0.2.1:443: refused " + long), errs.Unavailable, "dial tcp [hidden]:443: refused"},
+		{acme.Problem{Type: acme.ProblemTypeServerInternal, Status: 500}, errs.Internal, acme.ProblemTypeServerInternal},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("192.0.2.1:443: refused " + long)}, errs.Unavailable, "dial tcp: [hidden]:443: refused"},
+		{&net.OpError{Op: "read", Net: "tcp", Err: errors.New("reset")}, errs.Internal, "reset"},
+		{&net.DNSError{Err: "no such host", Name: "ca.example"}, errs.Unavailable, "no such host"},
+		{&tls.CertificateVerificationError{Err: errors.New("unknown authority")}, errs.Unavailable, "unknown authority"},
 		{errUnsaved, errs.NoSpace, "kept on the disk"},
 		{busyUntil{errs.E("x", errs.Busy, "ordered", nil), time.Now()}, errs.Busy, "ordered"},
 	} {

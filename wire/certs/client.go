@@ -2,6 +2,7 @@ package certs
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -248,7 +249,8 @@ func (c *client) meta(ctx context.Context) (acme.DirectoryMeta, error) {
 
 // failure gives an error of the client the kind that the plan of tries needs:
 // errs.Denied, the authority refused; errs.Busy, it wants to be left alone for a
-// while; errs.Unavailable, it gave no answer that could be used.
+// while; errs.Unavailable, no connection to it came about; errs.Internal, it is in
+// trouble itself, or nobody knows.
 func failure(err error) error {
 	const op = "wire/certs.obtain"
 	var p acme.Problem
@@ -260,8 +262,8 @@ func failure(err error) error {
 		kind := errs.Denied
 		if p.Type == acme.ProblemTypeRateLimited {
 			kind = errs.Busy
-		} else if p.Status >= http.StatusInternalServerError || p.Type == acme.ProblemTypeServerInternal {
-			kind = errs.Unavailable
+		} else if p.Status >= http.StatusInternalServerError {
+			kind = errs.Internal
 		}
 		return errs.E(op, kind, "the certificate authority says: "+detail(p), err)
 	case errors.Is(err, errUnsaved):
@@ -269,8 +271,20 @@ func failure(err error) error {
 	case errors.As(err, &own):
 		return errs.E(op, own.Kind, errs.Public(own), err)
 	}
-	// A connection, a name, or what is wrong with the authority's own certificate.
-	return errs.E(op, errs.Unavailable, "there is no usable answer from the certificate authority: "+short(logs.Scrub(err.Error())), err)
+	kind := errs.Internal
+	if unconnected(err) {
+		kind = errs.Unavailable
+	}
+	return errs.E(op, kind, "there is no usable answer from the certificate authority: "+short(logs.Scrub(err.Error())), err)
+}
+
+// unconnected reports whether an error is one of finding a host, of connecting to it,
+// or of its certificate.
+func unconnected(err error) bool {
+	var dial *net.OpError
+	var name *net.DNSError
+	var cert *tls.CertificateVerificationError
+	return errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &name) || errors.As(err, &cert)
 }
 
 // detail is a problem in words.
