@@ -96,32 +96,19 @@ func (q *Queue) Unpause(dest string) {
 // mail was dropped meanwhile, cannot be read, or the store is closing.
 func (q *Queue) item(s *slot, dest string, rows []uint16) (*Item, error) {
 	it, lost, err := q.read(s, dest, rows)
-	if lost && !q.isGone(s.e) {
-		// Being dropped or settled just now, or really lost: the lock tells.
+	if lost {
+		// Being dropped or settled just now, or really lost: under the lock it shows.
 		unlock, lerr := q.locks.acquire(q.ctx, s.e.id)
 		if lerr != nil {
 			return nil, lerr
 		}
 		defer unlock()
-		if q.isGone(s.e) {
-			return nil, nil
-		}
-		it, lost, err = q.read(s, dest, rows)
-		if lost {
-			q.setAside(s.e, damagedMail)
+		if it, lost, err = q.read(s, dest, rows); lost {
+			q.setAside(s.e, damagedMail) // unless it is gone
 			return nil, nil
 		}
 	}
-	if err != nil || it == nil {
-		return nil, err
-	}
-	return it, nil
-}
-
-func (q *Queue) isGone(e *entry) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return e.gone
+	return it, err
 }
 
 // read reads the records of an item. lost: one is not there.
