@@ -148,6 +148,11 @@ type attempt struct {
 type attemptKey struct{}
 
 func (c *client) obtain(ctx context.Context, name string) error {
+	// Asked before all else, it tells an authority that is not there from one that
+	// refuses; of what happens later certmagic does not always keep the kind of an error.
+	if _, err := c.meta(ctx); err != nil {
+		return failure(err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := &attempt{cancel: cancel}
