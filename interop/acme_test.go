@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"postern.email/interop/mailclient"
+	"postern.email/interop/smallworld"
 	"postern.email/wire/dns/dnstest"
 )
 
@@ -26,10 +27,10 @@ const acmeDomain = "relay.example.org"
 // pebble is Let's Encrypt's test authority: its own keys are new at every start, and it
 // looks for challenges at ports of our choice.
 type pebble struct {
-	dns         *dnstest.Server // what it asks for names
-	api, manage string          // host:port
-	http, tls   string          // ports on which it looks for challenges
-	ca          *authority      // vouches for its own API
+	dns         *dnstest.Server       // what it asks for names
+	api, manage string                // host:port
+	http, tls   string                // ports on which it looks for challenges
+	ca          *smallworld.Authority // vouches for its own API
 	config, log string
 	cmd         *exec.Cmd
 	roots       *x509.CertPool
@@ -40,11 +41,11 @@ type pebble struct {
 func newPebble(t testing.TB, validity int) *pebble {
 	t.Helper()
 	needTool(t, "pebble")
-	p := &pebble{dns: dnstest.New(t, acmeDomain+". 60 IN A 127.0.0.1", "www."+acmeDomain+". 60 IN CNAME "+acmeDomain+"."), ca: newAuthority(t), validity: validity}
+	p := &pebble{dns: dnstest.New(t, acmeDomain+". 60 IN A 127.0.0.1", "www."+acmeDomain+". 60 IN CNAME "+acmeDomain+"."), ca: smallworld.NewAuthority(t), validity: validity}
 	p.api, p.manage = freePort(t), freePort(t)
 	_, p.http, _ = net.SplitHostPort(freePort(t))
 	_, p.tls, _ = net.SplitHostPort(freePort(t))
-	cert, key := p.ca.issue(t, "127.0.0.1")
+	cert, key := p.ca.Issue(t, "127.0.0.1")
 	dir := t.TempDir()
 	p.config, p.log = filepath.Join(dir, "config.json"), filepath.Join(dir, "log")
 	writeFile(t, p.config, fmt.Sprintf(`{"pebble": {"listenAddress": %q, "managementListenAddress": %q, "certificate": %q, "privateKey": %q,
@@ -87,7 +88,7 @@ func (p *pebble) start(t testing.TB) {
 		}
 	})
 	pool := x509.NewCertPool()
-	pool.AddCert(p.ca.cert)
+	pool.AddCert(p.ca.Cert)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	defer tr.CloseIdleConnections()
 	eventually(t, startLimit, func() error {
@@ -116,7 +117,7 @@ func (p *pebble) stop() {
 // relay runs a Postern that asks this authority.
 func (p *pebble) relay(t testing.TB, sets ...string) *server {
 	t.Helper()
-	return start(t, append([]string{"domain=" + acmeDomain, "tls.mode=acme", "tls.acme_directory=https://" + p.api + "/dir", "tls.trusted_cas=" + p.ca.file,
+	return start(t, append([]string{"domain=" + acmeDomain, "tls.mode=acme", "tls.acme_directory=https://" + p.api + "/dir", "tls.trusted_cas=" + p.ca.File,
 		"network.resolver=" + p.dns.Addr, "tls.poll=1s", "listen.http=127.0.0.1:" + p.http, "listen.https=127.0.0.1:" + p.tls}, sets...)...)
 }
 

@@ -111,7 +111,7 @@ func TestReports(t *testing.T) {
 	})
 	a.emptyQueue(t)
 	for _, want := range [][]string{
-		{"From: Mail delivery <mailer-daemon@b.example>", "Action: delivered", "Original-Recipient: rfc822;you@old.example", "Original-Envelope-Id: QQ314159", "Final-Recipient: rfc822; " + you.addr},
+		{"From: Mail delivery <mailer-daemon@b.example>", "Action: delivered", "Original-Recipient: rfc822; you@old.example", "Original-Envelope-Id: QQ314159", "Final-Recipient: rfc822; " + you.addr},
 		{"From: Mail delivery <mailer-daemon@a.example>", "Action: failed", "Status: 5.1.1", "Remote-MTA: dns; b.example", "Final-Recipient: rfc822; nobody@b.example"},
 		{"From: Mail delivery <mailer-daemon@a.example>", "Action: failed", "Domain gone.example does not exist", "Final-Recipient: rfc822; x@gone.example"},
 	} {

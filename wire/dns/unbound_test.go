@@ -1,12 +1,6 @@
 package dns_test
 
 import (
-	"bufio"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,92 +8,6 @@ import (
 	"postern.email/wire/dns"
 	"postern.email/wire/dns/dnstest"
 )
-
-// startUnbound runs a validating resolver that finds the zones at s and trusts anchors. It
-// gives its address.
-func startUnbound(t *testing.T, s *dnstest.Server, zones, anchors []string) string {
-	t.Helper()
-	program, err := exec.LookPath("unbound")
-	if err != nil {
-		program, err = exec.LookPath("/usr/sbin/unbound")
-	}
-	if err != nil {
-		if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-			t.Fatal("missing: unbound (POSTERN_REQUIRE_TOOLS=1)")
-		}
-		t.Skip("missing: unbound")
-	}
-	free, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := free.LocalAddr().String()
-	free.Close()
-	_, port, _ := net.SplitHostPort(at)
-	dir := t.TempDir()
-	var c strings.Builder
-	fmt.Fprintf(&c, `server:
-	directory: %q
-	chroot: ""
-	username: ""
-	pidfile: ""
-	use-syslog: no
-	logfile: ""
-	verbosity: 1
-	num-threads: 1
-	interface: 127.0.0.1
-	port: %s
-	access-control: 127.0.0.0/8 allow
-	do-not-query-localhost: no
-	do-ip6: no
-	module-config: "validator iterator"
-	ede: yes
-	local-zone: "test." nodefault
-`, dir, port)
-	for _, a := range anchors {
-		fmt.Fprintf(&c, "	trust-anchor: %q\n", strings.ReplaceAll(a, "\t", " "))
-	}
-	c.WriteString("remote-control:\n	control-enable: no\n")
-	_, serverPort, _ := net.SplitHostPort(s.Addr)
-	for _, z := range zones {
-		fmt.Fprintf(&c, "stub-zone:\n	name: %q\n	stub-addr: 127.0.0.1@%s\n", z+".", serverPort)
-	}
-	conf := filepath.Join(dir, "unbound.conf")
-	if err := os.WriteFile(conf, []byte(c.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "-d", "-c", conf)
-	out, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	done := make(chan struct{})
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-done
-		cmd.Wait()
-	})
-	var said []string
-	for lines.Scan() {
-		said = append(said, lines.Text())
-		if strings.Contains(lines.Text(), "start of service") {
-			go func() {
-				defer close(done)
-				for lines.Scan() {
-					t.Log(lines.Text())
-				}
-			}()
-			return at
-		}
-	}
-	close(done)
-	t.Fatalf("unbound does not start:\n%s", strings.Join(said, "\n"))
-	return ""
-}
 
 // TestUnbound: what Debian's unbound validates is authentic, what it finds forged is not
 // an answer, and what nobody signed is an answer that is not authentic.
@@ -118,7 +26,7 @@ func TestUnbound(t *testing.T) {
 			s.Fail(name, typ, dnstest.Forged)
 		}
 	}
-	r, err := dns.New(dns.Options{Server: startUnbound(t, s, zones, []string{good, bogus, other})})
+	r, err := dns.New(dns.Options{Server: s.Unbound(t, "127.0.0.1", zones, []string{good, bogus, other})})
 	if err != nil {
 		t.Fatal(err)
 	}

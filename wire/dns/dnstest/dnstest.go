@@ -54,8 +54,20 @@ func New(t testing.TB, records ...string) *Server {
 	t.Helper()
 	s := &Server{records: map[string][]mdns.RR{}, fails: map[key]Failure{}, asked: map[key]int{}, zones: map[string]*signer{}}
 	s.Add(t, records...)
-	pc, l := listen(t)
+	pc, l := listen(t, "127.0.0.1:0")
 	s.Addr = pc.LocalAddr().String()
+	s.serve(t, pc, l)
+	return s
+}
+
+// Listen makes the server answer at one more address (host:port) until the test ends.
+func (s *Server) Listen(t testing.TB, addr string) {
+	t.Helper()
+	pc, l := listen(t, addr)
+	s.serve(t, pc, l)
+}
+
+func (s *Server) serve(t testing.TB, pc net.PacketConn, l net.Listener) {
 	for _, srv := range []*mdns.Server{{PacketConn: pc, Handler: s}, {Listener: l, Handler: s}} {
 		started, done := make(chan struct{}), make(chan struct{})
 		srv.NotifyStartedFunc = func() { close(started) }
@@ -66,14 +78,13 @@ func New(t testing.TB, records ...string) *Server {
 		<-started
 		t.Cleanup(func() { srv.Shutdown(); <-done })
 	}
-	return s
 }
 
 // listen takes one port for both.
-func listen(t testing.TB) (net.PacketConn, net.Listener) {
+func listen(t testing.TB, addr string) (net.PacketConn, net.Listener) {
 	t.Helper()
 	for range 100 {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		pc, err := net.ListenPacket("udp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}

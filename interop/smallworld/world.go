@@ -1,0 +1,68 @@
+// Package smallworld is a small Internet on one machine, for tests and benchmarks: names, an
+// authority for certificates, an address of its own for each host, and the mail servers of
+// others as they are packaged for Debian, set up to live in it. Nothing of it leaves the
+// loopback.
+package smallworld
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"testing"
+
+	"postern.email/wire/dns/dnstest"
+)
+
+// Ports of mail hosts in a world: high, so that no root is needed.
+const (
+	SMTP  = "2525"
+	HTTPS = "8443"
+)
+
+// World is one such Internet. It is built by one goroutine.
+type World struct {
+	DNS *dnstest.Server
+	CA  *Authority
+
+	net, last int
+	resolver  string // where DNS answers on port 53 too
+}
+
+// New needs a machine on which all of 127.0.0.0/8 is there, as on Linux.
+func New(t testing.TB) *World {
+	t.Helper()
+	w := &World{DNS: dnstest.New(t), CA: NewAuthority(t), net: 1 + os.Getpid()%250}
+	l, err := net.Listen("tcp", w.Address()+":0")
+	if err != nil {
+		t.Skip("this machine has only one loopback address")
+	}
+	l.Close()
+	return w
+}
+
+// Address gives the next address.
+func (w *World) Address() string {
+	const each = 250
+	at := fmt.Sprintf("127.%d.%d.%d", 88+w.last/each, w.net, 1+w.last%each)
+	w.last++
+	return at
+}
+
+// Host gives a domain the next address, which is also its mail host of the same name.
+func (w *World) Host(t testing.TB, domain string) (at string) {
+	t.Helper()
+	at = w.Address()
+	w.DNS.Add(t, domain+". 60 IN A "+at, domain+". 60 IN MX 10 "+domain+".")
+	return at
+}
+
+// Resolver gives the address of the world's names on port 53, for programs that know no
+// other port. It needs root.
+func (w *World) Resolver(t testing.TB) string {
+	t.Helper()
+	if w.resolver == "" {
+		w.resolver = w.Address()
+		w.DNS.Listen(t, w.resolver+":53")
+	}
+	return w.resolver
+}
