@@ -87,6 +87,27 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// TestFamilies: IPv6 comes first, and a family that does not answer costs no mail.
+func TestFamilies(t *testing.T) {
+	w := newWorld(t, "six.example. 60 AAAA ::1", "both.example. 60 AAAA ::1", "dead.example. 60 AAAA 100::1", "dead.example. 60 AAAA ::1")
+	six, four := w.newHost("six.example", "both.example", "dead.example"), w.newHost("both.example")
+	six.addr = "::1"
+	w.at("both.example", four)
+	w.serveSMTP(six)
+	w.serveSMTP(four)
+	r := w.roads(func(o *Options) { o.Connect = 200 * time.Millisecond })
+	for _, domain := range []string{"six.example", "both.example", "dead.example", "[IPv6:::1]"} {
+		wants(t, domain, send(t, r, job(domain, "x")), "250 2.0.0")
+	}
+	if len(six.mails()) != 4 || len(four.mails()) != 0 {
+		t.Errorf("%d by IPv6, %d by IPv4", len(six.mails()), len(four.mails()))
+	}
+	got := fmt.Sprint(interleave([]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("::ffff:192.0.2.3"), netip.MustParseAddr("2001:db8::1")}))
+	if got != "[2001:db8::1 192.0.2.1 192.0.2.2 192.0.2.3]" {
+		t.Error(got)
+	}
+}
+
 // TestTLSIsNeeded: nothing leaves without TLS and a certificate that is vouched for, for that name,
 // unless the operator or the kind of name says otherwise.
 func TestTLSIsNeeded(t *testing.T) {
