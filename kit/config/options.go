@@ -9,7 +9,7 @@
 //	min:"…" max:"…"  limits of numbers, sizes and lengths of time; for a list,
 //	                 max is the number of entries
 //	oneof:"a b c"    the only allowed words
-//	check:"name"     a named check: listen, network, domain, resolver, reuse, url, email
+//	check:"name"     a named check: listen, network, address, domain, resolver, reuse, url, email
 //
 // An unknown key is an error that names its line and the nearest known key.
 package config
@@ -88,6 +88,12 @@ var checks = map[string]func(string) string{
 	"reuse": func(s string) string {
 		if _, err := AfterDays(s); err != nil {
 			return "write never, or \"after N days\""
+		}
+		return ""
+	},
+	"address": func(s string) string {
+		if a, err := netip.ParseAddr(s); err != nil || a.Zone() != "" {
+			return "write an IP address such as 198.51.100.7"
 		}
 		return ""
 	},

@@ -1,12 +1,16 @@
-// Package sysinfo reads how loaded this machine is: load average, available
-// memory, free disk. New accounts are refused when it is short of any.
+// Package sysinfo reads how this machine is: load average, available memory, free disk
+// (new accounts are refused when it is short of any), its public addresses, the limit of
+// open files, and whether its clock is kept right.
 package sysinfo
 
 import (
 	"math"
+	"net"
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
@@ -18,6 +22,10 @@ type Reader struct {
 	FS       vfs.FS
 	Dir      string                       // a directory on the disk in question
 	ReadFile func(string) ([]byte, error) // nil = os.ReadFile
+
+	Interfaces func() ([]net.Addr, error)         // nil = net.InterfaceAddrs
+	FileLimit  func() (uint64, error)             // nil = the process's own
+	Statfs     func(string, *unix.Statfs_t) error // nil = statfs(2)
 }
 
 func (r *Reader) read(name string) (string, error) {
