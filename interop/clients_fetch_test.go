@@ -85,7 +85,9 @@ func TestGetmail(t *testing.T) {
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			u, dir := s.plainUser(t), t.TempDir()
-			want := received(t, s, u, fetchedMails(true))
+			// Few, also in a long run: getmail 6.18 can miss the end of the process that it
+			// starts for a mail, and then gives up.
+			want := received(t, s, u, 20)
 			box := makeMaildir(t, filepath.Join(dir, "box"))
 			mda := deliveryAgent(t, dir, box)
 			run := func(remove string) {
