@@ -48,7 +48,7 @@ func unwrap(k *PrivateKey, packet []byte, wide func(*[keyLen]byte) WideBlock) (R
 	header, payload := packet[PrefixLen:len(packet)-PayloadLen], packet[len(packet)-PayloadLen:]
 	keys, err := k.decapsulate(header[:encapLen])
 	if err != nil {
-		return Result{}, reject(op, errs.Auth, err)
+		return Result{}, reject(op, errs.Auth, errHeader)
 	}
 	plain, err := keys.open(packet[:PrefixLen], header[encapLen:])
 	if err != nil {
