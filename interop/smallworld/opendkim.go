@@ -1,0 +1,58 @@
+package smallworld
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const openDKIMConf = `Background no
+Syslog no
+Mode sv
+Canonicalization relaxed/simple
+Domain {domain}
+Selector s1
+KeyFile {dir}/dkim.pem
+RequireSafeKeys false
+OversignHeaders From
+SignatureAlgorithm rsa-sha256
+InternalHosts 192.0.2.1
+MTA ORIGINATING
+AuthservID {domain}
+AlwaysAddARHeader yes
+SendReports no
+UMask 000
+Socket local:{dir}/milter
+ResolverConfiguration {dir}/etc/resolver.conf
+`
+
+// openDKIM runs Debian's OpenDKIM at dir/milter: it signs what comes from a listener named
+// ORIGINATING, and writes a verdict on all other mail. Its key is published.
+func (w *World) openDKIM(t testing.TB, dir, domain string) {
+	t.Helper()
+	program := tool(t, "opendkim")
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "dkim.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
+	w.DNS.AddTXT(t, "s1._domainkey."+domain, "v=DKIM1; k=rsa; p="+base64.StdEncoding.EncodeToString(public))
+	conf := filepath.Join(dir, "etc", "opendkim.conf")
+	writeFile(t, conf, strings.NewReplacer("{dir}", dir, "{domain}", domain).Replace(openDKIMConf))
+	// libunbound asks nobody on this machine unless it is told to.
+	writeFile(t, filepath.Join(dir, "etc", "resolver.conf"), "server:\n\tdo-not-query-localhost: no\nforward-zone:\n\tname: \".\"\n\tforward-addr: "+
+		strings.Replace(w.DNS.Addr, ":", "@", 1)+"\n")
+	p := start(t, filepath.Join(dir, "opendkim.log"), exec.Command(program, "-f", "-x", conf))
+	t.Cleanup(p.kill)
+	await(t, "OpenDKIM listens", func() bool { return answers("unix", filepath.Join(dir, "milter")) })
+}

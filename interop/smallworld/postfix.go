@@ -1,0 +1,285 @@
+package smallworld
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const postfixMain = `compatibility_level = 3.6
+queue_directory = {dir}/spool
+data_directory = {dir}/data
+maillog_file = /dev/stdout
+myhostname = {domain}
+mydomain = {domain}
+myorigin = {domain}
+mydestination =
+alias_maps =
+alias_database =
+local_recipient_maps =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+biff = no
+append_dot_mydomain = no
+local_header_rewrite_clients =
+message_size_limit = 31457280
+mailbox_size_limit = 0
+in_flow_delay = 0
+virtual_mailbox_domains = {domain}
+virtual_mailbox_base = {dir}/mail
+virtual_mailbox_maps = texthash:{dir}/etc/boxes
+virtual_alias_maps = inline:{ {gone@{domain} = nobody@{domain}} }
+virtual_minimum_uid = 1
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{uid}
+virtual_mailbox_limit = 0
+smtpd_tls_chain_files = {key}, {cert}
+smtpd_tls_security_level = encrypt
+smtpd_tls_mandatory_protocols = >=TLSv1.2
+smtpd_tls_received_header = yes
+smtpd_recipient_restrictions =
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_client_connection_count_limit = 0
+smtp_tcp_port = ` + SMTP + `
+smtp_tls_security_level = verify
+smtp_tls_mandatory_protocols = >=TLSv1.2
+smtp_tls_CAfile = {ca}
+smtp_tls_loglevel = 1
+smtp_connect_timeout = 10s
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+queue_run_delay = 1s
+milter_default_action = tempfail
+smtpd_milters = {milter}
+non_smtpd_milters = {milter}
+internal_mail_filter_classes = bounce
+milter_macro_daemon_name = ORIGINATING
+`
+
+// Two doors: one for other hosts, one for users, whose mail is signed. A third one is for
+// users too, and its mail is not.
+const postfixMaster = `{ip}:` + SMTP + ` inet n - n - - smtpd
+  -o milter_macro_daemon_name=OUTSIDE
+{ip}:2587 inet n - n - - smtpd
+  -o smtpd_tls_security_level=may
+  -o smtpd_relay_restrictions=permit_mynetworks,reject
+{ip}:2588 inet n - n - - smtpd
+  -o smtpd_tls_security_level=may
+  -o smtpd_relay_restrictions=permit_mynetworks,reject
+  -o smtpd_milters=
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 1 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+`
+
+// Postfix is Debian's Postfix as the mail host of a domain: TLS with a certificate of the
+// world's authority in both directions, names of the world, a Maildir for each user. The
+// address "gone" is taken, and what comes for it bounces.
+type Postfix struct {
+	Domain     string
+	Addr       string // where mail of other hosts comes in, with STARTTLS
+	Submission string // where users hand in, without login or TLS
+	Unsigned   string // the same, and OpenDKIM does not sign
+
+	dir, program string
+	resolver     string
+	p            *process
+}
+
+// PostfixOptions of Start. Only Domain is needed.
+type PostfixOptions struct {
+	Domain    string
+	Users     []string // names that have a box
+	Cert, Key string   // files; empty: issued by the world's authority
+	Resolver  string   // address that answers on port 53; empty: the world's names
+	Main      []string // more lines for main.cf, which come last
+	NoDKIM    bool     // neither signs nor verifies
+}
+
+// Postfix starts one, with OpenDKIM as its filter, until the test ends. It needs root, and
+// skips the test where Postfix or OpenDKIM is not installed.
+func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
+	t.Helper()
+	program := tool(t, "postfix")
+	needRoot(t, "Postfix starts for root only")
+	uid := func(name string) int {
+		u, err := user.Lookup(name)
+		if err != nil {
+			Missing(t, "user "+name)
+		}
+		n, err := strconv.Atoi(u.Uid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	dir := publicDir(t, "postfix")
+	ip := w.Host(t, o.Domain)
+	if o.Cert == "" {
+		o.Cert, o.Key = w.CA.Issue(t, o.Domain)
+	}
+	if o.Resolver == "" {
+		o.Resolver = w.Resolver(t)
+	}
+	p := &Postfix{Domain: o.Domain, Addr: ip + ":" + SMTP, Submission: ip + ":2587", Unsigned: ip + ":2588", dir: dir, program: program, resolver: o.Resolver}
+	try := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mailUser := uid("mail")
+	for _, d := range []struct {
+		name string
+		uid  int
+	}{{"etc", 0}, {"spool", 0}, {"data", uid("postfix")}, {"mail", mailUser}} {
+		path := filepath.Join(dir, d.name)
+		try(os.Mkdir(path, 0o755), os.Chown(path, d.uid, -1))
+	}
+	var boxes strings.Builder
+	for _, u := range o.Users {
+		fmt.Fprintf(&boxes, "%[1]s@%[2]s %[1]s/\n", u, o.Domain)
+	}
+	milter := "unix:" + filepath.Join(dir, "milter")
+	if o.NoDKIM {
+		milter = ""
+	} else {
+		w.openDKIM(t, dir, o.Domain)
+	}
+	fill := strings.NewReplacer("{dir}", dir, "{ip}", ip, "{domain}", o.Domain, "{uid}", strconv.Itoa(mailUser), "{key}", o.Key, "{cert}", o.Cert,
+		"{ca}", w.CA.File, "{milter}", milter).Replace
+	main := fill(postfixMain + strings.Join(append(o.Main, ""), "\n"))
+	try(os.WriteFile(dir+"/etc/main.cf", []byte(main), 0o644),
+		os.WriteFile(dir+"/etc/master.cf", []byte(fill(postfixMaster)), 0o644),
+		os.WriteFile(dir+"/etc/boxes", []byte(boxes.String()), 0o644),
+		os.WriteFile(dir+"/etc/resolv.conf", []byte("nameserver "+o.Resolver+"\noptions trust-ad edns0 timeout:5\n"), 0o644))
+	p.Run(t)
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			log := p.Log()
+			t.Logf("end of Postfix's log:\n%s", log[max(0, len(log)-6000):])
+		}
+	})
+	return p
+}
+
+// Run starts it, again after Kill, on the same queue.
+func (p *Postfix) Run(t testing.TB) {
+	t.Helper()
+	cmd := exec.Command("unshare", "-m", "--", "sh", "-c", `mount --bind "$1/etc/resolv.conf" /etc/resolv.conf && exec "$2" -c "$1/etc" start-fg`, "sh", p.dir, p.program)
+	p.p = start(t, filepath.Join(p.dir, "log"), cmd)
+	await(t, "Postfix listens", func() bool {
+		select {
+		case <-p.p.ended:
+			t.Fatalf("Postfix does not start:\n%s", p.Log())
+		default:
+		}
+		return answers("tcp", p.Submission)
+	})
+}
+
+// Kill ends all of its processes at once, as a power cut does to them (not to the disk).
+func (p *Postfix) Kill() { p.p.kill() }
+
+// Log is all that it said so far.
+func (p *Postfix) Log() string {
+	text, err := os.ReadFile(filepath.Join(p.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// Mails gives a user's mails with CRLF, in no order.
+func (p *Postfix) Mails(name string) ([]string, error) {
+	dir := filepath.Join(p.dir, "mail", name, "new")
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var mails []string
+	for _, e := range list {
+		raw, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		mails = append(mails, string(bytes.ReplaceAll(raw, []byte("\n"), []byte("\r\n"))))
+	}
+	return mails, nil
+}
+
+// Waiting counts the mails in its queue.
+func (p *Postfix) Waiting() (n int, err error) {
+	for _, q := range []string{"maildrop", "incoming", "active", "deferred", "hold"} {
+		err := filepath.WalkDir(filepath.Join(p.dir, "spool", q), func(_ string, e fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // it went meanwhile
+			}
+			if err == nil && !e.IsDir() {
+				n++
+			}
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("queue %s: %w", q, err)
+		}
+	}
+	return n, nil
+}
+
+// Pid is that of its first process.
+func (p *Postfix) Pid() int { return p.p.cmd.Process.Pid }
+
+// publicDir makes a directory that programs of other users can walk into.
+func publicDir(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func needRoot(t testing.TB, why string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip(why)
+	}
+	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
+		Missing(t, "the right to a mount namespace (unshare -m)")
+	}
+}

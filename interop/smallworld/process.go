@@ -1,0 +1,96 @@
+package smallworld
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a program with all that it starts, in a process group of its own.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// start runs a command; what it says is added to the file log.
+func start(t testing.TB, log string, cmd *exec.Cmd) *process {
+	t.Helper()
+	f, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd, make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		_ = cmd.Wait()
+	}()
+	return p
+}
+
+// kill ends all of it at once and waits until none of it is left.
+func (p *process) kill() {
+	group := -p.cmd.Process.Pid
+	_ = syscall.Kill(group, syscall.SIGKILL)
+	<-p.ended
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 2000 {
+		if syscall.Kill(group, 0) != nil {
+			return
+		}
+		<-tick.C
+	}
+}
+
+// await polls until f is true, for at most half a minute.
+func await(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !f() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func answers(network, addr string) bool {
+	c, err := net.DialTimeout(network, addr, 5*time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
+
+// tool finds a program, or skips the test (or fails it, with POSTERN_REQUIRE_TOOLS=1).
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	for _, dir := range []string{"", "/usr/sbin", "/sbin"} {
+		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return found
+		}
+	}
+	Missing(t, name)
+	return ""
+}
+
+// Missing skips the test for want of a thing, or fails it with POSTERN_REQUIRE_TOOLS=1.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
+		t.Fatalf("missing: %s (POSTERN_REQUIRE_TOOLS=1)", what)
+	}
+	t.Skipf("missing: %s", what)
+}
