@@ -169,7 +169,11 @@ func showQueued(io streams) *cobra.Command {
 // queueCall calls a command of the queue; an unknown number is an error that says what to type.
 func queueCall(c *cobra.Command, src *source, name string, args relay.QueueArgs, result any, progress func(json.RawMessage)) error {
 	err := src.call(c.Context(), "queue."+name, args, result, progress)
-	if k := errs.KindOf(err); args.ID != "" && (k == errs.NotFound || k == errs.Invalid) && !strings.Contains(errs.Public(err), "server") {
+	switch err.(type) {
+	case usageError, hinted: // they say themselves what to do
+		return err
+	}
+	if k := errs.KindOf(err); args.ID != "" && (k == errs.NotFound || k == errs.Invalid) {
 		return hint(err, "To see what waits: postern queue list")
 	}
 	return err
