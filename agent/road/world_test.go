@@ -179,7 +179,7 @@ func (w *world) listen(h *host, port uint16) net.Listener {
 	w.t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(h.addr, strconv.Itoa(int(port))))
 	if err != nil {
-		w.t.Skip("this machine has no address "+h.addr)
+		w.t.Skip("this machine has no address " + h.addr)
 	}
 	return l
 }
