@@ -3,6 +3,7 @@ package packet
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func wantRejected(t testing.TB, what string, err error, kind errs.Kind, cause er
 	if errs.KindOf(err) != kind || errs.Public(err) != rejected {
 		t.Fatalf("%s: %v (kind %v, public %q), want kind %v", what, err, errs.KindOf(err), errs.Public(err), kind)
 	}
-	if cause != nil && !isCause(err, cause) {
+	if cause != nil && !errors.Is(err, cause) {
 		t.Fatalf("%s: %v, want the cause %v", what, err, cause)
 	}
 }
