@@ -92,7 +92,8 @@ func (s *Server) commands() map[string]control.Handler {
 	h := s.dkimCommands()
 	maps.Copy(h, map[string]control.Handler{
 		"status":       func(context.Context, json.RawMessage, func(any) error) (any, error) { return s.Status(), nil },
-		"doctor":       func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) { return s.Doctor(ctx) },
+		"doctor":       s.askDoctor,
+		"dns":          s.askZone,
 		"stop":         ask(RequestStop),
 		"restart":      s.askRestart(ask(RequestRestart)),
 		"account.list": s.listAccounts,

@@ -33,13 +33,14 @@ type Config struct {
 		Key        string          `toml:"key" default:"" doc:"PEM file of the certificate's key."`
 		ACMEDir    string          `toml:"acme_directory" default:"https://acme-v02.api.letsencrypt.org/directory" check:"url" doc:"The certificate authority, by the URL of its directory. Its terms of service, which the log names, are agreed to by using it."`
 		ACMEEmail  string          `toml:"acme_email" default:"" check:"email" doc:"Where the certificate authority may write to the operator. Empty: nowhere."`
-		ACMENames  []string        `toml:"acme_names" default:"" check:"domain" max:"16" doc:"Names that get a certificate from the authority beside the domain; mta-sts. and www. of the domain get one without being named here, as long as they lead to the same address."`
+		ACMENames  []string        `toml:"acme_names" default:"" check:"domain" max:"16" doc:"Names that get a certificate from the authority beside the domain; mta-sts., www. and autoconfig. of the domain get one without being named here, as long as they lead to the same address."`
 		MinVersion string          `toml:"min_version" default:"1.3" oneof:"1.2 1.3" doc:"Lowest TLS version for users' mail programs and browsers. Other mail servers may always use 1.2."`
 		Poll       config.Duration `toml:"poll" default:"1m" min:"1ms" max:"1d" doc:"How often the certificate files, and the ends of certificates, are looked at."`
-		TrustedCAs []string        `toml:"trusted_cas" default:"" max:"64" doc:"PEM files of certificates that are believed, beside the system's, when this relay connects to others: to a certificate authority, and in postern doctor."`
+		TrustedCAs []string        `toml:"trusted_cas" default:"" max:"64" doc:"PEM files of certificates that are believed, beside the system's, when this relay connects to others."`
 	} `toml:"tls"`
 
 	Network struct {
+		Addresses      []string `toml:"addresses" default:"" check:"address" max:"16" doc:"The addresses under which others reach this relay, for a machine behind address translation. Empty: the public ones of this machine, as far as it has any. postern dns and postern doctor compare them with what the DNS says."`
 		TrustedProxies []string `toml:"trusted_proxies" default:"" check:"network" max:"64" doc:"Networks of reverse proxies. A connection from there may begin with a PROXY header (version 1 or 2), which is believed; one without it is free of every per-network limit, because it stands for many people."`
 		Resolver       string   `toml:"resolver" default:"" check:"resolver" doc:"DNS server that is asked for names when this relay checks signatures of incoming mail or looks at itself from outside (postern doctor), host:port. Empty: the system's (/etc/resolv.conf)."`
 		ResolverDNSSEC string   `toml:"resolver_dnssec" default:"auto" oneof:"auto yes no" doc:"Whether the resolver is believed when it says that DNSSEC vouches for an answer. auto: a resolver on this machine is, and those of /etc/resolv.conf when it says \"options trust-ad\". yes is for a resolver that validates and is reached on a way that nobody can change anything on."`

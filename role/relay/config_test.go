@@ -302,6 +302,7 @@ func effects() map[string]func(*testing.T) {
 
 		"tls.trusted_cas": testDoctor,
 
+		"network.addresses":       testAddresses,
 		"network.trusted_proxies": testTrustedProxies,
 		"network.resolver":        testDoctor,
 		"network.resolver_dnssec": testDNSSEC,

@@ -2,12 +2,16 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
+	"postern.email/kit/config"
 	"postern.email/kit/dial"
 	"postern.email/kit/errs"
+	"postern.email/mail"
 	"postern.email/wire/dns"
 )
 
@@ -15,84 +19,224 @@ import (
 type Diagnosis struct {
 	What string `json:"what"`
 	OK   bool   `json:"ok"`
-	Text string `json:"text"`           // what was found
-	Next string `json:"next,omitempty"` // what to do about it
+	// Advice: it is not as it should be, but mail comes and goes.
+	Advice bool   `json:"advice,omitempty"`
+	Text   string `json:"text"`           // what was found
+	Next   string `json:"next,omitempty"` // what to do about it
 }
 
-// Doctor looks at the relay as strangers do: whether its name leads here, and
-// whether what answers there shows a certificate that they trust. It asks the
-// resolver and trusts the certificates that the configuration names.
-func (s *Server) Doctor(ctx context.Context) ([]Diagnosis, error) {
+// DoctorArgs are the arguments of the command doctor.
+type DoctorArgs struct {
+	// Try is a domain whose mail host is connected to on port 25; empty: none is.
+	Try string `json:"try,omitempty"`
+}
+
+// Times of Doctor.
+const (
+	doctorTime = 2 * time.Minute  // all of it
+	doorTime   = 10 * time.Second // one connection, up to the certificate
+	tryTime    = 40 * time.Second
+)
+
+// diagnoses is the list that grows.
+type diagnoses []Diagnosis
+
+func (d *diagnoses) ok(what, format string, args ...any) {
+	*d = append(*d, Diagnosis{What: what, OK: true, Text: fmt.Sprintf(format, args...)})
+}
+func (d *diagnoses) fault(what, next, format string, args ...any) {
+	*d = append(*d, Diagnosis{What: what, Text: fmt.Sprintf(format, args...), Next: next})
+}
+func (d *diagnoses) advise(what, next, format string, args ...any) {
+	*d = append(*d, Diagnosis{What: what, Advice: true, Text: fmt.Sprintf(format, args...), Next: next})
+}
+
+func (s *Server) askDoctor(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
+	var a DoctorArgs
+	if len(args) > 0 {
+		if err := read(args, &a); err != nil {
+			return nil, err
+		}
+	}
+	return s.Doctor(ctx, a)
+}
+
+// Doctor looks at the machine, at the DNS, and at the relay as strangers do: whether its
+// name leads here, and whether what answers there shows a certificate that they trust. It
+// asks the resolver and trusts the certificates that the configuration names. errs.Invalid
+// when a.Try is no domain.
+func (s *Server) Doctor(ctx context.Context, a DoctorArgs) ([]Diagnosis, error) {
 	const op = "role/relay.Doctor"
+	ctx, cancel := context.WithTimeout(ctx, doctorTime)
+	defer cancel()
+	try := mail.CanonicalDomain(a.Try)
+	if a.Try != "" {
+		if _, err := mail.ParseAddress("x@" + try); err != nil {
+			return nil, errs.E(op, errs.Invalid, "what to try is not a domain", err)
+		}
+	}
 	c := &s.c
-	d, err := dial.New(dial.Options{CAFiles: c.TLS.TrustedCAs, FS: s.d.FS})
+	trust, err := dial.New(dial.Options{CAFiles: c.TLS.TrustedCAs, FS: s.d.FS})
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	var all []Diagnosis
-	say := func(what string, ok bool, text, next string) {
-		if ok {
-			next = ""
-		}
-		all = append(all, Diagnosis{what, ok, text, next})
-	}
+	var d diagnoses
+	s.diagnoseMachine(&d)
+	s.diagnoseCerts(&d)
+	var addrs []netip.Addr
 	if ip, err := netip.ParseAddr(c.host()); err == nil {
-		say("address", true, "the domain is an address: nothing has to be in the DNS", "")
-		s.diagnoseDoors(ctx, d, []netip.Addr{ip}, say)
-		return all, nil
-	}
-	s.diagnoseResolver(ctx, say)
-	addrs, err := s.addresses(ctx, c.Domain)
-	switch {
-	case errs.KindOf(err) == errs.NotFound:
-		say("address", false, c.Domain+" has no address", "Add an A or AAAA record with this machine's address.")
-	case err != nil:
-		say("address", false, errs.Public(err), "Look at network.resolver: "+orSystem(c.Network.Resolver))
-	case dns.IsLocal(c.Domain):
-		say("address", false, c.Domain+" means the machine itself to everybody: no other reaches this one by it", "Set domain to a name that others can look up.")
-	default:
-		say("address", true, c.Domain+" is "+join(addrs), "")
-	}
-	mx, _, err := s.names.MX(ctx, c.Domain)
-	record := fmt.Sprintf("Add this record: %s. MX 10 %[1]s.", c.Domain)
-	switch {
-	case err != nil && errs.KindOf(err) != errs.NotFound:
-		say("MX", false, errs.Public(err), "Look at network.resolver: "+orSystem(c.Network.Resolver))
-	case err != nil:
-		say("MX", false, c.Domain+" names no mail server", record)
-	default:
-		to := mx[0].Host
-		if to == "" {
-			to = "nobody: it says that it takes no mail (a null MX)"
+		d.ok("DNS", "the domain is an address: nothing has to be in the DNS")
+		addrs = []netip.Addr{ip}
+	} else {
+		s.diagnoseResolver(ctx, &d)
+		if dns.IsLocal(c.Domain) {
+			d.fault("DNS", "Set domain to a name that others can look up.", "%s means the machine itself to everybody: no other reaches this one by it", c.Domain)
+		} else if err := s.diagnoseRecords(ctx, &d); err != nil {
+			return nil, errs.Wrap(op, err)
 		}
-		say("MX", to == c.Domain, "mail for "+c.Domain+" goes to "+to, record)
+		addrs, _ = s.addresses(ctx, c.Domain) // what is wrong with it was said
 	}
-	s.diagnoseDoors(ctx, d, addrs, say)
-	return all, nil
+	s.diagnoseDoors(ctx, trust, addrs, &d)
+	s.diagnoseOut(ctx, try, &d)
+	return d, nil
 }
 
-// diagnoseDoors connects to what others are told to connect to.
-func (s *Server) diagnoseDoors(ctx context.Context, d *dial.Dialer, addrs []netip.Addr, say func(what string, ok bool, text, next string)) {
-	host := s.c.host()
-	for _, name := range []string{"https", "imaps", "submissions"} {
-		port := s.portOf(name)
-		if port == 0 {
+// diagnoseRecords tells of the records that are missing or wrong.
+func (s *Server) diagnoseRecords(ctx context.Context, d *diagnoses) error {
+	z, err := s.Zone(ctx, true)
+	if err != nil {
+		return err
+	}
+	bad, silent := 0, 0
+	for _, r := range z.Records {
+		switch {
+		case !r.Bad():
 			continue
-		}
-		for _, a := range addrs {
-			at := netip.AddrPortFrom(a.Unmap(), uint16(port))
-			conn, err := d.TLS(ctx, at, host)
-			switch {
-			case err == nil:
-				conn.Close()
-				say(name, true, at.String()+" answers with a certificate that is trusted", "")
-			case errs.KindOf(err) == errs.Denied:
-				say(name, false, at.String()+" answers with a certificate that is not trusted for "+host,
-					"Let the relay get one from an authority (tls.mode = \"acme\"), give it one (tls.cert, tls.key), or name its authority in tls.trusted_cas.")
-			default:
-				say(name, false, at.String()+" does not answer: "+errs.Public(err), "Look at the firewall, and whether the address is this machine's.")
+		case r.Verdict == RecordUnknown:
+			silent++
+			if silent > 1 { // one sentence says it
+				continue
 			}
 		}
+		bad++
+		if r.Required {
+			d.fault(r.What, r.Advice(), "%s", oneLine(r.Says))
+		} else {
+			d.advise(r.What, r.Advice(), "%s", oneLine(r.Says))
+		}
+	}
+	if bad == 0 {
+		d.ok("DNS", "all %d records of %s are as they should be", len(z.Records), s.c.Domain)
+	}
+	return nil
+}
+
+// Advice is what to do about a record, with the line to paste.
+func (r Record) Advice() string {
+	if r.Next != "" || r.Aside != "" {
+		return strings.TrimSpace(r.Next + " " + sentence(r.Aside))
+	}
+	if r.Verdict == RecordWrong {
+		return "In the DNS, put this in its place: " + r.Line
+	}
+	return "Add this record: " + r.Line
+}
+
+// sentence begins with a large letter and ends with a full stop.
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
+
+// leastInodes is how many more files a disk should be able to hold.
+const leastInodes = 10_000
+
+// otherFiles is about what the store, the listeners and this program's own files need
+// beside connections.
+const otherFiles = 1000
+
+// diagnoseMachine looks at disk, memory, load and open files.
+func (s *Server) diagnoseMachine(d *diagnoses) {
+	c, m := &s.c, s.d.System
+	if err := s.db.Health(); err != nil {
+		d.fault("store", "Look at the disk, then restart: postern restart. What was acknowledged is safe.", "the disk failed, and nothing more is accepted")
+	}
+	if free, err := m.DiskFree(); err == nil {
+		text := config.Bytes(free>>20<<20).String() + " are free"
+		switch {
+		case free < int64(c.Mail.MinFreeSpace):
+			d.fault("disk", "Make room. mail.min_free_space sets the limit.", "only %s: no mail is taken", text)
+		case free < int64(c.Accounts.MinFreeDiskSpace):
+			d.fault("disk", "Make room. accounts.min_free_disk_space sets the limit.", "only %s: no new addresses are made", text)
+		default:
+			d.ok("disk", "%s", text)
+		}
+	}
+	if n, err := m.Inodes(); err == nil && n < leastInodes {
+		d.fault("disk", "Remove files, or make a file system with more inodes.", "it can hold only %d more files, whatever their size", n)
+	}
+	if free, err := m.MemAvailable(); err == nil {
+		text := config.Bytes(free>>20<<20).String() + " are available"
+		if least := int64(c.Accounts.MinAvailableMemory); free < least {
+			d.fault("memory", "Give the machine more memory, or run less on it. accounts.min_available_memory sets the limit.", "only %s: no new addresses are made", text)
+		} else {
+			d.ok("memory", "%s", text)
+		}
+	}
+	if load, err := m.Load1(); err == nil && c.Accounts.MaxLoad > 0 && load > c.Accounts.MaxLoad {
+		d.fault("load", "See what keeps the machine busy. accounts.max_load sets the limit.", "the load average is %.1f: no new addresses are made", load)
+	}
+	if n, err := m.OpenFiles(); err == nil {
+		k := &c.Connections
+		want := int64(k.IMAP) + int64(k.SMTP) + int64(k.POP3) + int64(k.Web) + int64(c.Delivery.Destinations) + otherFiles
+		if n < want {
+			d.advise("open files", fmt.Sprintf("Set LimitNOFILE=%d in the unit (ulimit -n %[1]d), or lower [connections].", want),
+				"the system allows %d, and all connections that the configuration allows need about %d: beyond that new ones fail", n, want)
+		} else {
+			d.ok("open files", "%d are allowed, about %d can be needed", n, want)
+		}
+	}
+}
+
+// diagnoseCerts tells what is known here about the certificates.
+func (s *Server) diagnoseCerts(d *diagnoses) {
+	for i, x := range s.certs.Status().Certs {
+		names := strings.Join(x.Names, ", ")
+		switch {
+		case x.Issuer == "" && x.Error == "" && i == 0:
+			d.fault("certificate", "The authority looks for this machine on port 80 or 443 of the name. It is tried again by itself: postern status.", "there is none for %s yet", names)
+		case x.Error != "" && (i == 0 || x.Issuer != ""):
+			d.fault("certificate", "It is tried again by itself: postern status shows when. postern restart tries at once.", "%s: %s", names, oneLine(x.Error))
+		case x.Error != "":
+			d.advise("certificate", "Let the name lead to this machine, or do without it.", "%s: %s", names, oneLine(x.Error))
+		}
+	}
+}
+
+// diagnoseOut tries port 25 to the outside.
+func (s *Server) diagnoseOut(ctx context.Context, try string, d *diagnoses) {
+	const what = "port 25 out"
+	switch {
+	case !s.c.Delivery.Remote:
+		d.ok(what, "not needed: delivery.remote is off")
+		return
+	case try == "":
+		d.ok(what, "not tried. To try it: postern doctor --try DOMAIN, with a domain whose mail host may be connected to; no mail is sent")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	host, why := s.roads.Probe(ctx, try)
+	switch {
+	case why == nil:
+		d.ok(what, "%s, a mail host of %s, is ready for mail", host, try)
+	case why.Enhanced == "4.4.1":
+		d.fault(what, "Many hosters keep port 25 closed until they are asked to open it. Meanwhile mail reaches only hosts that take it over HTTPS.",
+			"no mail host of %s answers: %s", try, oneLine(why.Text))
+	default:
+		d.fault(what, "Try another domain too: this may be that host's fault.", "the mail hosts of %s take no mail from here: %s", try, oneLine(why.String()))
 	}
 }
 
@@ -103,10 +247,4 @@ func orSystem(resolver string) string {
 	return resolver
 }
 
-func join(addrs []netip.Addr) string {
-	var list []string
-	for _, a := range addrs {
-		list = append(list, a.Unmap().String())
-	}
-	return strings.Join(list, ", ")
-}
+func join(addrs []netip.Addr) string { return strings.Join(texts(addrs), ", ") }

@@ -22,21 +22,21 @@ func (s *Server) addresses(ctx context.Context, host string) ([]netip.Addr, erro
 }
 
 // diagnoseResolver says whether DNSSEC protects what this server looks up.
-func (s *Server) diagnoseResolver(ctx context.Context, say func(what string, ok bool, text, next string)) {
+func (s *Server) diagnoseResolver(ctx context.Context, d *diagnoses) {
 	const what = "DNSSEC"
 	validates, err := s.names.DNSSEC(ctx)
 	const local = "Run a validating resolver on this machine (such as unbound) and name it in network.resolver."
 	switch {
 	case err != nil:
-		say(what, false, "it cannot be told whether the resolver validates: "+errs.Public(err), "Look at network.resolver: "+orSystem(s.c.Network.Resolver))
+		d.fault(what, "Look at network.resolver: "+orSystem(s.c.Network.Resolver), "it cannot be told whether the resolver validates: %s", errs.Public(err))
 	case !validates:
-		say(what, false, "the resolver does not validate DNSSEC: forged answers are not noticed, and TLSA records (DANE) not used", local)
+		d.fault(what, local, "the resolver does not validate DNSSEC: forged answers are not noticed, and TLSA records (DANE) not used")
 	case !s.names.Trusts() && s.c.Network.ResolverDNSSEC == dns.TrustNo:
-		say(what, true, "the resolver validates DNSSEC; network.resolver_dnssec says not to believe it, so TLSA records (DANE) are not used", "")
+		d.ok(what, "the resolver validates DNSSEC; network.resolver_dnssec says not to believe it, so TLSA records (DANE) are not used")
 	case !s.names.Trusts():
-		say(what, false, "the resolver validates DNSSEC, but what it says crosses a network where anybody on the way can change it, so TLSA records (DANE) are not used",
-			local+" Where nobody sits on the way, set network.resolver_dnssec to yes.")
+		d.fault(what, local+" Where nobody sits on the way, set network.resolver_dnssec to yes.",
+			"the resolver validates DNSSEC, but what it says crosses a network where anybody on the way can change it, so TLSA records (DANE) are not used")
 	default:
-		say(what, true, "the resolver validates DNSSEC", "")
+		d.ok(what, "the resolver validates DNSSEC")
 	}
 }

@@ -87,14 +87,14 @@ func (a *refuser) relay(t *testing.T, set ...string) *Server {
 func testACME(t *testing.T) {
 	a := newRefuser(t)
 	s := a.relay(t, "tls.acme_email=ops@example.org", "tls.acme_names=imap.example.org")
-	want := []string{"example.org", "imap.example.org", "mta-sts.example.org", "www.example.org"}
+	want := []string{"autoconfig.example.org", "example.org", "imap.example.org", "mta-sts.example.org", "www.example.org"}
 	until(t, "orders", func() bool { return slices.Equal(a.asked(), want) })
 	if !slices.Contains(a.contacts, "mailto:ops@example.org") {
 		t.Errorf("the authority was told to write to %q", a.contacts)
 	}
 	until(t, "the authority's word", func() bool {
 		st := s.Status().TLS
-		return st.Mode == "acme" && len(st.Certs) == 4 && strings.Contains(st.Certs[0].Error, "not this one") && st.Certs[0].NextTry != ""
+		return st.Mode == "acme" && len(st.Certs) == 5 && strings.Contains(st.Certs[0].Error, "not this one") && st.Certs[0].NextTry != ""
 	})
 	// Meanwhile there is TLS all the same, and nobody is told to accept anything for ever.
 	if err := mustDial(t, s.Info().IMAPS).secure(nil); err != nil || s.certs.SelfSigned() {
@@ -109,7 +109,7 @@ func testACME(t *testing.T) {
 	b := newRefuser(t)
 	b.relay(t)
 	until(t, "orders", func() bool {
-		return slices.Equal(b.asked(), []string{"example.org", "mta-sts.example.org", "www.example.org"})
+		return slices.Equal(b.asked(), []string{"autoconfig.example.org", "example.org", "mta-sts.example.org", "www.example.org"})
 	})
 	if len(b.contacts) != 0 {
 		t.Errorf("unset, the authority was told to write to %q", b.contacts)
@@ -233,8 +233,10 @@ func TestAddressAsDomain(t *testing.T) {
 	}
 	allowed(t, login(s, "anna@[127.0.0.1]", annas))
 	refusedWith(t, login(s, "anna@127.0.0.1", annas), "AUTHORIZATIONFAILED")
-	found, err := s.Doctor(t.Context())
-	if err != nil || len(found) != 4 || !found[0].OK || !strings.Contains(found[1].Text, "not trusted for 127.0.0.1") {
-		t.Errorf("%+v, %v", found, err)
+	if d := diagnosis(t, s, "DNS"); !d.OK || !strings.Contains(d.Text, "nothing has to be in the DNS") {
+		t.Errorf("%+v", d)
+	}
+	if d := diagnosis(t, s, "https"); !d.OK || !strings.Contains(d.Text, "127.0.0.1:"+itoa(s.portOf("https"))+" answers with its own certificate") {
+		t.Errorf("%+v", d)
 	}
 }

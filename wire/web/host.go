@@ -14,8 +14,9 @@ const PolicyPath = "/.well-known/mta-sts.txt"
 
 // What stands before the domain in names that are served too. Aliases lists them.
 const (
-	policyHost = "mta-sts."
-	wwwHost    = "www."
+	policyHost     = "mta-sts."
+	wwwHost        = "www."
+	autoconfigHost = "autoconfig." // where mail programs look for their settings
 )
 
 // Aliases are the names beside the domain under which this site is looked for. An
@@ -25,7 +26,7 @@ func Aliases(domain string) []string {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return nil
 	}
-	return []string{policyHost + host, wwwHost + host}
+	return []string{policyHost + host, wwwHost + host, autoconfigHost + host}
 }
 
 // HostOf gives the host of a mail domain: the domain itself, or the address in an

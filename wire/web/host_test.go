@@ -134,6 +134,7 @@ func TestHosts(t *testing.T) {
 		{"example.org", "GET", PolicyPath, 200, ""},
 		{"mta-sts.example.org", "GET", "/", 301, "https://example.org:8443/"},
 		{"www.example.org", "GET", "/info?x", 301, "https://example.org:8443/info?x"},
+		{"autoconfig.example.org", "GET", "/mail/config-v1.1.xml", 200, ""},
 		{"WWW.example.org:443", "POST", "/new", 308, "https://example.org:8443/new"},
 		{"www.example.org", "GET", PolicyPath, 301, "https://example.org:8443" + PolicyPath},
 		{"127.0.0.1:8443", "GET", "/info", 200, ""},
@@ -158,7 +159,7 @@ func TestLiteral(t *testing.T) {
 		host, base, ih string
 		aliases        int
 	}{
-		"example.org":        {"example.org", "https://example.org", "example.org", 2},
+		"example.org":        {"example.org", "https://example.org", "example.org", 3},
 		"[192.0.2.1]":        {"192.0.2.1", "https://192.0.2.1", "192.0.2.1", 0},
 		"[IPv6:2001:db8::1]": {"2001:db8::1", "https://[2001:db8::1]", "2001%3Adb8%3A%3A1", 0},
 	} {
@@ -174,7 +175,7 @@ func TestLiteral(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	if got := Aliases("example.org"); !slices.Equal(got, []string{"mta-sts.example.org", "www.example.org"}) {
+	if got := Aliases("example.org"); !slices.Equal(got, []string{"mta-sts.example.org", "www.example.org", "autoconfig.example.org"}) {
 		t.Error(got)
 	}
 }
