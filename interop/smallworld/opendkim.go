@@ -37,6 +37,20 @@ ResolverConfiguration {dir}/etc/resolver.conf
 func (w *World) openDKIM(t testing.TB, dir, domain string) {
 	t.Helper()
 	program := tool(t, "opendkim")
+	w.dkimKey(t, dir, domain)
+	conf := filepath.Join(dir, "etc", "opendkim.conf")
+	writeFile(t, conf, strings.NewReplacer("{dir}", dir, "{domain}", domain).Replace(openDKIMConf))
+	// libunbound asks nobody on this machine unless it is told to.
+	writeFile(t, filepath.Join(dir, "etc", "resolver.conf"), "server:\n\tdo-not-query-localhost: no\nforward-zone:\n\tname: \".\"\n\tforward-addr: "+
+		strings.Replace(w.DNS.Addr, ":", "@", 1)+"\n")
+	p := start(t, filepath.Join(dir, "opendkim.log"), exec.Command(program, "-f", "-x", conf))
+	t.Cleanup(p.kill)
+	await(t, "OpenDKIM listens", func() bool { return answers("unix", filepath.Join(dir, "milter")) })
+}
+
+// dkimKey makes a key at dir/dkim.pem and publishes it for the selector s1.
+func (w *World) dkimKey(t testing.TB, dir, domain string) {
+	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -47,12 +61,4 @@ func (w *World) openDKIM(t testing.TB, dir, domain string) {
 	}
 	writeFile(t, filepath.Join(dir, "dkim.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
 	w.DNS.AddTXT(t, "s1._domainkey."+domain, "v=DKIM1; k=rsa; p="+base64.StdEncoding.EncodeToString(public))
-	conf := filepath.Join(dir, "etc", "opendkim.conf")
-	writeFile(t, conf, strings.NewReplacer("{dir}", dir, "{domain}", domain).Replace(openDKIMConf))
-	// libunbound asks nobody on this machine unless it is told to.
-	writeFile(t, filepath.Join(dir, "etc", "resolver.conf"), "server:\n\tdo-not-query-localhost: no\nforward-zone:\n\tname: \".\"\n\tforward-addr: "+
-		strings.Replace(w.DNS.Addr, ":", "@", 1)+"\n")
-	p := start(t, filepath.Join(dir, "opendkim.log"), exec.Command(program, "-f", "-x", conf))
-	t.Cleanup(p.kill)
-	await(t, "OpenDKIM listens", func() bool { return answers("unix", filepath.Join(dir, "milter")) })
 }

@@ -1,13 +1,10 @@
 package smallworld
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -129,17 +126,6 @@ func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 	t.Helper()
 	program := tool(t, "postfix")
 	needRoot(t, "Postfix starts for root only")
-	uid := func(name string) int {
-		u, err := user.Lookup(name)
-		if err != nil {
-			Missing(t, "user "+name)
-		}
-		n, err := strconv.Atoi(u.Uid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
 	dir := publicDir(t, "postfix")
 	ip := w.Host(t, o.Domain)
 	if o.Cert == "" {
@@ -155,11 +141,11 @@ func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 			t.Fatal(err)
 		}
 	}
-	mailUser := uid("mail")
+	mailUser := uid(t, "mail")
 	for _, d := range []struct {
 		name string
 		uid  int
-	}{{"etc", 0}, {"spool", 0}, {"data", uid("postfix")}, {"mail", mailUser}} {
+	}{{"etc", 0}, {"spool", 0}, {"data", uid(t, "postfix")}, {"mail", mailUser}} {
 		path := filepath.Join(dir, d.name)
 		try(os.Mkdir(path, 0o755), os.Chown(path, d.uid, -1))
 	}
@@ -179,7 +165,7 @@ func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 	try(os.WriteFile(dir+"/etc/main.cf", []byte(main), 0o644),
 		os.WriteFile(dir+"/etc/master.cf", []byte(fill(postfixMaster)), 0o644),
 		os.WriteFile(dir+"/etc/boxes", []byte(boxes.String()), 0o644),
-		os.WriteFile(dir+"/etc/resolv.conf", []byte("nameserver "+o.Resolver+"\noptions trust-ad edns0 timeout:5\n"), 0o644))
+		os.WriteFile(dir+"/etc/resolv.conf", []byte(resolvConf(o.Resolver)), 0o644))
 	p.Run(t)
 	t.Cleanup(func() {
 		p.Kill()
@@ -194,8 +180,7 @@ func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 // Run starts it, again after Kill, on the same queue.
 func (p *Postfix) Run(t testing.TB) {
 	t.Helper()
-	cmd := exec.Command("unshare", "-m", "--", "sh", "-c", `mount --bind "$1/etc/resolv.conf" /etc/resolv.conf && exec "$2" -c "$1/etc" start-fg`, "sh", p.dir, p.program)
-	p.p = start(t, filepath.Join(p.dir, "log"), cmd)
+	p.p = start(t, filepath.Join(p.dir, "log"), within(map[string]string{"/etc/resolv.conf": p.dir + "/etc/resolv.conf"}, p.program, "-c", p.dir+"/etc", "start-fg"))
 	await(t, "Postfix listens", func() bool {
 		select {
 		case <-p.p.ended:
@@ -220,22 +205,7 @@ func (p *Postfix) Log() string {
 
 // Mails gives a user's mails with CRLF, in no order.
 func (p *Postfix) Mails(name string) ([]string, error) {
-	dir := filepath.Join(p.dir, "mail", name, "new")
-	list, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	var mails []string
-	for _, e := range list {
-		raw, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		mails = append(mails, string(bytes.ReplaceAll(raw, []byte("\n"), []byte("\r\n"))))
-	}
-	return mails, nil
+	return maildir(filepath.Join(p.dir, "mail", name))
 }
 
 // Waiting counts the mails in its queue.
@@ -259,27 +229,3 @@ func (p *Postfix) Waiting() (n int, err error) {
 
 // Pid is that of its first process.
 func (p *Postfix) Pid() int { return p.p.cmd.Process.Pid }
-
-// publicDir makes a directory that programs of other users can walk into.
-func publicDir(t testing.TB, name string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-func needRoot(t testing.TB, why string) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip(why)
-	}
-	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
-		Missing(t, "the right to a mount namespace (unshare -m)")
-	}
-}
