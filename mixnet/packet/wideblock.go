@@ -27,8 +27,15 @@ func Adiantum(key *[keyLen]byte) WideBlock { return adiantumBlock{adiantum.New20
 
 type adiantumBlock struct{ h *hbsh.HBSH }
 
-func (a adiantumBlock) Encrypt(b []byte) { a.h.Encrypt(b, nil) }
-func (a adiantumBlock) Decrypt(b []byte) { a.h.Decrypt(b, nil) }
+func (a adiantumBlock) Encrypt(b []byte) {
+	a.h.Encrypt(b, nil)
+	leaveVectors()
+}
+
+func (a adiantumBlock) Decrypt(b []byte) {
+	a.h.Decrypt(b, nil)
+	leaveVectors()
+}
 
 // LIONESS is a second wide-block cipher from the standard library alone (Anderson and
 // Biham, "Two practical and provably secure block ciphers: BEAR and LION", 1996, §6),
