@@ -69,7 +69,7 @@ func (r *Roads) plan(ctx context.Context, domain string) (*plan, error) {
 		return nil, refuse(556, "5.1.10", "Domain "+domain+" does not accept mail (null MX)") // RFC 7505
 	case err == nil:
 	case errs.KindOf(err) != errs.NotFound:
-		return nil, refuse(421, "4.4.3", "DNS resolution failed for "+domain)
+		return nil, refuse(421, "4.4.3", "DNS resolution failed for "+domain+": "+errs.Public(err))
 	case dns.NoDomain(err):
 		return nil, refuse(512, "5.1.2", "Domain "+domain+" does not exist")
 	default: // RFC 5321 §5.1: the domain itself is its mail server
@@ -182,7 +182,7 @@ func (r *Roads) resolve(ctx context.Context, t *target) ([]netip.Addr, dane.Poli
 		if errs.KindOf(err) == errs.NotFound {
 			return nil, dane.Policy{}, refuse(451, "4.4.4", t.host+" has no address")
 		}
-		return nil, dane.Policy{}, refuse(421, "4.4.3", "DNS resolution failed for "+t.host)
+		return nil, dane.Policy{}, refuse(421, "4.4.3", "DNS resolution failed for "+t.host+": "+errs.Public(err))
 	}
 	var d dane.Policy
 	if t.signed { // else the host's name is nobody's word (RFC 7672 §2.2.1)

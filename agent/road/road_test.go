@@ -52,7 +52,7 @@ func TestNoWay(t *testing.T) {
 	for domain, want := range map[string]string{
 		"null.example":     "unreached: 556 5.1.10 Domain null.example does not accept mail (null MX)",
 		"gone.soa.example": "unreached: 512 5.1.2 Domain gone.soa.example does not exist",
-		"fail.example":     "unreached: 421 4.4.3 DNS resolution failed for fail.example",
+		"fail.example":     "unreached: 421 4.4.3 DNS resolution failed for fail.example: the resolver has no answer now",
 		"self.example":     "unreached: 554 5.4.6 Mail for self.example loops back to this host",
 		"loop.example":     "unreached: 451 4.4.6 Mail for loop.example loops back to this host",
 		"noaddr.example":   "unreached: 451 4.4.4 mx.noaddr.example has no address",
