@@ -44,8 +44,7 @@ func (c *Content) put(payload []byte) error {
 // that was changed anywhere on its way is errs.Auth; one that was made otherwise than
 // the format says is errs.Invalid. Body lies within payload.
 func OpenContent(payload []byte) (Content, error) {
-	c, err := openContent("packet.OpenContent", payload)
-	return c, err
+	return openContent("packet.OpenContent", payload)
 }
 
 func openContent(op string, payload []byte) (Content, error) {
