@@ -26,7 +26,7 @@ func TestUnit(t *testing.T) {
 		"MemorySwapMax": "0", "LimitCORE": "0", // memory goes to no disk
 		"Type": "notify", "ExecReload": "/bin/kill -HUP $MAINPID", "UMask": "0077",
 		"StateDirectory": "postern", "StateDirectoryMode": "0700",
-		"ExecStart": "/usr/local/bin/postern serve --config /etc/postern.toml",
+		"ExecStart": "/usr/local/bin/postern serve --config /etc/postern/postern.toml",
 	} {
 		if set[key] != want {
 			t.Errorf("%s=%s, want %s", key, set[key], want)

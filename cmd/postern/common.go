@@ -26,7 +26,7 @@ type source struct {
 
 // flags adds --config, --dir and --set.
 func (s *source) flags(c *cobra.Command) {
-	c.Flags().StringVar(&s.file, "config", "", "configuration file")
+	c.Flags().StringVar(&s.file, "config", "", "configuration file (default $POSTERN_CONFIG; for root "+systemConfig+", if it exists)")
 	c.Flags().StringVar(&s.dir, "dir", "", "data directory (default: that of the configuration, or of \"postern up\")")
 	s.setFlag(c)
 }
@@ -35,8 +35,27 @@ func (s *source) setFlag(c *cobra.Command) {
 	c.Flags().StringArrayVar(&s.set, "set", nil, "override an option, section.key=`value`; may be repeated")
 }
 
-// load reads the configuration. Without --config it is that of `postern up`.
+// systemConfig is the configuration of the relay that belongs to the machine.
+const systemConfig = "/etc/postern/postern.toml"
+
+// find names the file to read where neither --config nor --dir says it: that of
+// $POSTERN_CONFIG, and for root that of the machine's relay, if there is one.
+func (s *source) find() {
+	if s.file != "" || s.dir != "" {
+		return
+	}
+	if s.file = os.Getenv("POSTERN_CONFIG"); s.file != "" || os.Geteuid() != 0 {
+		return
+	}
+	if _, err := os.Stat(systemConfig); err == nil {
+		s.file = systemConfig
+	}
+}
+
+// load reads the configuration that was named or found. Without any it is that of
+// `postern up`.
 func (s *source) load() (relay.Config, error) {
+	s.find()
 	var c relay.Config
 	if err := config.Load(&c, s.file, nil); err != nil {
 		return c, hint(err, "To see what can be set: postern config describe")

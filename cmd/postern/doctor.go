@@ -6,26 +6,35 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/sysinfo"
 	"postern.email/role/relay"
 )
 
 func doctorCommand(io streams) *cobra.Command {
 	var src source
-	c := &cobra.Command{Use: "doctor", Short: "Look at the running relay as strangers do: names, ports, certificate", GroupID: groupOperate, Args: cobra.NoArgs,
-		Long: `Look at the running relay as strangers do: whether its domain leads to it, and
-whether the ports answer there with a certificate that is trusted. It asks the
-resolver and trusts the certificates that the configuration names.`,
-		Example: "  postern doctor --config /etc/postern.toml\n  postern doctor --json"}
+	var a relay.DoctorArgs
+	c := &cobra.Command{Use: "doctor", Short: "Say what is wrong with the running relay, and what to do about it", GroupID: groupOperate, Args: cobra.NoArgs,
+		Long: `Say what is wrong with the running relay, and what to do about it: clock, disk, memory
+and open files of the machine; DNSSEC of the resolver and all DNS records; the
+certificates, and whether every port answers under the domain as strangers see it, with
+a certificate and chain that they trust. The exit code is 1 when there is a FAULT; advice
+alone is none.
+
+--try connects to a mail host of a domain on port 25, as a mail to it would, and hands
+over none: it shows whether port 25 is open to the outside.`,
+		Example: "  postern doctor\n  postern doctor --try example.net\n  postern doctor --json | jq -r '.[] | select(.ok | not) | .text'"}
 	src.flags(c)
+	c.Flags().StringVar(&a.Try, "try", "", "connect to a mail host of this `domain` on port 25")
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		var all []relay.Diagnosis
-		if err := src.call(c.Context(), "doctor", nil, &all, nil); err != nil {
+		if err := src.call(c.Context(), "doctor", a, &all, nil); err != nil {
 			return err
 		}
+		all = append(clockDiagnosis(sysinfo.ClockSynced()), all...)
 		bad := 0
 		for _, d := range all {
-			if !d.OK {
+			if !d.OK && !d.Advice {
 				bad++
 			}
 		}
@@ -35,13 +44,16 @@ resolver and trusts the certificates that the configuration names.`,
 			}
 		} else {
 			for _, d := range all {
-				mark := "ok   "
-				if !d.OK {
-					mark = "FAULT"
+				mark := "ok    "
+				switch {
+				case d.Advice:
+					mark = "advice"
+				case !d.OK:
+					mark = "FAULT "
 				}
-				fmt.Fprintf(io.out, "%s  %-12s %s\n", mark, d.What, d.Text)
+				fmt.Fprintf(io.out, "%s  %-16s %s\n", mark, d.What, d.Text)
 				if d.Next != "" {
-					fmt.Fprintf(io.out, "       %-12s %s\n", "", d.Next)
+					fmt.Fprintf(io.out, "        %-16s %s\n", "", d.Next)
 				}
 			}
 		}
@@ -51,4 +63,17 @@ resolver and trusts the certificates that the configuration names.`,
 		return nil
 	}
 	return c
+}
+
+// clockDiagnosis says whether something keeps the clock of this machine right. It is asked
+// here and not in the server, which the unit forbids to look at the clock's state.
+func clockDiagnosis(synced bool, err error) []relay.Diagnosis {
+	switch {
+	case err != nil:
+		return nil // this system cannot tell
+	case synced:
+		return []relay.Diagnosis{{What: "clock", OK: true, Text: "the system keeps it right"}}
+	}
+	return []relay.Diagnosis{{What: "clock", Advice: true, Text: "nothing is seen to keep it right: signatures, certificates and the ends of mails depend on it",
+		Next: "Turn on time synchronisation: timedatectl set-ntp true, or install chrony. Some virtual machines get their time from the host: then all is well."}}
 }

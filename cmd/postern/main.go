@@ -120,8 +120,9 @@ Try it on this machine, without root and without DNS:
 
 Run a real one:
 
-  postern config describe            # what can be set
-  postern serve --config postern.toml`,
+  postern init example.org     # configuration, keys, DNS records
+  postern serve
+  postern doctor               # what is not as it should be`,
 		SilenceErrors: true, SilenceUsage: true,
 		Version:                    relay.Version,
 		SuggestionsMinimumDistance: 2,
@@ -134,7 +135,7 @@ Run a real one:
 		&cobra.Group{ID: groupConfig, Title: "Configuration and help:"})
 	root.SetHelpCommandGroupID(groupConfig)
 	root.SetCompletionCommandGroupID(groupConfig)
-	for _, c := range []*cobra.Command{upCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
+	for _, c := range []*cobra.Command{upCommand(io), initCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), dnsCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
 		stopCommand(io), storeCommand(io), doctorCommand(io), configCommand(io), versionCommand(io)} {
 		root.AddCommand(c)
 	}

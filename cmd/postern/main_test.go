@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the promises of the command line: testdata/scripts/*.txtar.
 func TestScripts(t *testing.T) {
+	names := nameServers(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/scripts",
 		Setup: func(e *testscript.Env) error {
@@ -46,6 +47,9 @@ func TestScripts(t *testing.T) {
 			"submit":  submitMail,
 			"await":   awaitWhy,
 			"number":  firstNumber,
+			"logged":  waitLogged,
+
+			"names": names["names"], "publish": names["publish"], "withdraw": names["withdraw"],
 		},
 	})
 }

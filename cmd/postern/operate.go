@@ -15,7 +15,7 @@ import (
 func statusCommand(io streams) *cobra.Command {
 	var src source
 	c := &cobra.Command{Use: "status", Short: "Show how the running relay does", GroupID: groupOperate, Args: cobra.NoArgs,
-		Example: "  postern status\n  postern status --config /etc/postern.toml --json"}
+		Example: "  postern status\n  postern status --config postern.toml --json"}
 	src.flags(c)
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -32,13 +35,13 @@ at once; SIGHUP reads log.level and the certificate files again.
 
 Sockets that systemd passes (LISTEN_FDS) are used when FileDescriptorName= is the
 name of a listener in the configuration: https, imaps, smtp, …`,
-		Example: "  postern serve --config /etc/postern.toml\n  postern serve --config postern.toml --set log.level=debug",
+		Example: "  postern serve\n  postern serve --config postern.toml --set log.level=debug",
 	}
 	src.flags(c)
 	js := c.Flags().Bool("json", false, "print one line of JSON on standard output when every listener answers")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if src.file == "" {
-			return usageError{"postern serve", fmt.Errorf("--config is needed; to try Postern without one: postern up")}
+		if src.find(); src.file == "" {
+			return usageError{"postern serve", fmt.Errorf("--config is needed; to make one: postern init DOMAIN; to try Postern without one: postern up")}
 		}
 		cfg, err := src.load()
 		if err != nil {
@@ -49,7 +52,7 @@ name of a listener in the configuration: https, imaps, smtp, …`,
 				return printJSON(io.out, i)
 			}
 			return nil
-		}, reread: src.load})
+		}, reread: src.load, names: true})
 	}
 	return c
 }
@@ -57,6 +60,7 @@ name of a listener in the configuration: https, imaps, smtp, …`,
 type serveOptions struct {
 	clientHost string
 	quiet      bool                         // nothing below warnings in the log
+	names      bool                         // look at the DNS records and say what is missing
 	ready      func(relay.Info) error       // called when every listener answers
 	reread     func() (relay.Config, error) // on SIGHUP
 }
@@ -85,7 +89,7 @@ func serve(ctx context.Context, io streams, cfg relay.Config, o serveOptions) er
 	}, func() { os.Exit(exitFailed) })
 	defer stopSignals()
 
-	d := relay.Deps{Logger: logger, Level: level, Sockets: got.Sockets, Keys: got.Secret, ClientHost: o.clientHost}
+	d := relay.Deps{Logger: logger, Level: level, Sockets: got.Sockets, Keys: got.Secret, ClientHost: o.clientHost, CheckNames: o.names}
 	if cfg.NodeKey.Source == "passphrase" {
 		d.KeySource = relay.KeySource(vfs.OS(), cfg, askPassphrase(io))
 	}
@@ -167,6 +171,13 @@ func closeWithin(s *relay.Server, d time.Duration) error {
 
 // startError adds what to do next.
 func startError(err error) error {
+	var socket *net.OpError
+	if errors.As(err, &socket) && socket.Op == "listen" && errors.Is(err, fs.ErrPermission) {
+		return hint(err, `Any one of these lets it without root:
+  sudo setcap cap_net_bind_service=+ep POSTERN      (the file of this program; again after each update)
+  sudo postern init DOMAIN --unit                   (a systemd service with just this right)
+  --set listen.smtp=:8025 --set listen.imaps=:8993  (other ports, if something passes the usual ones on)`)
+	}
 	switch errs.KindOf(err) {
 	case errs.Exists:
 		return hint(err, "To look at what runs: postern status. To take free ports: postern up --ports 0. To use another directory: --dir DIR")

@@ -17,7 +17,7 @@ func TestSetEverywhere(t *testing.T) {
 		"postern account delete": {"nobody", "--yes"}, "postern store reveal": {"--node-key"}, "postern store move-key": {"--to", "file"},
 		"postern serve":      {"--config", "testdata/empty.toml"},
 		"postern queue show": {"3f9c"}, "postern queue drop": {"3f9c", "--yes"}, "postern queue export": {"3f9c"},
-		"postern queue retry": {"--all"}, "postern queue hold": {"--all"}, "postern queue release": {"--all"},
+		"postern init": {"example.org"}, "postern queue retry": {"--all"}, "postern queue hold": {"--all"}, "postern queue release": {"--all"},
 	}
 	none := map[string]bool{"postern version": true, "postern config describe": true}
 	all := newRoot(streams{strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}}).Commands()

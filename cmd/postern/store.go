@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -46,16 +49,70 @@ func over(ctx context.Context, io streams, src source, command string, each func
 		}
 		return failed
 	}
+	return overStopped(ctx, io, cfg, stopped)
+}
+
+// overStopped runs a command on the data directory of a relay that is stopped.
+func overStopped(ctx context.Context, io streams, cfg relay.Config, do func(*relay.State) error) error {
+	s, err := relay.Open(ctx, keyDeps(io, cfg), cfg)
+	if err != nil {
+		return startError(err)
+	}
+	return firstOf(do(s), s.Close(), giveBack(cfg.Dir))
+}
+
+// firstOf gives the first error there is.
+func firstOf(list ...error) error {
+	for _, err := range list {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keyDeps are the surroundings of a relay whose node key may have to be asked for.
+func keyDeps(io streams, cfg relay.Config) relay.Deps {
 	d := relay.Deps{}
 	if cfg.NodeKey.Source == "passphrase" {
 		d.KeySource = relay.KeySource(vfs.OS(), cfg, askPassphrase(io))
 	}
-	s, err := relay.Open(ctx, d, cfg)
-	if err != nil {
-		return startError(err)
+	return d
+}
+
+// giveBack gives what root wrote into another user's data directory to that user: the
+// service that runs as one could not read it otherwise.
+func giveBack(dir string) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return nil
 	}
-	defer s.Close()
-	return stopped(s)
+	owner, ok := ownerOf(dir)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	err = filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() && !e.IsDir() {
+			return err
+		}
+		if now, ok := ownerOf(name); ok && now.Uid == 0 {
+			return os.Lchown(name, int(owner.Uid), int(owner.Gid))
+		}
+		return nil
+	})
+	if err != nil {
+		return errs.E("cmd.giveBack", errs.Unavailable, "cannot give the files in "+dir+" back to their owner", err)
+	}
+	return nil
+}
+
+func ownerOf(name string) (*syscall.Stat_t, bool) {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return nil, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return st, ok
 }
 
 func checkStore(io streams) *cobra.Command {

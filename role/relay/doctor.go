@@ -133,10 +133,14 @@ func (s *Server) diagnoseRecords(ctx context.Context, d *diagnoses) error {
 
 // Advice is what to do about a record, with the line to paste.
 func (r Record) Advice() string {
-	if r.Next != "" || r.Aside != "" {
-		return strings.TrimSpace(r.Next + " " + sentence(r.Aside))
-	}
-	if r.Verdict == RecordWrong {
+	switch {
+	case r.Next != "":
+		return r.Next
+	case r.Aside != "" && r.Value == "":
+		return sentence(r.Aside)
+	case r.Aside != "":
+		return sentence(r.Aside) + " The record: " + r.Line
+	case r.Verdict == RecordWrong:
 		return "In the DNS, put this in its place: " + r.Line
 	}
 	return "Add this record: " + r.Line

@@ -118,6 +118,9 @@ func (s *Server) listen() error {
 	s.working.Go(func() { s.watchStore(work) })
 	s.working.Go(func() { s.watchMemory(work) })
 	s.working.Go(s.takeBallast)
+	if s.d.CheckNames {
+		s.working.Go(func() { s.warnRecords(work) })
+	}
 	for _, p := range s.ports {
 		if p.l != nil {
 			s.serving.Go(s.supervise(serve, p.name, func(ctx context.Context) error { return p.run(ctx, p.l) }))

@@ -63,6 +63,9 @@ type Deps struct {
 	System *sysinfo.Reader
 	// ClientHost is the name that clients are told to connect to; empty: the domain.
 	ClientHost string
+	// CheckNames looks at the DNS records once after the start and says in the log what is
+	// not in order.
+	CheckNames bool
 	// NoControl leaves the control socket out, for disks that have no sockets.
 	NoControl bool
 	// StopGrace is how long sessions may go on when the server stops; 0: 5 s.

@@ -78,7 +78,7 @@ func texts(addrs []netip.Addr) (all []string) {
 func (s *Server) checkReverse(a netip.Addr) func(context.Context) finding {
 	return func(ctx context.Context) finding {
 		names, _, err := s.names.PTR(ctx, a)
-		const ask = "Ask whoever gave you the address to set its reverse DNS."
+		ask := "Ask whoever gave you the address to set its reverse DNS to " + s.c.Domain + "."
 		switch {
 		case err != nil:
 			f := recordError(err)
