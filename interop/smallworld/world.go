@@ -5,9 +5,11 @@
 package smallworld
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 
 	"postern.email/wire/dns/dnstest"
@@ -28,16 +30,28 @@ type World struct {
 	resolver  string // where DNS answers on port 53 too
 }
 
+// claimPort marks the addresses of a world as taken while it lives: several test programs may run at
+// one time.
+const claimPort = "20525"
+
 // New needs a machine on which all of 127.0.0.0/8 is there, as on Linux.
 func New(t testing.TB) *World {
 	t.Helper()
-	w := &World{DNS: dnstest.New(t), CA: NewAuthority(t), net: 1 + os.Getpid()%250}
-	l, err := net.Listen("tcp", w.Address()+":0")
-	if err != nil {
-		t.Skip("this machine has only one loopback address")
+	w := &World{DNS: dnstest.New(t), CA: NewAuthority(t)}
+	first := os.Getpid()
+	for i := range 250 {
+		w.net = 1 + (first+i)%250
+		l, err := net.Listen("tcp", fmt.Sprintf("127.88.%d.254:%s", w.net, claimPort))
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+			return w
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
 	}
-	l.Close()
-	return w
+	t.Skip("this machine has only one loopback address")
+	return nil
 }
 
 // Address gives the next address.
