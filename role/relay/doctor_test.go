@@ -111,17 +111,17 @@ func testDoctor(t *testing.T) {
 		return b.String()
 	}
 	good := nameServer(t, "example.org", "example.org").Addr
-	if got := words(inMemory(t, "network.resolver="+good, "tls.trusted_cas=/data/tls/cert.pem")); got != "smtp true; smtp true; https true; imaps true; imap true; submissions true; submission true; pop3s true; pop3 true; " {
+	if got := words(inMemory(t, "network.addresses=127.0.0.1", "network.resolver="+good, "tls.trusted_cas=/data/tls/cert.pem")); got != "smtp true; smtp true; https true; imaps true; imap true; submissions true; submission true; pop3s true; pop3 true; " {
 		t.Error(got)
 	}
-	if got := words(inMemory(t, "network.resolver="+good)); got != "smtp true; smtp false; https false; imaps false; imap false; submissions false; submission false; pop3s false; pop3 false; " {
+	if got := words(inMemory(t, "network.addresses=127.0.0.1", "network.resolver="+good)); got != "smtp true; smtp false; https false; imaps false; imap false; submissions false; submission false; pop3s false; pop3 false; " {
 		t.Errorf("an unknown authority: %s", got)
 	}
 	other := nameServer(t, "other.example", "").Addr
-	if got := words(inMemory(t, "network.resolver="+other)); got != "A false; MX false; smtp true; " {
+	if got := words(inMemory(t, "network.addresses=127.0.0.1", "network.resolver="+other)); got != "A false; MX false; smtp true; " {
 		t.Errorf("a resolver that does not know us: %s", got)
 	}
-	if got := words(inMemory(t, "network.resolver="+nameServer(t, "example.org", "elsewhere.example").Addr)); !strings.HasPrefix(got, "MX false; smtp true; smtp false; ") {
+	if got := words(inMemory(t, "network.addresses=127.0.0.1", "network.resolver="+nameServer(t, "example.org", "elsewhere.example").Addr)); !strings.HasPrefix(got, "MX false; smtp true; smtp false; ") {
 		t.Errorf("mail goes elsewhere: %s", got)
 	}
 	fs := vfs.NewCrashDisk()
