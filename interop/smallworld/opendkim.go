@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,7 @@ AlwaysAddARHeader yes
 SendReports no
 UMask 000
 Socket local:{dir}/milter
-ResolverConfiguration {dir}/etc/resolver.conf
+Nameservers {resolver}
 `
 
 // openDKIM runs Debian's OpenDKIM at dir/milter: it signs what comes from a listener named
@@ -39,12 +40,15 @@ func (w *World) openDKIM(t testing.TB, dir, domain string) {
 	program := tool(t, "opendkim")
 	w.dkimKey(t, dir, domain)
 	conf := filepath.Join(dir, "etc", "opendkim.conf")
-	writeFile(t, conf, strings.NewReplacer("{dir}", dir, "{domain}", domain).Replace(openDKIMConf))
-	// libunbound asks nobody on this machine unless it is told to.
-	writeFile(t, filepath.Join(dir, "etc", "resolver.conf"), "server:\n\tdo-not-query-localhost: no\nforward-zone:\n\tname: \".\"\n\tforward-addr: "+
-		strings.Replace(w.DNS.Addr, ":", "@", 1)+"\n")
-	p := start(t, filepath.Join(dir, "opendkim.log"), exec.Command(program, "-f", "-x", conf))
-	t.Cleanup(p.kill)
+	writeFile(t, conf, strings.NewReplacer("{dir}", dir, "{domain}", domain, "{resolver}", w.Resolver(t)).Replace(openDKIMConf))
+	log := filepath.Join(dir, "opendkim.log")
+	p := start(t, log, exec.Command(program, "-f", "-x", conf))
+	t.Cleanup(func() {
+		p.kill()
+		if said, _ := os.ReadFile(log); t.Failed() {
+			t.Logf("OpenDKIM ended with %v and said: %s", p.cmd.ProcessState, said)
+		}
+	})
 	await(t, "OpenDKIM listens", func() bool { return answers("unix", filepath.Join(dir, "milter")) })
 }
 
