@@ -54,14 +54,19 @@ a line belong together: --json has them joined.`,
 		if err != nil || !z.Checked {
 			return err
 		}
-		required, recommended := 0, 0
+		required, recommended, silent := 0, 0, 0
 		for _, r := range z.Records {
 			switch {
+			case r.Verdict == relay.RecordUnknown:
+				silent++
 			case r.Bad() && r.Required:
 				required++
 			case r.Bad():
 				recommended++
 			}
+		}
+		if silent > 0 {
+			return hint(errs.E("cmd.dns", errs.Unavailable, fmt.Sprintf("the resolver does not answer for %d of %d records", silent, len(z.Records)), nil), "Look at network.resolver, or try later.")
 		}
 		if required > 0 {
 			return errs.E("cmd.dns", errs.Unavailable, fmt.Sprintf("of %d records %d that are required and %d that are recommended are not in order", len(z.Records), required, recommended), nil)

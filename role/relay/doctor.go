@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/wire/dns"
+	"postern.email/wire/web"
 )
 
 // Diagnosis is one thing that doctor looked at.
@@ -107,16 +109,17 @@ func (s *Server) diagnoseRecords(ctx context.Context, d *diagnoses) error {
 	if err != nil {
 		return err
 	}
-	bad, silent := 0, 0
+	bad, silent := 0, false
 	for _, r := range z.Records {
 		switch {
 		case !r.Bad():
 			continue
 		case r.Verdict == RecordUnknown:
-			silent++
-			if silent > 1 { // one sentence says it
-				continue
+			if !silent { // one sentence says it
+				d.fault("DNS", r.Advice(), "records cannot be looked at: %s", oneLine(r.Says))
 			}
+			bad, silent = bad+1, true
+			continue
 		}
 		bad++
 		if r.Required {
@@ -168,7 +171,7 @@ func (s *Server) diagnoseMachine(d *diagnoses) {
 		d.fault("store", "Look at the disk, then restart: postern restart. What was acknowledged is safe.", "the disk failed, and nothing more is accepted")
 	}
 	if free, err := m.DiskFree(); err == nil {
-		text := config.Bytes(free>>20<<20).String() + " are free"
+		text := rough(free) + " are free"
 		switch {
 		case free < int64(c.Mail.MinFreeSpace):
 			d.fault("disk", "Make room. mail.min_free_space sets the limit.", "only %s: no mail is taken", text)
@@ -182,7 +185,7 @@ func (s *Server) diagnoseMachine(d *diagnoses) {
 		d.fault("disk", "Remove files, or make a file system with more inodes.", "it can hold only %d more files, whatever their size", n)
 	}
 	if free, err := m.MemAvailable(); err == nil {
-		text := config.Bytes(free>>20<<20).String() + " are available"
+		text := rough(free) + " are available"
 		if least := int64(c.Accounts.MinAvailableMemory); free < least {
 			d.fault("memory", "Give the machine more memory, or run less on it. accounts.min_available_memory sets the limit.", "only %s: no new addresses are made", text)
 		} else {
@@ -190,7 +193,7 @@ func (s *Server) diagnoseMachine(d *diagnoses) {
 		}
 	}
 	if load, err := m.Load1(); err == nil && c.Accounts.MaxLoad > 0 && load > c.Accounts.MaxLoad {
-		d.fault("load", "See what keeps the machine busy. accounts.max_load sets the limit.", "the load average is %.1f: no new addresses are made", load)
+		d.advise("load", "See what keeps the machine busy. accounts.max_load sets the limit.", "the load average is %.1f: no new addresses are made now", load)
 	}
 	if n, err := m.OpenFiles(); err == nil {
 		k := &c.Connections
@@ -204,17 +207,32 @@ func (s *Server) diagnoseMachine(d *diagnoses) {
 	}
 }
 
-// diagnoseCerts tells what is known here about the certificates.
+// rough gives a size in whole units, of which there are at least ten if it can be.
+func rough(n int64) string {
+	unit := 0
+	for n>>unit >= 10<<10 && unit < 30 {
+		unit += 10
+	}
+	return config.Bytes(n >> unit << unit).String()
+}
+
+// diagnoseCerts tells what is known here about the certificates. Names beside the domain are
+// spoken of when the domain has one: before that, what keeps it away keeps theirs away too.
 func (s *Server) diagnoseCerts(d *diagnoses) {
+	aliases := web.Aliases(s.c.Domain)
 	for i, x := range s.certs.Status().Certs {
 		names := strings.Join(x.Names, ", ")
 		switch {
 		case x.Issuer == "" && x.Error == "" && i == 0:
 			d.fault("certificate", "The authority looks for this machine on port 80 or 443 of the name. It is tried again by itself: postern status.", "there is none for %s yet", names)
-		case x.Error != "" && (i == 0 || x.Issuer != ""):
-			d.fault("certificate", "It is tried again by itself: postern status shows when. postern restart tries at once.", "%s: %s", names, oneLine(x.Error))
-		case x.Error != "":
+		case x.Error == "":
+		case x.Issuer == "" && slices.Contains(aliases, names):
 			d.advise("certificate", "Let the name lead to this machine, or do without it.", "%s: %s", names, oneLine(x.Error))
+		default:
+			d.fault("certificate", "It is tried again by itself: postern status shows when. postern restart tries at once.", "%s: %s", names, oneLine(x.Error))
+		}
+		if i == 0 && x.Issuer == "" {
+			return
 		}
 	}
 }
