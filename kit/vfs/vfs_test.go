@@ -428,3 +428,44 @@ func TestFaultsSpaceAndReadOnly(t *testing.T) {
 		t.Errorf("%d writes counted, want 4", f.Count(vfs.OpWrite))
 	}
 }
+
+// TestShred: the bytes that were to be shredded are zeros on the disk before the name is
+// gone, and no others; what is not there, or not long enough, is no error.
+func TestShred(t *testing.T) {
+	for _, n := range []int64{0, 3, 6, 100, -1} {
+		disk := vfs.NewCrashDisk()
+		write(t, disk, "/f", "secret", true)
+		if err := vfs.SyncDir(disk, "/"); err != nil {
+			t.Fatal(err)
+		}
+		if err := vfs.Shred(disk, "/f", n); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, disk, "/f"); got != "(none)" {
+			t.Errorf("%d: %q is left", n, got)
+		}
+		// The removal is not synced, so a crash brings back what was overwritten.
+		want := "secret"
+		for i := range want {
+			if n < 0 || int64(i) < n {
+				want = want[:i] + "\x00" + want[i+1:]
+			}
+		}
+		if got := read(t, disk.Clone(vfs.Dropped, 1), "/f"); got != want {
+			t.Errorf("%d: %q came back", n, got)
+		}
+	}
+	disk := vfs.NewCrashDisk()
+	if err := vfs.Shred(disk, "/none", -1); err != nil {
+		t.Error(err)
+	}
+	if got := read(t, disk, "/none"); got != "(none)" {
+		t.Error("shredding made a file")
+	}
+	write(t, disk, "/f", "secret", true)
+	faults := vfs.NewFaults(disk)
+	faults.FailNth(vfs.OpSync, 1, syscall.EIO)
+	if err := vfs.Shred(faults, "/f", -1); !errors.Is(err, errs.Unavailable) || read(t, disk, "/f") == "(none)" {
+		t.Errorf("a failed sync gave %v", err)
+	}
+}
