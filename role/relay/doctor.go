@@ -109,26 +109,18 @@ func (s *Server) diagnoseRecords(ctx context.Context, d *diagnoses) error {
 	if err != nil {
 		return err
 	}
-	bad, silent := 0, false
-	for _, r := range z.Records {
-		switch {
-		case !r.Bad():
-			continue
-		case r.Verdict == RecordUnknown:
-			if !silent { // one sentence says it
-				d.fault("DNS", r.Advice(), "records cannot be looked at: %s", oneLine(r.Says))
-			}
-			bad, silent = bad+1, true
-			continue
-		}
-		bad++
+	bad, silent := z.bad()
+	if silent != nil { // one sentence says it
+		d.fault("DNS", silent.Advice(), "records cannot be looked at: %s", oneLine(silent.Says))
+	}
+	for _, r := range bad {
 		if r.Required {
 			d.fault(r.What, r.Advice(), "%s", oneLine(r.Says))
 		} else {
 			d.advise(r.What, r.Advice(), "%s", oneLine(r.Says))
 		}
 	}
-	if bad == 0 {
+	if len(bad) == 0 && silent == nil {
 		d.ok("DNS", "all %d records of %s are as they should be", len(z.Records), s.c.Domain)
 	}
 	return nil

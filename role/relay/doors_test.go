@@ -297,6 +297,22 @@ func TestNoCertificateYet(t *testing.T) {
 	}
 }
 
+// TestAccountInRecord: once there is an account with the authority, the CAA record names it,
+// under the name that the authority goes by.
+func TestAccountInRecord(t *testing.T) {
+	a := newRefuser(t)
+	s := a.relay(t)
+	until(t, "an account", func() bool { _, account := s.certs.Authority(t.Context()); return account != "" })
+	if r := record(t, zoneOf(t, s, false), "CAA"); r.Value != `0 issue "ca.example; accounturi=`+a.URL+`/account/1"` {
+		t.Errorf("%+v", r)
+	}
+	for _, r := range zoneOf(t, s, false).Records {
+		if r.What == "TLSA" {
+			t.Errorf("the key of a stopgap certificate: %+v", r)
+		}
+	}
+}
+
 // TestRough: sizes are told in units that people count in.
 func TestRough(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 9: "9", 50<<20 + 7: "50M", 9<<30 + 5: "9G", 70_764 << 20: "69G", 5 << 40: "5T", 11 << 10: "11K"} {

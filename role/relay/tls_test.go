@@ -43,7 +43,7 @@ func (a *refuser) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/dir":
 		json.NewEncoder(w).Encode(map[string]any{"newNonce": a.URL + "/nonce", "newAccount": a.URL + "/account", "newOrder": a.URL + "/order",
-			"meta": map[string]string{"termsOfService": a.URL + "/terms"}})
+			"meta": map[string]any{"termsOfService": a.URL + "/terms", "caaIdentities": []string{"CA.example"}}})
 	case "/account":
 		var p struct{ Contact []string }
 		json.Unmarshal(payload, &p)

@@ -22,16 +22,8 @@ func (s *Server) warnRecords(ctx context.Context) {
 	if z.Note != "" {
 		return
 	}
-	bad, silent := 0, false
-	for _, r := range z.Records {
-		switch {
-		case !r.Bad():
-			continue
-		case r.Verdict == RecordUnknown:
-			silent = true
-			continue
-		}
-		bad++
+	bad, silent := z.bad()
+	for _, r := range bad {
 		what := r.What
 		if r.Type == "PTR" { // it names the address
 			what = r.Type
@@ -44,10 +36,9 @@ func (s *Server) warnRecords(ctx context.Context) {
 		}
 		log.Warn("a DNS record is "+string(r.Verdict)+"; the relay serves all the same", args...)
 	}
-	if silent {
+	if silent != nil {
 		log.Warn("the DNS records could not be looked at: the resolver does not answer; to look again: postern dns")
-	}
-	if bad == 0 && !silent {
+	} else if len(bad) == 0 {
 		log.Info("the DNS records are in order", "records", len(z.Records))
 	}
 }

@@ -70,6 +70,21 @@ func (r Record) Bad() bool {
 	return r.Verdict == RecordMissing || r.Verdict == RecordWrong || r.Verdict == RecordUnknown && r.Required
 }
 
+// bad gives the checked records about which something should be done, and one of those
+// for which the resolver had no answer, if there is any.
+func (z Zone) bad() (list []Record, silent *Record) {
+	for i, r := range z.Records {
+		switch {
+		case !r.Bad():
+		case r.Verdict != RecordUnknown:
+			list = append(list, r)
+		case silent == nil:
+			silent = &z.Records[i]
+		}
+	}
+	return list, silent
+}
+
 // finding is the result of a check.
 type finding struct {
 	verdict  Verdict
