@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"encoding/json"
 	"testing"
 
 	"postern.email/interop/smallworld"
@@ -25,34 +24,7 @@ func newWorld(t testing.TB) *world {
 // the DNS. sets come last.
 func (w *world) relay(t testing.TB, domain string, sets ...string) *server {
 	t.Helper()
-	at := w.Host(t, domain)
-	cert, key := w.CA.Issue(t, domain, "mta-sts."+domain)
-	all := []string{"domain=" + domain, "tls.mode=files", "tls.cert=" + cert, "tls.key=" + key, "tls.trusted_cas=" + w.CA.File,
-		"network.resolver=" + w.DNS.Addr, "network.resolver_dnssec=yes", "delivery.remote=true",
-		"delivery.routes=* smtp=" + worldSMTP + " https=" + worldHTTPS,
-		"listen.smtp=" + at + ":" + worldSMTP, "listen.https=" + at + ":" + worldHTTPS,
-		"delivery.first_retry=200ms", "delivery.last_retry=1s"}
-	s := start(t, append(all, sets...)...)
-	w.publish(t, s)
+	s := start(t, append(w.Relay(t, domain), sets...)...)
+	w.Publish(t, binary(t), s.dir)
 	return s
-}
-
-// publish puts a relay's keys into the DNS.
-func (w *world) publish(t testing.TB, s *server) {
-	t.Helper()
-	var keys struct {
-		Pairs []struct {
-			Records []struct{ Name, Text string }
-		}
-	}
-	r := command(t, nil, binary(t), "dkim", "show", "--json", "--dir", s.dir)
-	r.want(t, 0)
-	if err := json.Unmarshal([]byte(r.out), &keys); err != nil || len(keys.Pairs) == 0 {
-		t.Fatalf("dkim show: %v: %s", err, r.out)
-	}
-	for _, p := range keys.Pairs {
-		for _, x := range p.Records {
-			w.DNS.AddTXT(t, x.Name, x.Text)
-		}
-	}
 }

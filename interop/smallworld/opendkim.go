@@ -35,7 +35,7 @@ Nameservers {resolver}
 
 // openDKIM runs Debian's OpenDKIM at dir/milter: it signs what comes from a listener named
 // ORIGINATING, and writes a verdict on all other mail. Its key is published.
-func (w *World) openDKIM(t testing.TB, dir, domain string) {
+func (w *World) openDKIM(t testing.TB, dir, domain string) (pid int) {
 	t.Helper()
 	program := tool(t, "opendkim")
 	w.dkimKey(t, dir, domain)
@@ -50,6 +50,7 @@ func (w *World) openDKIM(t testing.TB, dir, domain string) {
 		}
 	})
 	await(t, "OpenDKIM listens", func() bool { return answers("unix", filepath.Join(dir, "milter")) })
+	return p.cmd.Process.Pid
 }
 
 // dkimKey makes a key at dir/dkim.pem and publishes it for the selector s1.

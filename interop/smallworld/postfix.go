@@ -107,6 +107,7 @@ type Postfix struct {
 
 	dir, program string
 	resolver     string
+	filter       []int // processes of OpenDKIM
 	p            *process
 }
 
@@ -157,7 +158,7 @@ func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 	if o.NoDKIM {
 		milter = ""
 	} else {
-		w.openDKIM(t, dir, o.Domain)
+		p.filter = []int{w.openDKIM(t, dir, o.Domain)}
 	}
 	fill := strings.NewReplacer("{dir}", dir, "{ip}", ip, "{domain}", o.Domain, "{uid}", strconv.Itoa(mailUser), "{key}", o.Key, "{cert}", o.Cert,
 		"{ca}", w.CA.File, "{milter}", milter).Replace
@@ -208,6 +209,15 @@ func (p *Postfix) Mails(name string) ([]string, error) {
 	return maildir(filepath.Join(p.dir, "mail", name))
 }
 
+// Count gives how many mails a user has.
+func (p *Postfix) Count(name string) (int, error) {
+	list, err := os.ReadDir(filepath.Join(p.dir, "mail", name, "new"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return len(list), err
+}
+
 // Waiting counts the mails in its queue.
 func (p *Postfix) Waiting() (n int, err error) {
 	for _, q := range []string{"maildrop", "incoming", "active", "deferred", "hold"} {
@@ -227,5 +237,5 @@ func (p *Postfix) Waiting() (n int, err error) {
 	return n, nil
 }
 
-// Pid is that of its first process.
-func (p *Postfix) Pid() int { return p.p.cmd.Process.Pid }
+// Roots are its first process and that of its filter: all others are below them.
+func (p *Postfix) Roots() []int { return append(p.filter, p.p.cmd.Process.Pid) }
