@@ -190,11 +190,15 @@ func (u *setUp) configuration() (err error) {
 func (u *setUp) write(name, text string) error {
 	const op = "cmd.init"
 	dir := filepath.Dir(name)
-	if !exists(dir) {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	var fresh []string // directories, innermost first
+	for d := dir; !exists(d); d = filepath.Dir(d) {
+		fresh = append(fresh, d)
+	}
+	for _, d := range slices.Backward(fresh) {
+		if err := os.Mkdir(d, 0o755); err != nil {
 			return errs.E(op, errs.Unavailable, "cannot make the directory "+dir, err)
 		}
-		u.undo = append(u.undo, func() { os.Remove(dir) })
+		u.undo = append(u.undo, func() { os.Remove(d) })
 	}
 	if err := vfs.WriteFileAtomic(vfs.OS(), name, []byte(text), 0o644); err != nil {
 		return hint(errs.E(op, errs.KindOf(err), "cannot write "+name, err), "To write the configuration elsewhere: --config FILE")
@@ -216,7 +220,6 @@ func (u *setUp) keys(ctx context.Context, io streams) (z relay.Zone, err error) 
 		return z, startError(err)
 	}
 	if made {
-		u.undo = append(u.undo, func() { os.RemoveAll(u.cfg.Dir) })
 		u.made = append(u.made, u.cfg.Dir)
 	} else {
 		u.kept = append(u.kept, u.cfg.Dir)

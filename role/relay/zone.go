@@ -182,7 +182,7 @@ func (c Config) Lacks() []string {
 	return all
 }
 
-// host names with a dot at their end
+// fqdn gives a name with a dot at its end.
 func fqdn(name string) string { return name + "." }
 
 // records makes the list.
