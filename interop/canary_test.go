@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"postern.email/interop/canary"
 	"postern.email/interop/mailclient"
@@ -15,7 +16,8 @@ import (
 // person's words can go, kills the server, and searches everything it left:
 // the data directory, its log, its temporary files.
 func TestNothingReadableOnDisk(t *testing.T) {
-	s := start(t, noSendLimit...)
+	// Mail for elsewhere waits in the queue: nobody answers there.
+	s := start(t, append([]string{"delivery.remote=true", "delivery.routes=elsewhere.example host=127.0.0.1 smtp=1 https=off"}, noSendLimit...)...)
 	u := user{"kanari4id@" + s.Domain, "Canary-Of-Password-09cf"} // the canary is the whole name: 9 letters
 	friend := user{"zeisig4ax@" + s.Domain, "Second-Canary-Password-77"}
 	planted := map[string]string{
@@ -103,7 +105,24 @@ func TestNothingReadableOnDisk(t *testing.T) {
 	if err := out.Send(u.addr, []string{friend.addr}, text(5000)); mailclient.CodeOf(err) != 523 {
 		t.Errorf("cleartext: %v, want 523", err)
 	}
-	_ = out.Envelope(u.addr, []string{planted["outside"]})
+	for _, size := range []int{9000, 300_000} { // in the store, and in a file
+		queued := []byte(strings.Replace(string(mailclient.NewMaker(uint64(size)).Mail(u.addr, size)), "To: ", "Message-ID: <"+planted["message id"]+">\r\nX-Note: "+
+			planted["display name"]+"\r\nTo: <"+planted["outside"]+">, ", 1))
+		if err := out.Send(u.addr, []string{planted["outside"], friend.addr}, queued); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits := func() {
+		t.Helper()
+		eventually(t, 20*time.Second, func() error {
+			r := command(t, nil, binary(t), "queue", "list", "--dir", s.dir)
+			if strings.Count(r.out, planted["outside"]) != 2 || !strings.Contains(r.out, "does not answer") {
+				return fmt.Errorf("two mails should wait: %s", r.out)
+			}
+			return nil
+		})
+	}
+	waits()
 	// Logins that fail are logged most readily.
 	for _, bad := range []user{{u.addr, friend.password}, {friend.addr, u.password}, {planted["outside"], u.password}} {
 		if _, err := s.login(bad); err == nil {
@@ -131,6 +150,7 @@ func TestNothingReadableOnDisk(t *testing.T) {
 	if !strings.Contains(fmt.Sprint(boxes), planted["folder"]) {
 		t.Error("the folder is not there any more, so the search proved nothing")
 	}
+	waits()
 	if code := s.stop(t); code != 0 {
 		t.Errorf("exit code %d after SIGTERM", code)
 	}
