@@ -43,6 +43,8 @@ var sideways = map[string][]string{
 	"post/dkimkey":    {"post/seal"},
 	"post/seen":       {"post/seal"},
 	"post/policybook": {"post/seal"},
+	"mixnet/pool":     {"mixnet/replay"},
+	"mixnet/link":     {"mixnet/packet"},
 	"store/pebble":    {"store"},
 	"store/storetest": {"store"},
 	"mail/dkim":       {"mail"},
