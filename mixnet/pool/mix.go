@@ -84,7 +84,7 @@ const (
 func NewMix(o Options) (*Mix, error) {
 	const op = "mixnet/pool.NewMix"
 	if o.Log == nil || o.Source == nil {
-		return nil, errs.E(op, errs.Invalid, "", errors.New("Log and Source must be given"))
+		return nil, errs.E(op, errs.Invalid, "", errors.New("no Log or no Source"))
 	}
 	if o.Now == nil {
 		o.Now = time.Now

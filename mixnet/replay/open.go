@@ -25,7 +25,7 @@ const formatMagic = "PSTNLOG\n"
 func Open(o Options) (*Log, error) {
 	const op = "mixnet/replay.Open"
 	if o.FS == nil || o.Dir == "" || o.Rand == nil || len(o.Secret) < secretLen {
-		return nil, errs.E(op, errs.Invalid, "", errors.New("FS, Dir, Rand and Secret must be given"))
+		return nil, errs.E(op, errs.Invalid, "", errors.New("no FS, Dir, Rand or Secret"))
 	}
 	l := &Log{
 		o:       o.withDefaults(),
