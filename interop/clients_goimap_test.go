@@ -30,6 +30,29 @@ func TestGoIMAP(t *testing.T) {
 		must(c.Login(u.addr, u.password).Wait())
 		return c
 	}
+	// After STARTTLS, as IMAP4rev2 and with literals that do not wait (LITERAL+).
+	plain, err := imapclient.DialStartTLS(s.IMAP, &imapclient.Options{TLSConfig: &tls.Config{RootCAs: s.pool, ServerName: s.Domain}})
+	must(err)
+	defer plain.Close()
+	must(plain.Login(u.addr, u.password).Wait())
+	if caps := plain.Caps(); !caps.Has(imap.CapLiteralPlus) || !caps.Has(imap.CapIMAP4rev2) {
+		t.Errorf("capabilities: %v", caps)
+	}
+	enabled, err := plain.Enable(imap.CapIMAP4rev2).Wait()
+	must(err)
+	if !enabled.Caps.Has(imap.CapIMAP4rev2) {
+		t.Errorf("ENABLE: %+v", enabled)
+	}
+	must(plain.Create("Entwürfe-2", nil).Wait())
+	if list, err := plain.List("", "Entw*", nil).Collect(); err != nil || len(list) != 1 || list[0].Mailbox != "Entwürfe-2" {
+		t.Errorf("LIST in IMAP4rev2: %+v, %v", list, err)
+	}
+	if rev2, err := plain.Select("Entwürfe-2", nil).Wait(); err != nil || rev2.NumMessages != 0 || rev2.List == nil || rev2.List.Mailbox != "Entwürfe-2" {
+		t.Errorf("SELECT in IMAP4rev2: %+v, %v", rev2, err)
+	}
+	must(plain.Delete("Entwürfe-2").Wait())
+	must(plain.Logout().Wait())
+
 	first := connect(&imapclient.UnilateralDataHandler{
 		Mailbox: func(data *imapclient.UnilateralDataMailbox) {
 			if data.NumMessages != nil {

@@ -122,5 +122,23 @@ ok(u.select('"Entwürfe"'))
 found = ok(u.search(None, "SUBJECT", '"grüße"'))
 assert found == [b"1"], found
 ok(u.unselect())
+# MULTIAPPEND: imaplib asks a method for each literal; between two mails stand the words of the next.
+mails = [b"Subject: many %d\r\n\r\nx\r\n" % i for i in range(3)]
+
+
+class Parts:
+    def __init__(self, *parts):
+        self.parts = iter(parts)
+
+    def next(self, _):
+        return next(self.parts)
+
+
+u.literal = Parts(mails[0] + b" (\\Flagged) {%d}" % len(mails[1]), mails[1] + b" {%d}" % len(mails[2]), mails[2]).next
+tag = u._command("APPEND", "Drafts", "(\\Seen)", "{%d}" % len(mails[0]))
+ok(u._command_complete("APPEND", tag))
+ok(u.select("Drafts"))
+assert ok(u.search(None, "SUBJECT", "many"))[0].split() == [b"2", b"3", b"4"]
+assert ok(u.search(None, "SUBJECT", "many", "FLAGGED")) == [b"3"]
 u.logout()
 print("done")
