@@ -33,8 +33,8 @@ type Dest struct {
 // fill of a route that ends early; the encapsulations use the standard library's own
 // randomness. The first hop is r.Hops[0].Node.
 //
-// errs.TooLarge for a body that does not fit; errs.Invalid for a route or destination
-// that the format cannot say.
+// errs.TooLarge for a body that does not fit; errs.Invalid for a body without a kind, and
+// for a route or destination that the format cannot say.
 func Build(dst []byte, r Route, d Dest, c Content, random io.Reader) ([]byte, error) {
 	return build(dst, r, d, c, random, Adiantum)
 }

@@ -62,9 +62,15 @@ func TestBuildRefuses(t *testing.T) {
 		}
 	}
 	for size, surb := range map[int]*SURB{MaxBody + 1: nil, MaxBodySURB + 1: new(SURB)} {
-		_, err := Build(nil, Route{Hops: hops}, drop, Content{SURB: surb, Body: make([]byte, size)}, rand.Reader)
+		_, err := Build(nil, Route{Hops: hops}, drop, Content{Kind: 1, SURB: surb, Body: make([]byte, size)}, rand.Reader)
 		if errs.KindOf(err) != errs.TooLarge || errs.Public(err) != "the body is too large for one packet" {
 			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	for _, surb := range []*SURB{nil, new(SURB)} {
+		p, err := Build([]byte("x"), Route{Hops: hops}, drop, Content{SURB: surb, Body: []byte{0}}, rand.Reader)
+		if errs.KindOf(err) != errs.Invalid || errs.Public(err) != "a body needs a kind" || string(p) != "x" {
+			t.Errorf("a body without a kind: %v", err)
 		}
 	}
 	enough := keyLen + headerAt(1) // one payload key, and the fill behind layer 0

@@ -8,7 +8,7 @@ import (
 
 // Content is what the innermost payload holds (docs/packet.md §5).
 type Content struct {
-	Kind uint8  // what Body is, to whoever gets it; 0: nothing
+	Kind uint8  // what Body is, to whoever gets it; 0: there is none
 	SURB *SURB  // for an answer; nil: none is asked for
 	Body []byte // at most MaxBody or MaxBodySURB bytes
 }
@@ -19,7 +19,8 @@ const (
 	flagSURB       = 1
 )
 
-// put writes c to a whole payload.
+// put writes c to a whole payload. errs.TooLarge for a body that does not fit;
+// errs.Invalid for one without a kind.
 func (c *Content) put(payload []byte) error {
 	limit := MaxBody
 	if c.SURB != nil {
@@ -27,6 +28,9 @@ func (c *Content) put(payload []byte) error {
 	}
 	if len(c.Body) > limit {
 		return errs.E("packet.Content", errs.TooLarge, "the body is too large for one packet", nil)
+	}
+	if c.Kind == 0 && len(c.Body) > 0 {
+		return errs.E("packet.Content", errs.Invalid, "a body needs a kind", nil)
 	}
 	clear(payload)
 	payload[zeroLen] = c.Kind
@@ -68,7 +72,7 @@ func openContent(op string, payload []byte) (Content, error) {
 	default:
 		return Content{}, reject(op, errs.Invalid, errContent)
 	}
-	if length > len(rest) || !allZero(rest[length:]) {
+	if length > len(rest) || c.Kind == 0 && length > 0 || !allZero(rest[length:]) {
 		return Content{}, reject(op, errs.Invalid, errContent)
 	}
 	c.Body = rest[:length:length]

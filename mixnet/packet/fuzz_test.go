@@ -13,7 +13,7 @@ import (
 // and the payload is zeros, to keep inputs small.
 func FuzzUnwrap(f *testing.F) {
 	nodes, hops := path(f)
-	p := deliver(f, hops, Content{Body: []byte("seed")})
+	p := deliver(f, hops, Content{Kind: 1, Body: []byte("seed")})
 	for i := range Layers {
 		f.Add(bytes.Clone(p[:PrefixLen+headerAt(i)]), uint8(i), uint8(0))
 		f.Add(bytes.Clone(p[:PrefixLen+headerAt(i)]), uint8(i+1), uint8(i))
@@ -68,13 +68,15 @@ func FuzzRouting(f *testing.F) {
 func FuzzContent(f *testing.F) {
 	_, hops := path(f)
 	s, _ := block(f, hops)
-	for _, c := range []Content{{}, {Kind: 1, Body: []byte("body")}, {SURB: s, Body: []byte("body")}} {
+	for _, c := range []Content{{}, {Kind: 1, Body: []byte("body")}, {SURB: s}, {Kind: 2, SURB: s, Body: []byte("body")}} {
 		b := make([]byte, PayloadLen)
 		must(f, c.put(b))
 		f.Add(bytes.TrimRight(b, "\x00"))
 	}
 	f.Add([]byte{33: 2})
 	f.Add([]byte{34: 0xFF, 35: 0xFF})
+	f.Add([]byte{32: 1, 34: 0xFF, 35: 0xFF})
+	f.Add([]byte{35: 1}) // a body without a kind
 	f.Fuzz(func(t *testing.T, head []byte) {
 		b := make([]byte, PayloadLen)
 		if copy(b, head) < len(head) {
@@ -119,7 +121,7 @@ func FuzzSURB(f *testing.F) {
 			t.Fatalf("written otherwise: %v", err)
 		}
 		now := time.Unix(0, 0)
-		p, err := s.Use(nil, Content{Body: []byte("answer")}, now)
+		p, err := s.Use(nil, Content{Kind: 1, Body: []byte("answer")}, now)
 		if !now.Before(s.Expires()) != (errs.KindOf(err) == errs.Denied && err != nil) {
 			t.Fatalf("expires %v: %v", s.Expires(), err)
 		}

@@ -39,9 +39,13 @@ func TestKeysRefused(t *testing.T) {
 	k, err := GeneratePrivateKey(rand.Reader)
 	must(t, err)
 	pub := k.Public().Bytes()
-	notReduced := bytes.Clone(pub)
-	notReduced[0], notReduced[1] = 0xFF, 0xFF // a coefficient of 4095 is not below q
-	for name, b := range map[string][]byte{"empty": nil, "short": pub[1:], "long": append(bytes.Clone(pub), 0), "coefficient": notReduced} {
+	for _, i := range []int{0, 1, fieldN - 1} {
+		if _, err := ParsePublicKey(withNumber(pub, i, fieldQ-1)); err != nil {
+			t.Errorf("number %d is q-1: %v", i, err)
+		}
+	}
+	for name, b := range map[string][]byte{"empty": nil, "short": pub[1:], "long": append(bytes.Clone(pub), 0),
+		"q": withNumber(pub, fieldN/2, fieldQ), "4095": withNumber(pub, fieldN-1, 4095)} {
 		if p, err := ParsePublicKey(b); errs.KindOf(err) != errs.Invalid || p != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -204,7 +204,7 @@ func TestHeaderFlips(t *testing.T) {
 func TestPayloadFlips(t *testing.T) {
 	nodes, hops := path(t)
 	body := bytes.Repeat([]byte("body "), MaxBody/5)
-	first := deliver(t, hops, Content{Body: body})
+	first := deliver(t, hops, Content{Kind: 1, Body: body})
 	for layer := range Layers {
 		p := bytes.Clone(first)
 		for i := range layer {
@@ -251,7 +251,7 @@ func unlike(t *testing.T, a, b []byte) {
 // What leaves a hop has nothing of what came: no eight bytes of it, anywhere.
 func TestNothingSurvives(t *testing.T) {
 	nodes, hops := path(t)
-	p := deliver(t, hops, Content{Body: make([]byte, MaxBody)})
+	p := deliver(t, hops, Content{Kind: 1, Body: make([]byte, MaxBody)})
 	for layer := range Last {
 		came := map[uint64]int{}
 		for i := 0; i+8 <= len(p); i++ {

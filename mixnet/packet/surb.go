@@ -146,8 +146,9 @@ func (*SURB) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Use makes the packet of the one answer, for the node First, and appends it to dst.
 // errs.Denied from Expires on, and the second time: a hop would drop the packet as a
-// replay. A body that is too large is errs.TooLarge and leaves the block unused. Copies of
-// a block do not know of each other; who keeps blocks on disk notes the Name first.
+// replay. A body that is too large is errs.TooLarge, one without a kind errs.Invalid;
+// both leave the block unused. Copies of a block do not know of each other; who keeps
+// blocks on disk notes the Name first.
 func (s *SURB) Use(dst []byte, c Content, now time.Time) ([]byte, error) {
 	return s.use(dst, c, now, Adiantum)
 }

@@ -29,7 +29,7 @@ func block(t testing.TB, hops []Hop) (*SURB, Mark) {
 func TestReply(t *testing.T) {
 	nodes, hops := path(t)
 	s, mark := block(t, hops)
-	r := walk(t, nodes, deliver(t, hops, Content{SURB: s, Body: make([]byte, MaxBodySURB)}), Last)
+	r := walk(t, nodes, deliver(t, hops, Content{Kind: 1, SURB: s, Body: make([]byte, MaxBodySURB)}), Last)
 	c, err := OpenContent(r.Payload)
 	must(t, err)
 	if len(c.Body) != MaxBodySURB || c.SURB.Name() != s.Name() || c.SURB.First() != nodes[1].id {
@@ -113,6 +113,9 @@ func TestSURBOnce(t *testing.T) {
 	if p, err := s.Use([]byte("x"), Content{Body: make([]byte, MaxBody+1)}, someDay); errs.KindOf(err) != errs.TooLarge || string(p) != "x" {
 		t.Fatalf("too large: %v", err)
 	}
+	if p, err := s.Use([]byte("x"), Content{Body: []byte{1}}, someDay); errs.KindOf(err) != errs.Invalid || string(p) != "x" {
+		t.Fatalf("a body without a kind: %v", err)
+	}
 	var wg sync.WaitGroup
 	var taken atomic.Int32
 	packets := make(chan []byte, 8)
@@ -165,7 +168,7 @@ func TestSURBExpires(t *testing.T) {
 func TestOpenReplyRejects(t *testing.T) {
 	nodes, hops := path(t)
 	s, mark := block(t, hops)
-	p, err := s.Use(nil, Content{Body: []byte("answer")}, someDay)
+	p, err := s.Use(nil, Content{Kind: 1, Body: []byte("answer")}, someDay)
 	must(t, err)
 	payload := walk(t, nodes, p, Last).Payload
 	otherSeed, otherMark := testSeed, mark

@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -64,13 +66,15 @@ type (
 		ExpiresHours int64    `json:"expires_hours"`
 	}
 	rejectedVector struct {
-		Name     string   `json:"name"`
-		Kind     string   `json:"kind"`
-		Reason   string   `json:"reason"`
-		Head     hexBytes `json:"head"`
-		Seed     hexBytes `json:"seed,omitempty"`
-		Length   *int     `json:"length,omitempty"`
-		NowHours int64    `json:"now_hours,omitempty"`
+		Name     string     `json:"name"`
+		Kind     string     `json:"kind"`
+		Reason   string     `json:"reason"`
+		Head     hexBytes   `json:"head"`
+		Seed     hexBytes   `json:"seed,omitempty"`
+		Length   *int       `json:"length,omitempty"`
+		Layers   []int      `json:"layers,omitempty"`
+		Seen     []hexBytes `json:"seen,omitempty"`
+		NowHours int64      `json:"now_hours,omitempty"`
 	}
 )
 
@@ -90,7 +94,7 @@ func readJSON(t *testing.T, path string, v any) {
 
 // What was once written can be read by every later version: each field of each layer.
 func TestVectors(t *testing.T) {
-	if *rewrite {
+	if *rewrite != "" {
 		writeVectors(t)
 	}
 	files, err := filepath.Glob(vectorDir + "/*.json")
@@ -206,7 +210,32 @@ func sameHop(a, b hopVector) bool {
 }
 
 var reasons = map[string]error{"size": errSize, "prefix": errPrefix, "key": errKeyID, "header": errHeader, "routing": errRouting,
-	"payload": errPayload, "content": errContent, "surb": errSURB}
+	"payload": errPayload, "content": errContent, "surb": errSURB, "public key": errPublicKey, "layer": errLayer, "replay": errReplay}
+
+// What a node checks beside the format.
+var (
+	errLayer  = errors.New("a layer that the node does not serve")
+	errReplay = errors.New("a replay")
+)
+
+// take is what a node does with a packet, up to what it needs to know of other nodes.
+func take(key *PrivateKey, layers []int, seen []hexBytes, packet []byte) error {
+	p, err := ParsePrefix(packet)
+	if err != nil {
+		return err
+	}
+	if layers != nil && !slices.Contains(layers, p.Layer) {
+		return reject("take", errs.Invalid, errLayer)
+	}
+	r, err := Unwrap(key, packet)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(seen, func(tag hexBytes) bool { return Tag(tag) == r.Tag }) {
+		return reject("take", errs.Invalid, errReplay)
+	}
+	return nil
+}
 
 // What the format forbids is rejected, for the reason that the vector gives, and the
 // outside learns nothing but that.
@@ -221,7 +250,9 @@ func TestRejectedVectors(t *testing.T) {
 		case "packet":
 			key, kerr := NewPrivateKey(v.Seed)
 			must(t, kerr)
-			_, err = Unwrap(key, append(head, make([]byte, *v.Length-len(head))...))
+			err = take(key, v.Layers, v.Seen, append(head, make([]byte, *v.Length-len(head))...))
+		case "unit":
+			_, _, err = CutUnit(append(head, make([]byte, *v.Length-len(head))...))
 		case "content":
 			_, err = OpenContent(append(head, make([]byte, PayloadLen-len(head))...))
 		case "surb":
@@ -230,11 +261,19 @@ func TestRejectedVectors(t *testing.T) {
 			s, perr := ParseSURB(head)
 			must(t, perr)
 			_, err = s.Use(nil, Content{}, time.Unix(v.NowHours*3600, 0))
-			if errs.KindOf(err) != errs.Denied {
+			if errs.KindOf(err) != errs.Denied || v.Reason != "expired" {
 				t.Errorf("%s: %v", v.Name, err)
 			}
 			seen[v.Reason] = true
 			continue
+		case "public_key":
+			if _, err = ParsePublicKey(head); errs.KindOf(err) != errs.Invalid || !errors.Is(err, errPublicKey) || v.Reason != "public key" {
+				t.Errorf("%s: %v", v.Name, err)
+			}
+			seen[v.Reason] = true
+			continue
+		default:
+			t.Errorf("%s: unknown kind", v.Name)
 		}
 		want := reasons[v.Reason]
 		if v.Kind == "surb" && errors.Is(err, errSize) {
@@ -245,7 +284,7 @@ func TestRejectedVectors(t *testing.T) {
 		}
 		seen[v.Reason] = true
 	}
-	for r := range reasons {
+	for _, r := range append(slices.Collect(maps.Keys(reasons)), "expired") {
 		if !seen[r] {
 			t.Errorf("no vector is rejected for %s", r)
 		}

@@ -123,7 +123,14 @@ def rejected_vectors(path):
         head = unhex(v["head"])
         try:
             if v["kind"] == "packet":
-                p1.unwrap(xwing.PrivateKey(unhex(v["seed"])), head.ljust(v["length"], b"\x00"))
+                node = {"seen": [unhex(tag) for tag in v.get("seen", [])]}
+                if "layers" in v:
+                    node["layers"] = v["layers"]
+                p1.unwrap(xwing.PrivateKey(unhex(v["seed"])), head.ljust(v["length"], b"\x00"), **node)
+            elif v["kind"] == "unit":
+                p1.cut_unit(head.ljust(v["length"], b"\x00"))
+            elif v["kind"] == "public_key":
+                p1.parse_public_key(head)
             elif v["kind"] == "content":
                 p1.parse_content(head.ljust(p1.PAYLOAD, b"\x00"))
             elif v["kind"] == "surb":
@@ -147,7 +154,7 @@ def main():
         if path.name != "rejected.json":
             commands |= packet_vector(path)
     same("commands seen", commands == set(p1.NAMES.values()), True)
-    reasons = {"size", "prefix", "key", "header", "routing", "payload", "content", "surb", "expired"}
+    reasons = {"prefix", "size", "layer", "key", "header", "replay", "routing", "payload", "content", "surb", "expired", "public key"}
     same("reasons seen", rejected_vectors(vectors / "rejected.json") == reasons, True)
     print(f"{checks} checks passed")
 

@@ -126,6 +126,9 @@ class Public:
         if len(ek) != EK_LEN:
             raise ValueError("length of the encapsulation key")
         self.bytes = ek
+        coefficients = int.from_bytes(ek[:384 * K], "little")
+        if any(coefficients >> 12 * i & 0xFFF >= Q for i in range(K * N)):
+            raise ValueError("a coefficient of the encapsulation key")  # section 7.2
         self.t = [_decode(ek[384 * i:384 * (i + 1)], 12) for i in range(K)]
         rho = ek[384 * K:]
         self.a = [[_sample_ntt(rho + bytes([j, i])) for j in range(K)] for i in range(K)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+import mlkem
 import xwing
 from adiantum import Adiantum
 
@@ -53,6 +54,24 @@ def parse_prefix(b):
     return b[2], number(b[4:8])
 
 
+def cut_unit(unit):
+    """§8: the packet in what came over a link."""
+    if len(unit) != SIZE:
+        raise Rejected("size")
+    layer, _ = parse_prefix(unit)
+    return unit[:size_at(layer)]
+
+
+def parse_public_key(b):
+    """Appendix A"""
+    if len(b) != mlkem.EK_LEN + 32:
+        raise Rejected("public key")
+    try:
+        mlkem.Public(b[:mlkem.EK_LEN])
+    except ValueError:
+        raise Rejected("public key") from None
+
+
 @dataclass
 class Hop:
     """What a hop learns."""
@@ -70,11 +89,13 @@ class Hop:
     next_packet: bytes  # empty unless FWD
 
 
-def unwrap(key, packet):
-    """§4.5, without what only the node knows."""
+def unwrap(key, packet, layers=range(LAST + 1), seen=()):
+    """§4.5, for a node that has one key, serves some layers and has seen some replay tags."""
     layer, ident = parse_prefix(packet)
     if len(packet) != size_at(layer):
         raise Rejected("size")
+    if layer not in layers:
+        raise Rejected("layer")
     if ident != key_id(key.public):
         raise Rejected("key")
     header, payload = packet[PREFIX:-PAYLOAD], packet[-PAYLOAD:]
@@ -84,6 +105,8 @@ def unwrap(key, packet):
         plain = AESGCM(exported[:32]).decrypt(bytes(12), header[ENC:], packet[:PREFIX])
     except (ValueError, InvalidTag):
         raise Rejected("header") from None
+    if exported[32:] in seen:
+        raise Rejected("replay")
     r = plain[:ROUTING]
     hop = Hop(layer, exported[:32], exported[32:], r, r[0], number(r[4:8]), r[8:40], number(r[40:44]), r[48:64], r[64:96], b"", b"")
     check_routing(hop)
@@ -126,7 +149,7 @@ def parse_content(b):
     if flags:
         surb, rest = rest[:SURB], rest[SURB:]
         parse_surb(surb)
-    if length > len(rest) or not zero(rest[length:]):
+    if length > len(rest) or kind == 0 and length > 0 or not zero(rest[length:]):
         raise Rejected("content")
     return Content(kind, surb, rest[:length])
 
