@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"postern.email/kit/errs"
@@ -32,7 +31,6 @@ type Conn struct {
 	pace Pace
 	rate *limits.GCRA
 	rkey string // under which rate counts this peer
-	born time.Time
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
@@ -41,7 +39,6 @@ type Conn struct {
 	wake chan struct{} // something may have to be written
 	dead chan struct{} // closed by stop
 	ours bool          // box is this connection's own, and ends with it
-	live atomic.Bool   // a frame has come since the connection was opened
 
 	head  [headLen]byte // of the frame that is being written
 	inbox inbox
@@ -67,7 +64,7 @@ type flight struct {
 }
 
 func (l *Link) newConn(ctx context.Context, s *session) *Conn {
-	c := &Conn{l: l, peer: s.peer, raw: s.raw, tls: s.tls, out: s.out, born: time.Now(),
+	c := &Conn{l: l, peer: s.peer, raw: s.raw, tls: s.tls, out: s.out,
 		wake: make(chan struct{}, 1), dead: make(chan struct{}), sentLow: 1}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.inbox.low = 1

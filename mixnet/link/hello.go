@@ -136,6 +136,8 @@ func (l *Link) readHello(s *session) error {
 		_, err = io.ReadFull(s.tls, body[:])
 	}
 	if err != nil {
+		// A refusal comes as late as this: in TLS 1.3 the client has ended its handshake
+		// before the server has seen its certificate (RFC 8446 §4.4.2.4).
 		return handshakeError(op, err)
 	}
 	lowest, highest := b[helloLowest], b[helloHighest]

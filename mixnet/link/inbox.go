@@ -70,8 +70,10 @@ func (c *Conn) answer(n uint64, taken bool) {
 	}
 	if taken {
 		c.inbox.taken |= bit
+		c.l.counts.unitsIn.Add(1)
 	} else {
 		c.inbox.later |= bit
+		c.l.counts.laterIn.Add(1)
 	}
 	unit := c.inbox.units[n%window]
 	c.inbox.units[n%window] = nil
@@ -81,11 +83,6 @@ func (c *Conn) answer(n uint64, taken bool) {
 	if unit != nil {
 		c.l.memory.Release(packet.Size)
 		c.l.units.Put(unit)
-	}
-	if taken {
-		c.l.counts.unitsIn.Add(1)
-	} else {
-		c.l.counts.laterIn.Add(1)
 	}
 	// Only the first answer and enough of them change what the writer does.
 	if due == 1 || due >= answerMany || leave {

@@ -19,7 +19,6 @@ func (c *Conn) read() error {
 			return err
 		}
 		c.l.counts.framesIn.Add(1)
-		c.live.Store(true)
 		body, err = c.handle(&h, body)
 		if body != nil {
 			c.l.units.Put(body)
@@ -59,7 +58,7 @@ func (c *Conn) readFrame(idle time.Duration) (h head, body *[packet.Size]byte, e
 		_, err = io.ReadFull(c.tls, b[n:])
 	}
 	if err != nil {
-		return head{}, nil, c.readError(err)
+		return head{}, nil, brokenConn(err)
 	}
 	if h, err = parseHead(&b); err != nil {
 		return head{}, nil, err
@@ -71,18 +70,14 @@ func (c *Conn) readFrame(idle time.Duration) (h head, body *[packet.Size]byte, e
 		}
 		err = errPadding
 	} else {
-		err = c.readError(err)
+		err = brokenConn(err)
 	}
 	c.l.units.Put(body)
 	return head{}, nil, err
 }
 
-func (c *Conn) readError(err error) error {
-	if !c.live.Load() {
-		// A refusal of the handshake comes as late as this (TLS 1.3: the client has ended
-		// its handshake before the server has seen its certificate).
-		return handshakeError("mixnet/link", err)
-	}
+// brokenConn is the error for a connection that broke.
+func brokenConn(err error) error {
 	return errs.E("mixnet/link", errs.Unavailable, "the connection to the peer broke", err)
 }
 

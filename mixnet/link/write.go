@@ -207,7 +207,7 @@ func (c *Conn) frame(h *head, body []byte, d time.Duration) error {
 		err = errors.Join(err, failed)
 	}
 	if err != nil {
-		return errs.E("mixnet/link", errs.Unavailable, "the connection to the peer broke", err)
+		return brokenConn(err)
 	}
 	c.l.counts.framesOut.Add(1)
 	return nil
