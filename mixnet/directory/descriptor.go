@@ -1,0 +1,116 @@
+package directory
+
+import (
+	"fmt"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/packet"
+)
+
+// Descriptor is what a node says of itself, signed by its identity (docs/directory.md §4).
+type Descriptor struct {
+	Network   string
+	Identity  *PublicKey
+	Published time.Time // whole seconds
+	Node
+
+	text
+}
+
+var descriptorForm = append(form{
+	{"network", 1, 1, 1, 0},
+	{"identity", 1, 1, 2, 0},
+	{"published", 1, 1, 1, 0},
+}, nodeForm...)
+
+var untilSignature = []string{"signature"}
+
+// SignDescriptor makes the document from the fields of d; identity is the signer's.
+// errs.Invalid, with a public text, for what breaks the form.
+func SignDescriptor(d Descriptor, s Signer) (*Descriptor, error) {
+	const op = "directory.SignDescriptor"
+	w := &writer{}
+	w.line("postern-descriptor", 1)
+	w.line("network", d.Network)
+	w.line("identity", s.Public())
+	w.line("published", d.Published)
+	d.Node.write(w)
+	if err := sign(w, s); err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	out, err := ParseDescriptor(w.b)
+	return out, errs.Wrap(op, err)
+}
+
+// ParseDescriptor reads a descriptor and verifies its signature. It keeps b. errs.Invalid,
+// errs.TooLarge or errs.Unsupported, with a public text that names the line, for another
+// form; errs.Denied for a wrong signature. It knows no clock: see Fresh.
+func ParseDescriptor(b []byte) (*Descriptor, error) {
+	const op = "directory.ParseDescriptor"
+	d, sig, err := parseDescriptor(op, b)
+	if err != nil {
+		return nil, err
+	}
+	if !d.Identity.Verify(b[:d.body], &sig) {
+		return nil, errs.E(op, errs.Denied, "signature is wrong", nil)
+	}
+	return d, nil
+}
+
+func parseDescriptor(op string, b []byte) (*Descriptor, Signature, error) {
+	s, err := begin(op, "postern-descriptor", b, MaxDescriptor)
+	if err != nil {
+		return nil, Signature{}, err
+	}
+	d := &Descriptor{text: text{raw: b}}
+	err = s.read(descriptorForm, untilSignature, func(key string, v *fields) error {
+		switch key {
+		case "network":
+			d.Network = v.name()
+		case "identity":
+			d.Identity = v.key()
+		case "published":
+			d.Published = v.time()
+		default:
+			return d.Node.read(key, v)
+		}
+		return nil
+	})
+	if err == nil {
+		err = d.Node.check(op)
+	}
+	if err != nil {
+		return nil, Signature{}, err
+	}
+	var sigs []Signature
+	if d.body, sigs, err = s.signatures(1, 1); err != nil {
+		return nil, Signature{}, err
+	}
+	return d, sigs[0], nil
+}
+
+// ID is the ID of the node.
+func (d *Descriptor) ID() packet.ID { return d.Identity.ID() }
+
+// Fresh tells why a descriptor cannot be used at a time: errs.Invalid with both times for
+// one from the future beyond MaxSkew, errs.Denied for one of another network, one that is
+// older than MaxAge, or one without a packet key that is valid in the time from now on.
+func (d *Descriptor) Fresh(network string, now time.Time) error {
+	const op = "directory.Descriptor.Fresh"
+	switch {
+	case d.Network != network:
+		return errs.E(op, errs.Denied, "descriptor is of another network", nil)
+	case d.Published.Sub(now) > MaxSkew:
+		return errs.E(op, errs.Invalid, fmt.Sprintf("descriptor is from %s, and it is %s here: one of the clocks is wrong",
+			formatTime(d.Published), formatTime(now)), nil)
+	case now.Sub(d.Published) > MaxAge:
+		return errs.E(op, errs.Denied, "descriptor is too old", nil)
+	}
+	for _, k := range d.Keys {
+		if now.Before(k.Until) {
+			return nil
+		}
+	}
+	return errs.E(op, errs.Denied, "all packet keys of the descriptor have expired", nil)
+}
