@@ -337,7 +337,7 @@ func (l *Log) failed(err error) error {
 	c.active = nil
 	if errs.KindOf(err) == errs.NoSpace {
 		c.full = l.o.Now().Add(fullPause)
-		return err
+		return errs.E("mixnet/replay", errs.NoSpace, publicDisk, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

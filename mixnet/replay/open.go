@@ -198,10 +198,17 @@ func (l *Log) format(salt [saltLen]byte) ([]byte, error) {
 func (l *Log) loadKeys(keys []Key) error {
 	for _, key := range keys {
 		k, damaged, err := loadTags(l.o.FS, l.path(tagFileName(key)), l.secret, key)
-		if errs.KindOf(err) == errs.Corrupt {
+		switch {
+		case err == nil:
+		case errs.KindOf(err) == errs.NotFound:
+			if err := l.shredTags(key); err != nil {
+				return err
+			}
+			continue
+		case errs.KindOf(err) == errs.Corrupt:
 			k = &keyState{key: key, lost: true}
 			l.stats.LostKeys++
-		} else if err != nil {
+		default:
 			return err
 		}
 		l.stats.LostTags += damaged
@@ -246,6 +253,7 @@ func (l *Log) readSegments() error {
 		e.seg.pending++
 		e.seg.live += e.blocks()
 	}
+	l.countKeys()
 	return nil
 }
 

@@ -85,9 +85,13 @@ func tagHeader(k Key, salt [saltLen]byte) []byte {
 	return b
 }
 
-// readTagHeader gives the salt in a first block. errs.Corrupt.
+// readTagHeader gives the salt in a first block. errs.Corrupt; errs.NotFound where the block
+// is all zeros, as a file that was being shredded leaves it.
 func readTagHeader(k Key, b []byte) (salt [saltLen]byte, err error) {
 	if len(b) == blockLen {
+		if [blockLen]byte(b) == zeroBlock {
+			return salt, errs.E("mixnet/replay.readTagHeader", errs.NotFound, "", nil)
+		}
 		salt = [saltLen]byte(b[16:])
 		if string(tagHeader(k, salt)) == string(b) {
 			return salt, nil
@@ -130,7 +134,8 @@ func readTagBlock(b []byte, block uint32, add func(uint64)) error {
 	return nil
 }
 
-// loadTags reads a key's file. A missing one is errs.NotFound; damaged counts blocks that
+// loadTags reads a key's file. errs.NotFound: it was being shredded. errs.Corrupt: its first
+// block is damaged. damaged counts blocks that
 // cannot be read and have whole ones behind them; what is broken at the end was torn, and
 // its tags are still in the segments.
 func loadTags(fs vfs.FS, path string, secret []byte, key Key) (k *keyState, damaged int, err error) {

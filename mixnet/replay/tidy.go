@@ -21,6 +21,13 @@ func (l *Log) tidy() bool {
 	for l.dropOldest() {
 	}
 	more := l.move()
+	l.countKeys()
+	return more
+}
+
+// countKeys brings the committer's numbers to Stats.
+func (l *Log) countKeys() {
+	c := &l.c
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Keys, l.stats.Tags, l.stats.TagBytes = 0, c.tags, 0
@@ -30,7 +37,6 @@ func (l *Log) tidy() bool {
 			l.stats.TagBytes += k.set.bytes()
 		}
 	}
-	return more
 }
 
 func (l *Log) older(s *segment, age time.Duration) bool {
