@@ -180,10 +180,10 @@ func (m *Machine) compareReveals(id packet.ID) {
 	}
 }
 
-// prove keeps the first proof of each kind against each authority.
+// prove keeps the first proof of each kind against each authority, if others can read it.
 func (m *Machine) prove(p *Proof) {
 	key := string(p.Kind) + string(p.Accused[:])
-	if m.proofs[key] == nil {
+	if m.proofs[key] == nil && len(p.raw) <= MaxProof && len(p.Documents) <= maxProofDocuments {
 		m.proofs[key] = p
 	}
 }
@@ -400,10 +400,17 @@ func (in *Inputs) equal(o *Inputs) bool {
 	return in.Previous == o.Previous && slices.Equal(in.Votes, o.Votes) && slices.Equal(in.Reveals, o.Reveals)
 }
 
-// evidence is an endorsement and everything that it was computed from.
+// evidence is an endorsement and everything that it was computed from. Descriptors of nodes
+// that fewer than the threshold listed are no part of that: a liar could list any number.
 func (m *Machine) evidence(e *Endorsement, mat Material) [][]byte {
 	docs := [][]byte{e.Bytes()}
 	seen := map[Hash]bool{}
+	listed := map[packet.ID]int{}
+	for _, v := range mat.Votes {
+		for _, l := range v.Nodes {
+			listed[l.ID]++
+		}
+	}
 	for _, v := range mat.Votes {
 		docs = append(docs, v.Bytes())
 		if c := m.before[v.Previous]; c != nil && !seen[c.Hash()] {
@@ -411,7 +418,7 @@ func (m *Machine) evidence(e *Endorsement, mat Material) [][]byte {
 			docs = append(docs, c.Bytes())
 		}
 		for _, l := range v.Nodes {
-			if d := m.descriptors[l.Descriptor]; d != nil && !seen[l.Descriptor] {
+			if d := m.descriptors[l.Descriptor]; d != nil && !seen[l.Descriptor] && listed[l.ID] >= m.net.Threshold() {
 				seen[l.Descriptor] = true
 				docs = append(docs, d.Bytes())
 			}
