@@ -59,6 +59,9 @@ func (l *Link) accept(ctx context.Context, nc net.Conn, from limits.Peer) {
 	}
 	c.attach(newOutbox(l.o.Queue))
 	l.register(c)
+	if now, ok := l.o.Who(c.peer.Key); !ok || now != c.peer {
+		l.Recheck() // the set changed before the connection could be seen in it
+	}
 	if l.o.Opened != nil {
 		l.o.Opened(c)
 	}

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"runtime"
 	"sync"
 	"testing"
 
@@ -39,4 +40,33 @@ func BenchmarkFrames(b *testing.B) {
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "units/s")
+}
+
+// BenchmarkIdle tells what an open connection holds while nothing crosses it: both ends, which
+// are in this process.
+func BenchmarkIdle(b *testing.B) {
+	const lines = 100
+	for range b.N {
+		var before, after runtime.MemStats
+		got := start(b, options("b", known(b, Mix, "a").who, commitAll))
+		o := options("a", known(b, Mix, "b").who, commitAll)
+		a := start(b, o)
+		got.o.ConnsPerKey = lines
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		all := make([]*running, lines)
+		for i := range all {
+			all[i] = a.line(b, "b", got.addr)
+			if err := all[i].Send(soon(b), unit(1)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/lines, "B/connection")
+		for _, l := range all {
+			l.stop()
+		}
+	}
 }

@@ -207,7 +207,10 @@ func (c *Conn) farewell() {
 			return
 		}
 	}
+	// TLS would wait 5 s for a peer that does not read.
+	late := time.AfterFunc(farewellTime, func() { c.raw.Close() })
 	c.tls.Close()
+	late.Stop()
 }
 
 // leftError is why a peer has gone away, where it is an error.

@@ -56,7 +56,7 @@ type Handler interface {
 	// cannot be kept. It may answer afterwards, from any goroutine and in groups. ctx
 	// ends with the connection; a unit must be answered all the same, so that its memory
 	// comes back. Take is called in the order of the units; while it blocks nothing
-	// more is read from this connection.
+	// more is read from this connection, and it must not block longer than ctx lives.
 	Take(ctx context.Context, from Peer, unit []byte, r Receipt)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -194,12 +195,20 @@ func TestConstant(t *testing.T) {
 	}
 	frames := 0
 	for _, l := range idle {
-		if l[len(l)-5:] == fmt.Sprint(recordRoom) {
+		var dir string
+		var conn, size int
+		var at string
+		if _, err := fmt.Sscan(l, &dir, &conn, &at, &size); err != nil {
+			t.Fatal(err)
+		}
+		if size == recordRoom {
 			frames++
+		} else if size > recordRoom/4 {
+			t.Errorf("%q is neither a frame nor of a handshake", l)
 		}
 	}
-	if frames < 500 {
-		t.Fatalf("%d frames", frames)
+	if frames < 500 || !strings.Contains(idle[len(idle)-1], "up 3 ") {
+		t.Fatalf("%d frames, the last line is %q", frames, idle[len(idle)-1])
 	}
 	if !slices.Equal(idle, busy) {
 		for i := range min(len(idle), len(busy)) {
@@ -351,6 +360,31 @@ func TestTimes(t *testing.T) {
 			p.expect(typeSend)
 			p.ends()
 		}},
+		{"does not leave", DefaultDrainTime, "", func(p *rawPeer, v *virtual) {
+			c := <-v.opened
+			c.Post(unit(1), func(error) {})
+			p.expect(typeSend)
+			c.goAway(awayEnding)
+			if code := p.ends(); code != awayEnding {
+				p.t.Errorf("told %d", code)
+			}
+		}},
+		{"stays for too long", 2 * DefaultMaxLife, "", func(p *rawPeer, v *virtual) {
+			for {
+				p.send(head{typ: typeJunk}, nil)
+				h, _, err := p.c.readFrame(time.Hour)
+				if err != nil {
+					return
+				}
+				if h.typ == typeGoAway {
+					if h.code != awayOld {
+						p.t.Errorf("told %d", h.code)
+					}
+					p.c.tls.Close()
+					return
+				}
+			}
+		}},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -371,7 +405,7 @@ func TestTimes(t *testing.T) {
 				before := time.Now()
 				wg.Go(func() { v.do(p, w) })
 				err = <-closed
-				if errs.Public(err) != v.public {
+				if (err == nil) != (v.public == "") || err != nil && errs.Public(err) != v.public {
 					t.Errorf("%v", err)
 				}
 				if d := time.Since(before); d < v.after || d > v.after+2*farewellTime {
@@ -404,4 +438,22 @@ func TestTimes(t *testing.T) {
 			<-ended
 		})
 	})
+}
+
+// TestLife: a connection is replaced after a time between MinLife and MaxLife.
+func TestLife(t *testing.T) {
+	for chance, want := range map[float64]time.Duration{0: DefaultMinLife, 0.5: (DefaultMinLife + DefaultMaxLife) / 2} {
+		synctest.Test(t, func(t *testing.T) {
+			proxy := options("proxy", known(t, Relay, "relay").who, commitAll)
+			proxy.Chance = func() float64 { return chance }
+			v := newVirtual(t, options("relay", known(t, Client, "proxy").who, commitAll), proxy, nil)
+			<-v.opened
+			before := time.Now()
+			<-v.opened
+			if d := time.Since(before); d != want {
+				t.Errorf("replaced after %v, want %v", d, want)
+			}
+			v.stop()
+		})
+	}
 }
