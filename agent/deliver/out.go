@@ -18,10 +18,11 @@ const (
 	DefaultLastRetry      = time.Hour        // … up to this
 	DefaultKeep           = 20 * time.Second // an idle connection to a destination
 	DefaultGrace          = 10 * time.Second // for mails being handed over at a shutdown
+	DefaultSlow           = 15 * time.Second // a mail that takes longer makes its destination a slow one
 )
 
-// suspects is the part of the destinations that may be ones which could not be reached the
-// last time: the rest is kept for those that can.
+// suspects is the part of the destinations that may be slow ones, or ones which could not be
+// reached the last time: the rest is kept for those that take mail at once.
 const suspects = 2 // one half
 
 // Roads leads to other hosts: ByRoad makes it of *road.Roads.
@@ -49,7 +50,7 @@ type OutOptions struct {
 
 	Destinations, PerDestination int
 	FirstRetry, LastRetry        time.Duration
-	Keep, Grace                  time.Duration
+	Keep, Grace, Slow            time.Duration
 
 	Logger *slog.Logger // nil: nothing is logged
 }
@@ -65,18 +66,25 @@ type Out struct {
 	mu      sync.Mutex
 	dests   map[string]*destination
 	workers int
-	suspect int // workers at destinations that could not be reached the last time
+	suspect int // workers at destinations that are slow, or could not be reached the last time
+}
+
+// worker is one of a destination's, see serve.
+type worker struct {
+	suspect bool // it counts as such
+	slow    bool // its mail took longer than OutOptions.Slow
 }
 
 // destination is what is known of one destination, beside the pause that the queue keeps. It is
-// forgotten when it has no worker and was reached, or nothing waits for it any more; a
+// forgotten when it has no worker and was reached quickly, or nothing waits for it any more; a
 // restart forgets all, and every destination is tried again.
 type destination struct {
 	name     string
 	workers  int
-	reached  bool          // a mail was handed over since the last failure
+	reached  bool          // a mail was handed over since the last failure, and none is slow
+	slow     bool          // the last mail took long, whatever became of it
 	failures int           // tries to reach it that failed, in a row
-	last     time.Time     // when the last of them was
+	last     time.Time     // when the last of them was, or it was slow
 	why      string        // what it ended with
 	more     chan struct{} // wakes one idle worker; capacity 1
 	idle     int
@@ -93,6 +101,7 @@ func NewOut(o OutOptions) *Out {
 	def(&o.LastRetry, DefaultLastRetry)
 	def(&o.Keep, DefaultKeep)
 	def(&o.Grace, DefaultGrace)
+	def(&o.Slow, DefaultSlow)
 	if o.Destinations <= 0 {
 		o.Destinations = DefaultDestinations
 	}
@@ -150,7 +159,7 @@ func (o *Out) start(ctx, work context.Context, wg *sync.WaitGroup, name string) 
 	if d == nil {
 		d = &destination{name: name, more: make(chan struct{}, 1)}
 	}
-	suspect := d.failures > 0
+	w := &worker{suspect: d.failures > 0 || d.slow}
 	switch {
 	case d.idle > 0:
 		select {
@@ -159,29 +168,48 @@ func (o *Out) start(ctx, work context.Context, wg *sync.WaitGroup, name string) 
 		}
 		return
 	case d.workers > 0 && !d.reached, d.workers >= o.o.PerDestination, o.workers >= o.o.Destinations,
-		suspect && o.suspect >= max(o.o.Destinations/suspects, 1):
+		w.suspect && o.suspect >= o.mostSuspects():
 		return
 	}
 	o.dests[name] = d
 	d.workers++
 	o.workers++
-	if suspect {
+	if w.suspect {
 		o.suspect++
 	}
 	wg.Go(func() {
-		o.serve(ctx, work, d)
+		o.serve(ctx, work, d, w)
 		o.mu.Lock()
 		d.workers--
 		o.workers--
-		if suspect {
+		if w.suspect {
 			o.suspect--
 		}
-		if d.workers == 0 && d.failures == 0 {
+		if d.workers == 0 && d.failures == 0 && !d.slow {
 			delete(o.dests, d.name)
 		}
 		o.mu.Unlock()
 		o.look()
 	})
+}
+
+func (o *Out) mostSuspects() int { return max(o.o.Destinations/suspects, 1) }
+
+// tooSlow takes note that a worker's mail takes long: from now on its destination has one worker at
+// most, among the suspects. false: there is no room among them, and the worker must give up, so
+// that hosts which hang never take the places of those that do not, however many they are.
+func (o *Out) tooSlow(d *destination, w *worker) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w.slow, d.slow, d.reached, d.last = true, true, false, o.d.o.Now()
+	if !w.suspect {
+		if o.suspect >= o.mostSuspects() {
+			return false
+		}
+		w.suspect = true
+		o.suspect++
+	}
+	return true
 }
 
 // forgetEvery is how often destinations are looked for that nothing waits for.

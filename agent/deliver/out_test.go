@@ -462,38 +462,77 @@ func TestReportsOfSuccess(t *testing.T) {
 }
 
 // TestNobodyWaitsForAnother: with 70 destinations that hang, which is more than may be served at
-// one time, a mail to another goes out when the first ones were found out, and from then on at
-// once.
+// one time, a mail to another goes out when the first ones were found to be slow, and from then on at
+// once. So it is also with those that hang when they have the whole mail, which is not known
+// then to have failed.
 func TestNobodyWaitsForAnother(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t, vfs.NewCrashDisk(), func(_ *Options, o *OutOptions) { o.Destinations = 50 })
-		const dead, hang = 70, 3 * time.Minute
-		for i := range dead {
-			h.abroad.set(fmt.Sprintf("d%d.example", i), func(ctx context.Context, _ road.Job) road.Outcome {
-				select {
-				case <-ctx.Done():
-				case <-time.After(hang):
+	const dead, hang = 70, 10 * time.Minute
+	lost := &smtp.Reply{Code: 451, Enhanced: "4.4.2", Text: "lost"}
+	for name, end := range map[string]func(road.Job) road.Outcome{
+		"not reached": func(road.Job) road.Outcome {
+			return road.Outcome{Unreached: &smtp.Reply{Code: 421, Enhanced: "4.4.2", Text: "hangs"}}
+		},
+		"after the mail": func(j road.Job) road.Outcome { return answers(j, "mx.example", lost) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, vfs.NewCrashDisk(), func(_ *Options, o *OutOptions) { o.Destinations = 50 })
+				for i := range dead {
+					h.abroad.set(fmt.Sprintf("d%d.example", i), func(ctx context.Context, j road.Job) road.Outcome {
+						select {
+						case <-ctx.Done():
+						case <-time.After(hang):
+						}
+						return end(j)
+					})
 				}
-				return road.Outcome{Unreached: &smtp.Reply{Code: 421, Enhanced: "4.4.2", Text: "hangs"}}
+				defer h.run()()
+				for i := range dead {
+					for range 3 {
+						h.hand(rcpt(fmt.Sprintf("x@d%d.example", i)))
+					}
+				}
+				h.hand(rcpt("first@zlive.example"))
+				time.Sleep(DefaultSlow + time.Second)
+				if h.abroad.copies("first@zlive.example") != 1 {
+					t.Error("a mail waited longer than it takes to find out that others are slow")
+				}
+				time.Sleep(2 * DefaultSlow) // the last of them are found out
+				for i := range 100 {
+					time.Sleep(time.Minute)
+					to := fmt.Sprintf("n%d@zlive%d.example", i, i%2)
+					h.hand(rcpt(to))
+					synctest.Wait()
+					if h.abroad.copies(to) != 1 {
+						t.Fatalf("mail %d waited", i)
+					}
+				}
 			})
-		}
-		defer h.run()()
-		for i := range dead {
-			h.hand(rcpt(fmt.Sprintf("x@d%d.example", i)))
-		}
-		h.hand(rcpt("first@alive.example"))
-		time.Sleep(hang + time.Second)
-		if h.abroad.copies("first@alive.example") != 1 {
-			t.Error("a mail waited longer than the first ones hang")
-		}
-		for i := range 30 {
-			time.Sleep(7 * time.Minute)
-			to := fmt.Sprintf("n%d@alive.example", i)
-			h.hand(rcpt(to))
-			synctest.Wait()
-			if h.abroad.copies(to) != 1 {
-				t.Fatalf("mail %d waited", i)
+		})
+	}
+}
+
+// TestSlowButAlive: a host that takes its time gets its mail, once, and is not cut off while there
+// is room.
+func TestSlowButAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, vfs.NewCrashDisk(), nil)
+		h.abroad.set("slow.example", func(ctx context.Context, j road.Job) road.Outcome {
+			select {
+			case <-time.After(5 * DefaultSlow):
+				return h.abroad.takes(j)
+			case <-ctx.Done():
+				return answers(j, "mx.example", &smtp.Reply{Code: 451, Enhanced: "4.4.2", Text: "cut"})
 			}
+		})
+		defer h.run()()
+		for range 3 {
+			h.hand(rcpt("x@slow.example"))
+		}
+		time.Sleep(20 * DefaultSlow)
+		synctest.Wait()
+		if n, _ := h.abroad.sessions("slow.example"); h.abroad.copies("x@slow.example") != 3 || h.abroad.tried("slow.example") != 3 || n != 0 {
+			t.Errorf("%d copies after %d tries, %d sessions", h.abroad.copies("x@slow.example"), h.abroad.tried("slow.example"), n)
 		}
 	})
 }

@@ -23,14 +23,14 @@ const batch = 4
 // serve is one worker: it hands over what is due at its destination until nothing is left and
 // nothing came for a while, or the destination cannot be reached. No new mail is begun
 // after ctx has ended; work cuts what is under way.
-func (o *Out) serve(ctx, work context.Context, d *destination) {
+func (o *Out) serve(ctx, work context.Context, d *destination, w *worker) {
 	s := o.o.Roads.Session(d.name)
 	defer s.Close()
 	for ctx.Err() == nil {
 		items := o.q.Lease(d.name, batch)
 		for i, it := range items {
-			if ctx.Err() != nil || !o.handle(work, d, s, it) {
-				for _, rest := range items[i:] {
+			if ctx.Err() != nil || !o.handle(work, d, w, s, it) {
+				for _, rest := range items[i:] { // Release of what was settled does nothing
 					o.q.Release(rest)
 				}
 				return
@@ -70,9 +70,9 @@ func (o *Out) idle(ctx context.Context, d *destination) bool {
 	return more
 }
 
-// handle sends one mail and puts down what became of it. false: the destination cannot be
-// served any more now, and the mail was not settled.
-func (o *Out) handle(ctx context.Context, d *destination, s Session, it *queue.Item) bool {
+// handle sends one mail and puts down what became of it. false: the worker must end, because the
+// destination cannot be served any more now or is slow.
+func (o *Out) handle(ctx context.Context, d *destination, w *worker, s Session, it *queue.Item) bool {
 	if o.expired(it) {
 		return o.settle(ctx, it, o.all(it, queue.Failed, o.lateReply(d, it)))
 	}
@@ -84,13 +84,14 @@ func (o *Out) handle(ctx context.Context, d *destination, s Session, it *queue.I
 		return o.damaged(ctx, it, err)
 	}
 	defer body.Close()
-	out := s.Send(ctx, job(it, body))
+	out := o.send(ctx, d, w, s, job(it, body))
 	if out.Unreached != nil {
 		return o.unreached(ctx, d, it, out.Unreached)
 	}
 	o.mu.Lock()
-	first := !d.reached
-	d.reached, d.failures, d.why = true, 0, ""
+	slow := w.slow
+	first := !slow && !d.reached
+	d.reached, d.slow, d.failures, d.why = !slow, slow, 0, ""
 	o.mu.Unlock()
 	if first {
 		o.look() // more workers may come now
@@ -100,7 +101,21 @@ func (o *Out) handle(ctx context.Context, d *destination, s Session, it *queue.I
 		results[i] = o.judge(it, i, out.Answers[i], out.Host)
 		results[i].told = out.Reports
 	}
-	return o.settle(ctx, it, results)
+	return o.settle(ctx, it, results) && !slow
+}
+
+// send hands one mail over, and cuts it off where it takes long while too many others do: a mail
+// that is cut is tried again later.
+func (o *Out) send(ctx context.Context, d *destination, w *worker, s Session, j road.Job) road.Outcome {
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	t := time.AfterFunc(o.o.Slow, func() {
+		if !o.tooSlow(d, w) {
+			cut()
+		}
+	})
+	defer t.Stop()
+	return s.Send(ctx, j)
 }
 
 // result is what became of one recipient.
