@@ -180,11 +180,12 @@ func TestACME(t *testing.T) {
 				t.Error("a certificate for a name without address")
 			}
 			st := s.tlsStatus(t)
-			if st.TLS.Mode != "acme" || len(st.TLS.Certs) != 3 || !strings.Contains(st.TLS.Certs[0].Issuer, "Pebble") || st.TLS.Certs[0].Error != "" ||
+			if st.TLS.Mode != "acme" || len(st.TLS.Certs) != 4 || !strings.Contains(st.TLS.Certs[0].Issuer, "Pebble") || st.TLS.Certs[0].Error != "" ||
 				st.TLS.Certs[0].NotAfter != first.NotAfter.UTC().Format(time.RFC3339) || !strings.Contains(st.TLS.Certs[1].Error, "no address") {
 				t.Errorf("status: %+v", st)
 			}
 			command(t, nil, binary(t), "status", "--dir", s.dir).want(t, 0, "certificate   "+acmeDomain+" (acme): by Pebble", "mta-sts."+acmeDomain+" (acme): none yet", "no address")
+			command(t, nil, binary(t), "dns", "--dir", s.dir, "--zonefile", "-").want(t, 0, "_25._tcp."+acmeDomain+". 3600 IN TLSA 3 1 1 ")
 			if log := tail(s.log, 1<<20); !strings.Contains(log, "self-signed") {
 				t.Errorf("nobody was told that the first connections get a self-signed certificate:\n%s", log)
 			}
