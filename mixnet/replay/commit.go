@@ -453,7 +453,6 @@ func (l *Log) end(key Key) error {
 	k := c.keys[key]
 	if k == nil {
 		k = &keyState{key: key}
-		c.keys[key] = k
 	}
 	if !k.ended {
 		c.group.reset()

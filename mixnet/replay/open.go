@@ -136,8 +136,8 @@ func (l *Log) openSegments(numbers []uint64) error {
 		s.header, s.aead, err = readHeader(l.secret, b[:got])
 		switch {
 		case errs.KindOf(err) == errs.NotFound:
-			_ = f.Close()
-			if err := l.o.FS.Remove(path); err != nil {
+			// The zeros may not have reached the disk: once more.
+			if err := errors.Join(f.Close(), vfs.Shred(l.o.FS, path, blockLen)); err != nil {
 				return diskError(op, err)
 			}
 			continue
