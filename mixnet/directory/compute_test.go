@@ -28,7 +28,7 @@ func newTable(t *testing.T, authorities int) *table {
 // vote adds the next authority's vote for some nodes.
 func (x *table) vote(p Parameters, nodes ...Rated) {
 	i := len(x.votes)
-	v := Vote{Epoch: someEpoch, Parameters: p, Commit: Value{byte(i)}.Commit(x.net.name, x.keys[i].Public().ID(), someEpoch)}
+	v := Vote{Header: Header{Epoch: someEpoch}, Parameters: p, Commit: Value{byte(i)}.Commit(x.net.name, x.keys[i].Public().ID(), someEpoch)}
 	if x.prev != nil {
 		v.Previous = x.prev.Name()
 	}
@@ -51,7 +51,7 @@ func (x *table) compute() (*Consensus, error) {
 		}
 		slices.SortFunc(names, compareNamed)
 		for i := range x.votes {
-			r, err := SignReveal(x.net, Reveal{Epoch: someEpoch, Value: Value{byte(i)}, Votes: names}, x.keys[i])
+			r, err := SignReveal(x.net, Reveal{Header: Header{Epoch: someEpoch}, Value: Value{byte(i)}, Votes: names}, x.keys[i])
 			must(x.t, err)
 			x.reveals = append(x.reveals, r)
 		}
@@ -190,7 +190,7 @@ func TestCount(t *testing.T) {
 		return x
 	}
 	reveal := func(x *table, i int, votes ...Named) *Reveal {
-		r, err := SignReveal(x.net, Reveal{Epoch: someEpoch, Value: Value{byte(i)}, Votes: votes}, x.keys[i])
+		r, err := SignReveal(x.net, Reveal{Header: Header{Epoch: someEpoch}, Value: Value{byte(i)}, Votes: votes}, x.keys[i])
 		must(t, err)
 		return r
 	}
@@ -217,18 +217,18 @@ func TestCount(t *testing.T) {
 		"no votes":      {func(x *table) { x.votes = x.votes[:1] }, errs.Unavailable, "1 votes count, and 2 are needed"},
 		"no descriptor": {func(x *table) { clear(x.descriptors) }, errs.NotFound, "a descriptor is not known"},
 		"other epoch": {func(x *table) {
-			v, err := SignVote(x.net, Vote{Epoch: 7}, x.keys[0])
+			v, err := SignVote(x.net, Vote{Header: Header{Epoch: 7}}, x.keys[0])
 			must(t, err)
 			x.votes = append(x.votes, v)
 		}, errs.Invalid, "vote of another epoch"},
 		"other reveal": {func(x *table) {
-			r, err := SignReveal(x.net, Reveal{Epoch: 7}, x.keys[0])
+			r, err := SignReveal(x.net, Reveal{Header: Header{Epoch: 7}}, x.keys[0])
 			must(t, err)
 			x.reveals = append(x.reveals, r)
 		}, errs.Invalid, "reveal of another epoch"},
-		"three": {func(x *table) { x.reveals = append(x.reveals, reveal(x, 0), reveal(x, 5-5, x.reveals[0].Votes[0])) }, errs.Invalid, "more than two documents of an authority"},
+		"three": {func(x *table) { x.reveals = append(x.reveals, reveal(x, 0), reveal(x, 0, x.reveals[0].Votes[0])) }, errs.Invalid, "more than two documents of an authority"},
 		"no previous": {func(x *table) {
-			v, err := SignVote(x.net, Vote{Epoch: someEpoch, Previous: Previous{1, Hash{1}}}, x.keys[0])
+			v, err := SignVote(x.net, Vote{Header: Header{Epoch: someEpoch}, Previous: Previous{1, Hash{1}}}, x.keys[0])
 			must(t, err)
 			x.votes, x.reveals = append([]*Vote{v}, x.votes[1:]...), nil
 		}, errs.NotFound, "the previous consensus is not known"},
@@ -236,7 +236,7 @@ func TestCount(t *testing.T) {
 			n := x.reveals[0].Votes
 			x.reveals = nil
 			for i := range x.keys {
-				r, err := SignReveal(x.net, Reveal{Epoch: someEpoch, Value: Value{99}, Votes: n}, x.keys[i])
+				r, err := SignReveal(x.net, Reveal{Header: Header{Epoch: someEpoch}, Value: Value{99}, Votes: n}, x.keys[i])
 				must(t, err)
 				x.reveals = append(x.reveals, r)
 			}

@@ -267,7 +267,7 @@ func readSorted(v *fields, list *[]packet.ID) {
 
 // endorsement is that of one signer for this consensus.
 func (c *Consensus) endorsement(signer packet.ID) Endorsement {
-	return Endorsement{Network: c.Network, Authority: signer, Epoch: c.Epoch, Consensus: c.Hash(), Inputs: c.Inputs}
+	return Endorsement{Header: Header{c.Network, signer, c.Epoch}, Consensus: c.Hash(), Inputs: c.Inputs}
 }
 
 // Endorsements gives the whole documents whose signatures the consensus carries, without

@@ -24,23 +24,22 @@ var descriptorForm = append(form{
 	{"published", 1, 1, 1, 0},
 }, nodeForm...)
 
-var untilSignature = []string{"signature"}
-
 // SignDescriptor makes the document from the fields of d; identity is the signer's.
 // errs.Invalid, with a public text, for what breaks the form.
 func SignDescriptor(d Descriptor, s Signer) (*Descriptor, error) {
-	const op = "directory.SignDescriptor"
+	d.Identity = s.Public()
+	return signAs("directory.SignDescriptor", d.write(), s, ParseDescriptor)
+}
+
+// write gives what is signed.
+func (d *Descriptor) write() *writer {
 	w := &writer{}
 	w.line("postern-descriptor", 1)
 	w.line("network", d.Network)
-	w.line("identity", s.Public())
+	w.line("identity", d.Identity)
 	w.line("published", d.Published)
 	d.Node.write(w)
-	if err := sign(w, s); err != nil {
-		return nil, errs.Wrap(op, err)
-	}
-	out, err := ParseDescriptor(w.b)
-	return out, errs.Wrap(op, err)
+	return w
 }
 
 // ParseDescriptor reads a descriptor and verifies its signature. It keeps b. errs.Invalid,
@@ -59,12 +58,8 @@ func ParseDescriptor(b []byte) (*Descriptor, error) {
 }
 
 func parseDescriptor(op string, b []byte) (*Descriptor, Signature, error) {
-	s, err := begin(op, "postern-descriptor", b, MaxDescriptor)
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	d := &Descriptor{text: text{raw: b}}
-	err = s.read(descriptorForm, untilSignature, func(key string, v *fields) error {
+	d := &Descriptor{}
+	sig, err := d.text.read(op, "postern-descriptor", MaxDescriptor, descriptorForm, b, func(key string, v *fields) error {
 		switch key {
 		case "network":
 			d.Network = v.name()
@@ -80,14 +75,7 @@ func parseDescriptor(op string, b []byte) (*Descriptor, Signature, error) {
 	if err == nil {
 		err = d.Node.check(op)
 	}
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	var sigs []Signature
-	if d.body, sigs, err = s.signatures(1, 1); err != nil {
-		return nil, Signature{}, err
-	}
-	return d, sigs[0], nil
+	return d, sig, err
 }
 
 // ID is the ID of the node.

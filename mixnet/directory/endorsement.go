@@ -1,10 +1,5 @@
 package directory
 
-import (
-	"postern.email/kit/errs"
-	"postern.email/mixnet/packet"
-)
-
 // Inputs name the documents that a consensus is computed from, each list sorted, with both
 // documents of an authority that made two.
 type Inputs struct {
@@ -44,9 +39,7 @@ func (in *Inputs) read(key string, v *fields) {
 // one from exactly these documents. Its signature stands in the consensus; the rest of it
 // follows from there.
 type Endorsement struct {
-	Network   string
-	Authority packet.ID
-	Epoch     uint64
+	Header
 	Consensus Hash
 	Inputs
 
@@ -54,32 +47,20 @@ type Endorsement struct {
 	sig Signature
 }
 
-var endorsementForm = append(form{
-	{"network", 1, 1, 1, 0},
-	{"authority", 1, 1, 1, 0},
-	{"epoch", 1, 1, 1, 0},
-	{"consensus", 1, 1, 1, 0},
-}, inputForm...)
-
-// write gives what is signed.
-func (e *Endorsement) write() *writer {
-	w := &writer{}
-	head(w, "postern-endorsement", e.Network, e.Authority, e.Epoch)
-	w.line("consensus", e.Consensus)
-	e.Inputs.write(w)
-	return w
-}
+var endorsementForm = concat(headerForm, form{{"consensus", 1, 1, 1, 0}}, inputForm)
 
 // SignEndorsement makes the endorsement of a consensus.
 func SignEndorsement(n *Network, c *Consensus, s Signer) (*Endorsement, error) {
-	const op = "directory.SignEndorsement"
 	e := c.endorsement(s.Public().id)
-	w := e.write()
-	if err := sign(w, s); err != nil {
-		return nil, errs.Wrap(op, err)
-	}
-	out, err := ParseEndorsement(n, w.b)
-	return out, errs.Wrap(op, err)
+	return signAs("directory.SignEndorsement", e.write(), s, func(b []byte) (*Endorsement, error) { return ParseEndorsement(n, b) })
+}
+
+// write gives what is signed.
+func (e *Endorsement) write() *writer {
+	w := e.Header.write("postern-endorsement")
+	w.line("consensus", e.Consensus)
+	e.Inputs.write(w)
+	return w
 }
 
 // ParseEndorsement is as ParseVote.
@@ -87,7 +68,7 @@ func ParseEndorsement(n *Network, b []byte) (*Endorsement, error) {
 	const op = "directory.ParseEndorsement"
 	e, err := parseEndorsement(op, b)
 	if err == nil {
-		err = n.verify(op, e.Network, e.Authority, b[:e.body], &e.sig)
+		err = n.verify(op, e.Header, b[:e.body], &e.sig)
 	}
 	if err != nil {
 		return nil, err
@@ -96,33 +77,17 @@ func ParseEndorsement(n *Network, b []byte) (*Endorsement, error) {
 }
 
 func parseEndorsement(op string, b []byte) (*Endorsement, error) {
-	s, err := begin(op, "postern-endorsement", b, MaxEndorsement)
-	if err != nil {
-		return nil, err
-	}
-	d := &Endorsement{text: text{raw: b}}
-	err = s.read(endorsementForm, untilSignature, func(key string, v *fields) error {
-		switch key {
-		case "network":
-			d.Network = v.name()
-		case "authority":
-			d.Authority = v.id()
-		case "epoch":
-			d.Epoch = v.uint(1, maxEpoch)
-		case "consensus":
+	d := &Endorsement{}
+	var err error
+	d.sig, err = d.text.read(op, "postern-endorsement", MaxEndorsement, endorsementForm, b, func(key string, v *fields) error {
+		switch {
+		case d.Header.read(key, v):
+		case key == "consensus":
 			d.Consensus = v.hash()
 		default:
 			d.Inputs.read(key, v)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	var sigs []Signature
-	if d.body, sigs, err = s.signatures(1, 1); err != nil {
-		return nil, err
-	}
-	d.sig = sigs[0]
-	return d, nil
+	return d, err
 }

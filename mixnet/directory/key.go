@@ -163,27 +163,4 @@ func (*PrivateKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText shows nothing, also to JSON.
 func (*PrivateKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// text is the exact bytes of a signed document and where what is signed ends.
-type text struct {
-	raw  []byte
-	body int
-}
-
-// Bytes are those of the whole document. They must not be changed.
-func (t *text) Bytes() []byte { return t.raw }
-
-// Hash names the document: SHA-256 of what is signed, without the signatures, so that a
-// signer cannot give one document two names.
-func (t *text) Hash() Hash { return sha256.Sum256(t.raw[:t.body]) }
-
-// sign appends the signature to a body.
-func sign(w *writer, s Signer) error {
-	g, err := s.Sign(w.b)
-	if err != nil {
-		return err
-	}
-	w.signature(&g)
-	return nil
-}
-
 func compareID(a, b packet.ID) int { return bytes.Compare(a[:], b[:]) }

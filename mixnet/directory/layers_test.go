@@ -137,9 +137,9 @@ func TestLayerUniform(t *testing.T) {
 func randomOf(n *Network, prev *Consensus, values []Value, withhold bool) (*Consensus, error) {
 	c := &computation{net: n, out: &Consensus{}, prev: prev, m: Material{Epoch: someEpoch}, reveals: map[packet.ID]*Reveal{}}
 	for i, a := range n.authorities {
-		c.counted = append(c.counted, &Vote{Authority: a.id, Commit: values[i].Commit(n.name, a.id, someEpoch)})
+		c.counted = append(c.counted, &Vote{Header: Header{Authority: a.id}, Commit: values[i].Commit(n.name, a.id, someEpoch)})
 		if i < len(values)-1 || !withhold {
-			c.reveals[a.id] = &Reveal{Authority: a.id, Value: values[i]}
+			c.reveals[a.id] = &Reveal{Header: Header{Authority: a.id}, Value: values[i]}
 		}
 	}
 	return c.out, c.random()

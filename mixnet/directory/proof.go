@@ -121,29 +121,11 @@ func VerifyProof(n *Network, p *Proof) error {
 	ok := false
 	switch p.Kind {
 	case TwoVotes:
-		ok = two && contradict(p, func(b []byte) (packet.ID, uint64, Hash, error) {
-			v, err := ParseVote(n, b)
-			if err != nil {
-				return packet.ID{}, 0, Hash{}, err
-			}
-			return v.Authority, v.Epoch, v.Hash(), nil
-		})
+		ok = two && contradict(n, p, ParseVote)
 	case TwoReveals:
-		ok = two && contradict(p, func(b []byte) (packet.ID, uint64, Hash, error) {
-			r, err := ParseReveal(n, b)
-			if err != nil {
-				return packet.ID{}, 0, Hash{}, err
-			}
-			return r.Authority, r.Epoch, r.Hash(), nil
-		})
+		ok = two && contradict(n, p, ParseReveal)
 	case TwoEndorsements:
-		ok = two && contradict(p, func(b []byte) (packet.ID, uint64, Hash, error) {
-			e, err := ParseEndorsement(n, b)
-			if err != nil {
-				return packet.ID{}, 0, Hash{}, err
-			}
-			return e.Authority, e.Epoch, e.Hash(), nil
-		})
+		ok = two && contradict(n, p, ParseEndorsement)
 	case WrongReveal:
 		ok = two && wrongReveal(n, p)
 	case WrongConsensus:
@@ -159,15 +141,23 @@ func VerifyProof(n *Network, p *Proof) error {
 	return nil
 }
 
+// statement is a document of an authority.
+type statement interface {
+	document
+	head() *Header
+}
+
+func (h *Header) head() *Header { return h }
+
 // contradict reports whether both documents are the accused's, of the epoch, and different.
-func contradict(p *Proof, parse func([]byte) (packet.ID, uint64, Hash, error)) bool {
+func contradict[D statement](n *Network, p *Proof, parse func(*Network, []byte) (D, error)) bool {
 	var seen [2]Hash
 	for i, b := range p.Documents {
-		id, epoch, hash, err := parse(b)
-		if err != nil || id != p.Accused || epoch != p.Epoch {
+		d, err := parse(n, b)
+		if err != nil || d.head().Authority != p.Accused || d.head().Epoch != p.Epoch {
 			return false
 		}
-		seen[i] = hash
+		seen[i] = d.Hash()
 	}
 	return seen[0] != seen[1]
 }

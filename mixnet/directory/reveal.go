@@ -1,7 +1,6 @@
 package directory
 
 import (
-	"postern.email/kit/errs"
 	"postern.email/mixnet/packet"
 )
 
@@ -15,37 +14,32 @@ type Named struct {
 // vote counts if as many as the threshold had it before they revealed: so nobody can choose
 // its value after it saw those of the others.
 type Reveal struct {
-	Network   string
-	Authority packet.ID
-	Epoch     uint64
-	Value     Value
-	Votes     []Named // at most one of each authority, sorted
+	Header
+	Value Value
+	Votes []Named // at most one of each authority, sorted
 
 	text
 }
 
-var revealForm = form{
-	{"network", 1, 1, 1, 0},
-	{"authority", 1, 1, 1, 0},
-	{"epoch", 1, 1, 1, 0},
+var revealForm = concat(headerForm, form{
 	{"value", 1, 1, 1, 0},
 	{"vote", 0, MaxAuthorities, 2, 0},
+})
+
+// SignReveal is as SignVote.
+func SignReveal(n *Network, r Reveal, s Signer) (*Reveal, error) {
+	r.Network, r.Authority = n.name, s.Public().id
+	return signAs("directory.SignReveal", r.write(), s, func(b []byte) (*Reveal, error) { return ParseReveal(n, b) })
 }
 
-// SignReveal makes the document from the fields of r.
-func SignReveal(n *Network, r Reveal, s Signer) (*Reveal, error) {
-	const op = "directory.SignReveal"
-	w := &writer{}
-	head(w, "postern-reveal", n.name, s.Public().id, r.Epoch)
+// write gives what is signed.
+func (r *Reveal) write() *writer {
+	w := r.Header.write("postern-reveal")
 	w.line("value", Hash(r.Value))
 	for _, v := range r.Votes {
 		w.line("vote", v.Authority, v.Hash)
 	}
-	if err := sign(w, s); err != nil {
-		return nil, errs.Wrap(op, err)
-	}
-	out, err := ParseReveal(n, w.b)
-	return out, errs.Wrap(op, err)
+	return w
 }
 
 // ParseReveal is as ParseVote.
@@ -53,7 +47,7 @@ func ParseReveal(n *Network, b []byte) (*Reveal, error) {
 	const op = "directory.ParseReveal"
 	r, sig, err := parseReveal(op, b)
 	if err == nil {
-		err = n.verify(op, r.Network, r.Authority, b[:r.body], &sig)
+		err = n.verify(op, r.Header, b[:r.body], &sig)
 	}
 	if err != nil {
 		return nil, err
@@ -62,34 +56,19 @@ func ParseReveal(n *Network, b []byte) (*Reveal, error) {
 }
 
 func parseReveal(op string, b []byte) (*Reveal, Signature, error) {
-	s, err := begin(op, "postern-reveal", b, MaxReveal)
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	d := &Reveal{text: text{raw: b}}
-	err = s.read(revealForm, untilSignature, func(key string, v *fields) error {
+	d := &Reveal{}
+	sig, err := d.text.read(op, "postern-reveal", MaxReveal, revealForm, b, func(key string, v *fields) error {
 		switch key {
-		case "network":
-			d.Network = v.name()
-		case "authority":
-			d.Authority = v.id()
-		case "epoch":
-			d.Epoch = v.uint(1, maxEpoch)
 		case "value":
 			d.Value = Value(v.hash())
 		case "vote":
 			readNamed(v, &d.Votes, true)
+		default:
+			d.Header.read(key, v)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	var sigs []Signature
-	if d.body, sigs, err = s.signatures(1, 1); err != nil {
-		return nil, Signature{}, err
-	}
-	return d, sigs[0], nil
+	return d, sig, err
 }
 
 // readNamed reads a document's name into a sorted list, at most two of one authority, or one.

@@ -33,20 +33,24 @@ var statsForm = form{
 
 // SignStats makes the document from the fields of v.
 func SignStats(v Stats, s Signer) (*Stats, error) {
-	const op = "directory.SignStats"
+	v.Node = s.Public().id
+	return signAs("directory.SignStats", v.write(), s, func(b []byte) (*Stats, error) {
+		out, _, err := parseStats("directory.SignStats", b)
+		return out, err
+	})
+}
+
+// write gives what is signed.
+func (v *Stats) write() *writer {
 	w := &writer{}
 	w.line("postern-stats", 1)
 	w.line("network", v.Network)
-	w.line("node", s.Public().id)
+	w.line("node", v.Node)
 	w.line("epoch", v.Epoch)
 	for _, l := range v.Loops {
 		w.line("loops", l.Through, l.Sent, l.Returned)
 	}
-	if err := sign(w, s); err != nil {
-		return nil, errs.Wrap(op, err)
-	}
-	out, _, err := parseStats(op, w.b)
-	return out, err
+	return w
 }
 
 // ParseStats reads statistics and verifies that the node with this identity signed them. It
@@ -71,12 +75,8 @@ func ParseStats(network string, identity func(packet.ID) *PublicKey, b []byte) (
 }
 
 func parseStats(op string, b []byte) (*Stats, Signature, error) {
-	s, err := begin(op, "postern-stats", b, MaxStats)
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	d := &Stats{text: text{raw: b}}
-	err = s.read(statsForm, untilSignature, func(key string, v *fields) error {
+	d := &Stats{}
+	sig, err := d.text.read(op, "postern-stats", MaxStats, statsForm, b, func(key string, v *fields) error {
 		switch key {
 		case "network":
 			d.Network = v.name()
@@ -96,12 +96,5 @@ func parseStats(op string, b []byte) (*Stats, Signature, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	var sigs []Signature
-	if d.body, sigs, err = s.signatures(1, 1); err != nil {
-		return nil, Signature{}, err
-	}
-	return d, sigs[0], nil
+	return d, sig, err
 }

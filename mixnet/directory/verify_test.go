@@ -218,11 +218,11 @@ func TestFalseProofs(t *testing.T) {
 	m := w.machines[0]
 	id := w.keys[1].Public().ID()
 	v, r, e := m.votes[id][0].Bytes(), m.reveals[id][0].Bytes(), m.endorsements[id][0].Bytes()
-	forged, err := SignVote(w.net, Vote{Epoch: someEpoch}, w.keys[2])
+	forged, err := SignVote(w.net, Vote{Header: Header{Epoch: someEpoch}}, w.keys[2])
 	must(t, err)
-	forgedReveal, err := SignReveal(w.net, Reveal{Epoch: someEpoch}, w.keys[2])
+	forgedReveal, err := SignReveal(w.net, Reveal{Header: Header{Epoch: someEpoch}}, w.keys[2])
 	must(t, err)
-	old, err := SignVote(w.net, Vote{Epoch: someEpoch - 1}, w.keys[1])
+	old, err := SignVote(w.net, Vote{Header: Header{Epoch: someEpoch - 1}}, w.keys[1])
 	must(t, err)
 	mat := m.material()
 	for _, l := range m.votes {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"strconv"
 
-	"postern.email/kit/errs"
 	"postern.email/mixnet/packet"
 )
 
@@ -25,9 +24,7 @@ type Listed struct {
 
 // Vote is what one authority knows and wants for an epoch (docs/directory.md §5).
 type Vote struct {
-	Network    string
-	Authority  packet.ID
-	Epoch      uint64
+	Header
 	Previous   Previous
 	Commit     Hash // to the value of its Reveal
 	Parameters Parameters
@@ -36,39 +33,30 @@ type Vote struct {
 	text
 }
 
-var voteForm = form{
-	{"network", 1, 1, 1, 0},
-	{"authority", 1, 1, 1, 0},
-	{"epoch", 1, 1, 1, 0},
+var voteForm = concat(headerForm, form{
 	{"previous", 1, 1, 1, 1},
 	{"commit", 1, 1, 1, 0},
 	{"parameter", 0, MaxParameters, 2, 0},
 	{"node", 0, MaxNodes, 3, 0},
+})
+
+// SignVote makes the document from the fields of v; network and authority follow from n and s.
+// errs.Invalid, with a public text, for what breaks the form.
+func SignVote(n *Network, v Vote, s Signer) (*Vote, error) {
+	v.Network, v.Authority = n.name, s.Public().id
+	return signAs("directory.SignVote", v.write(), s, func(b []byte) (*Vote, error) { return ParseVote(n, b) })
 }
 
-// SignVote makes the document from the fields of v.
-func SignVote(n *Network, v Vote, s Signer) (*Vote, error) {
-	const op = "directory.SignVote"
-	w := &writer{}
-	head(w, "postern-vote", n.name, s.Public().id, v.Epoch)
+// write gives what is signed.
+func (v *Vote) write() *writer {
+	w := v.Header.write("postern-vote")
 	writePrevious(w, v.Previous)
 	w.line("commit", v.Commit)
 	v.Parameters.write(w)
 	for _, l := range v.Nodes {
 		w.line("node", l.ID, l.Descriptor, l.Score)
 	}
-	if err := sign(w, s); err != nil {
-		return nil, errs.Wrap(op, err)
-	}
-	out, err := ParseVote(n, w.b)
-	return out, errs.Wrap(op, err)
-}
-
-func head(w *writer, title, network string, authority packet.ID, epoch uint64) {
-	w.line(title, 1)
-	w.line("network", network)
-	w.line("authority", authority)
-	w.line("epoch", epoch)
+	return w
 }
 
 func writePrevious(w *writer, p Previous) {
@@ -95,7 +83,7 @@ func ParseVote(n *Network, b []byte) (*Vote, error) {
 	const op = "directory.ParseVote"
 	v, sig, err := parseVote(op, b)
 	if err == nil {
-		err = n.verify(op, v.Network, v.Authority, b[:v.body], &sig)
+		err = n.verify(op, v.Header, b[:v.body], &sig)
 	}
 	if err != nil {
 		return nil, err
@@ -103,34 +91,10 @@ func ParseVote(n *Network, b []byte) (*Vote, error) {
 	return v, nil
 }
 
-// verify checks a document of an authority.
-func (n *Network) verify(op, network string, authority packet.ID, body []byte, sig *Signature) error {
-	a := n.authority(authority)
-	switch {
-	case network != n.name:
-		return errs.E(op, errs.Denied, "document is of another network", nil)
-	case a == nil:
-		return errs.E(op, errs.Denied, "not an authority of this network", nil)
-	case !a.Verify(body, sig):
-		return errs.E(op, errs.Denied, "signature is wrong", nil)
-	}
-	return nil
-}
-
 func parseVote(op string, b []byte) (*Vote, Signature, error) {
-	s, err := begin(op, "postern-vote", b, MaxVote)
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	d := &Vote{text: text{raw: b}}
-	err = s.read(voteForm, untilSignature, func(key string, v *fields) error {
+	d := &Vote{}
+	sig, err := d.text.read(op, "postern-vote", MaxVote, voteForm, b, func(key string, v *fields) error {
 		switch key {
-		case "network":
-			d.Network = v.name()
-		case "authority":
-			d.Authority = v.id()
-		case "epoch":
-			d.Epoch = v.uint(1, maxEpoch)
 		case "previous":
 			if d.Previous = readPrevious(v); d.Previous.Epoch >= d.Epoch {
 				v.fail("not before this epoch")
@@ -145,17 +109,12 @@ func parseVote(op string, b []byte) (*Vote, Signature, error) {
 				v.fail("not sorted")
 			}
 			d.Nodes = append(d.Nodes, l)
+		default:
+			d.Header.read(key, v)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, Signature{}, err
-	}
-	var sigs []Signature
-	if d.body, sigs, err = s.signatures(1, 1); err != nil {
-		return nil, Signature{}, err
-	}
-	return d, sigs[0], nil
+	return d, sig, err
 }
 
 // Value is what an authority gives to the shared random value.
