@@ -61,29 +61,13 @@ func (c *cutter) forward(in net.Conn, limit int64) {
 func handshakeBytes(t *testing.T) int64 {
 	b := start(t, options("b", known(t, Mix, "a").who, commitAll))
 	a := start(t, options("a", known(t, Mix, "b").who, commitAll))
-	counted := make(chan int64, 1)
-	ln := listen(t)
-	go func() {
-		in, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", b.addr)
-		if err != nil {
-			in.Close()
-			return
-		}
-		go func() { io.Copy(in, out); in.Close() }()
-		n, _ := io.Copy(out, in)
-		out.Close()
-		counted <- n
-	}()
-	line := a.line(t, "b", ln.Addr().String())
+	addr, seen := tap(t, b.addr)
+	line := a.line(t, "b", addr)
 	if err := line.Send(soon(t), unit(0)); err != nil {
 		t.Fatal(err)
 	}
 	line.stop()
-	n := <-counted
+	n := int64(len(<-seen))
 	// HELLO, one SEND, GOAWAY and close_notify (24 bytes) come behind the handshake.
 	return n - 3*recordRoom - 24
 }

@@ -1,7 +1,9 @@
 package link
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -27,8 +29,14 @@ func dialRaw(t testing.TB, name, to, addr string) *rawPeer {
 
 func rawOver(t testing.TB, nc net.Conn, name, to string) *rawPeer {
 	t.Helper()
-	l := makeLink(t, options(name, known(t, Mix, to).who, commitAll))
-	s, err := l.shake(soon(t), nc, false, func(Key) error { return nil }, l.o.Who)
+	return newRaw(t, nc, name, to, false)
+}
+
+// newRaw does the handshake, on either side.
+func newRaw(t testing.TB, nc net.Conn, name, peer string, server bool) *rawPeer {
+	t.Helper()
+	l := makeLink(t, options(name, known(t, Mix, peer).who, commitAll))
+	s, err := l.shake(soon(t), nc, server, func(Key) error { return nil }, l.o.Who)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,15 +116,7 @@ func acceptRaw(t testing.TB, ln net.Listener, name, from string) *rawPeer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := makeLink(t, options(name, known(t, Mix, from).who, commitAll))
-	s, err := l.shake(soon(t), nc, true, func(Key) error { return nil }, l.o.Who)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { nc.Close() })
-	c := l.newConn(context.Background(), s)
-	t.Cleanup(c.cancel)
-	return &rawPeer{t: t, c: c}
+	return newRaw(t, nc, name, from, true)
 }
 
 func listen(t testing.TB) net.Listener {
@@ -130,3 +130,26 @@ func listen(t testing.TB) net.Listener {
 }
 
 var _ = [1]struct{}{}[packet.Size-bodyLen] // a unit is a body
+
+// tap forwards one connection to addr, and gives what the dialling side has sent when it has ended.
+func tap(t testing.TB, to string) (addr string, seen chan []byte) {
+	ln := listen(t)
+	seen = make(chan []byte, 1)
+	go func() {
+		in, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", to)
+		if err != nil {
+			in.Close()
+			return
+		}
+		var all bytes.Buffer
+		go func() { io.Copy(in, out); in.Close() }()
+		io.Copy(out, io.TeeReader(in, &all))
+		out.Close()
+		seen <- all.Bytes()
+	}()
+	return ln.Addr().String(), seen
+}

@@ -84,25 +84,8 @@ func TestMITM(t *testing.T) {
 	line := a.line(t, "b", m.addr)
 	line.until(t, func(s Status) bool { return errs.KindOf(s.Err) == errs.Denied })
 
-	seen := make(chan []byte, 1)
-	ln := listen(t)
-	go func() {
-		in, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", b.addr)
-		if err != nil {
-			in.Close()
-			return
-		}
-		var tap bytes.Buffer
-		go func() { io.Copy(in, out); in.Close() }()
-		io.Copy(out, io.TeeReader(in, &tap))
-		out.Close()
-		seen <- tap.Bytes()
-	}()
-	tapped := a.line(t, "b", ln.Addr().String())
+	addr, seen := tap(t, b.addr)
+	tapped := a.line(t, "b", addr)
 	secret := bytes.Repeat([]byte("plain words "), 3000)[:bodyLen]
 	copy(secret[bodyLen-8:], secret[:8])
 	if err := tapped.Send(soon(t), secret); err != nil {
