@@ -112,7 +112,7 @@ func (c *Conn) mail() *outbox {
 	return c.box
 }
 
-// GoAway gives the connection up in order: what is under way is answered, nothing new
+// goAway gives the connection up in order: what is under way is answered, nothing new
 // is sent. A connection with constant rate is just closed.
 func (c *Conn) goAway(code uint8) {
 	c.mu.Lock()

@@ -72,7 +72,8 @@ type Options struct {
 	Handler Handler
 
 	// Documents answers a FETCH: errs.NotFound, a temporary kind or a lasting one are told
-	// apart. The document must not be changed afterwards. nil: there are none.
+	// apart. The document must not be changed afterwards. It must return when ctx ends. nil:
+	// there are none.
 	Documents func(ctx context.Context, from Peer, request []byte) ([]byte, error)
 
 	// Opened is told of each connection that a peer has opened, before anything is read from it,
