@@ -78,7 +78,7 @@ type dead struct {
 	wg      sync.WaitGroup
 
 	mu   sync.Mutex
-	hung map[string]int // connections that came to where their kind hangs
+	hung map[string]map[string]bool // by kind, the hosts at which a connection came to where it is to hang
 }
 
 // deadHost is one of them.
@@ -87,15 +87,15 @@ type deadHost struct {
 	kind, domain, addr string
 }
 
-// missed gives the kinds that hung less often than they have hosts, but the one that no
-// connection reaches.
+// missed gives the kinds of which not every host has hung yet, but the one that no connection
+// reaches.
 func (d *dead) missed() (list []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i, k := range deadKinds {
 		want := (len(d.domains) - i + len(deadKinds) - 1) / len(deadKinds)
-		if k.hangs && d.hung[k.name] < want && k.name != "does not answer to SYN" {
-			list = append(list, fmt.Sprintf("%s: %d of %d", k.name, d.hung[k.name], want))
+		if k.hangs && len(d.hung[k.name]) < want && k.name != "does not answer to SYN" {
+			list = append(list, fmt.Sprintf("%s: %d of %d", k.name, len(d.hung[k.name]), want))
 		}
 	}
 	return list
@@ -104,7 +104,10 @@ func (d *dead) missed() (list []string) {
 // here notes that a connection came to where it is to hang.
 func (d *deadHost) here() {
 	d.mu.Lock()
-	d.hung[d.kind]++
+	if d.hung[d.kind] == nil {
+		d.hung[d.kind] = map[string]bool{}
+	}
+	d.hung[d.kind][d.domain] = true
 	d.mu.Unlock()
 }
 
@@ -117,7 +120,7 @@ func (d *deadHost) block() {
 // dead makes n of them, all kinds in turn.
 func (w *world) dead(t testing.TB, n int) *dead {
 	t.Helper()
-	d := &dead{t: t, w: w, over: make(chan struct{}), hung: map[string]int{}}
+	d := &dead{t: t, w: w, over: make(chan struct{}), hung: map[string]map[string]bool{}}
 	for i := range n {
 		d.domains = append(d.domains, fmt.Sprintf("dead%d.example", i))
 	}

@@ -169,6 +169,9 @@ func (o *Out) start(ctx, work context.Context, wg *sync.WaitGroup, name string) 
 		return
 	case d.workers > 0 && !d.reached, d.workers >= o.o.PerDestination, o.workers >= o.o.Destinations,
 		w.suspect && o.suspect >= o.mostSuspects():
+		if w.suspect { // it has mail, and must not be forgotten while it waits for its turn
+			d.last = o.d.o.Now()
+		}
 		return
 	}
 	o.dests[name] = d

@@ -476,7 +476,9 @@ func TestNobodyWaitsForAnother(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHost(t, vfs.NewCrashDisk(), func(_ *Options, o *OutOptions) { o.Destinations = 50 })
+				h := newHost(t, vfs.NewCrashDisk(), func(_ *Options, o *OutOptions) {
+					o.Destinations, o.FirstRetry, o.LastRetry = 50, time.Second, time.Second
+				})
 				for i := range dead {
 					h.abroad.set(fmt.Sprintf("d%d.example", i), func(ctx context.Context, j road.Job) road.Outcome {
 						select {
