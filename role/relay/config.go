@@ -115,7 +115,7 @@ type Config struct {
 		Lifetime       config.Duration `toml:"lifetime" default:"2d" min:"1m" max:"30d" doc:"How long a mail may wait for another host; then its sender is told that it was not delivered."`
 		FirstRetry     config.Duration `toml:"first_retry" default:"30s" min:"1ms" max:"1d" doc:"Pause after the first failure to deliver; each further one doubles it, a fifth more or less by chance."`
 		LastRetry      config.Duration `toml:"last_retry" default:"1h" min:"1ms" max:"1d" doc:"Longest pause between two tries."`
-		Destinations   int             `toml:"connections" default:"500" unit:"connections" min:"1" max:"100000" doc:"Connections to other hosts at one time. At most half of them are used for domains that could not be reached the last time."`
+		Destinations   int             `toml:"connections" default:"500" unit:"connections" min:"1" max:"100000" doc:"Connections to other hosts at one time. At most half of them are used for domains that could not be reached the last time, or that take longer than 15 seconds for a mail."`
 		PerDestination int             `toml:"connections_per_domain" default:"4" unit:"connections" min:"1" max:"100" doc:"Of them to one domain, when there is enough mail for it."`
 		ConnectTimeout config.Duration `toml:"connect_timeout" default:"15s" min:"1ms" max:"5m" doc:"Longest wait for a connection to one address."`
 		ReachTimeout   config.Duration `toml:"reach_timeout" default:"3m" min:"1ms" max:"1h" doc:"Longest time for all tries to reach a domain, until one of its hosts is ready for mail."`
