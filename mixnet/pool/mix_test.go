@@ -33,6 +33,18 @@ func run(t testing.TB, m *Mix) (left chan *Packet, stop func()) {
 	}
 }
 
+// next gives what leaves next, or ends the test after a month of virtual time.
+func next(t testing.TB, left chan *Packet) *Packet {
+	t.Helper()
+	select {
+	case p := <-left:
+		return p
+	case <-time.After(31 * 24 * time.Hour):
+		t.Fatal("nothing leaves")
+		return nil
+	}
+}
+
 // bubble runs fn in virtual time over a log of its own, which is closed behind it.
 func bubble(t *testing.T, fn func(t *testing.T, disk *vfs.CrashDisk, l *replay.Log)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +82,7 @@ func TestRunLetsLeave(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		for n := range 10 {
-			p := <-left
+			p := next(t, left)
 			if number(p) != n || time.Since(start) != time.Duration(n+1)*time.Second {
 				t.Errorf("packet %d left after %v", number(p), time.Since(start))
 			}
@@ -100,16 +112,16 @@ func TestLaterAndDrop(t *testing.T) {
 		left, stop := run(t, m)
 		start := time.Now()
 		addAll(t, m, record(1, start.Add(time.Second)), record(2, start.Add(2*time.Second)))
-		p := <-left
+		p := next(t, left)
 		p.Later(start.Add(time.Hour))
 		p.Later(start.Add(time.Minute)) // it has not left again
-		q := <-left
+		q := next(t, left)
 		q.Drop()
 		q.Later(start)
 		if s := m.Stats(); s.Later != 1 || s.Dropped != 1 || s.Leaving != 0 {
 			t.Errorf("%+v", s)
 		}
-		if again := <-left; again != p || time.Since(start) != time.Hour {
+		if again := next(t, left); again != p || time.Since(start) != time.Hour {
 			t.Errorf("left again after %v", time.Since(start))
 		}
 		p.Sent()
@@ -127,8 +139,8 @@ func TestRestart(t *testing.T) {
 		left, stop := run(t, m)
 		start := time.Now()
 		addAll(t, m, record(1, start.Add(time.Second)), record(2, start.Add(2*time.Second)), record(3, start.Add(1000*time.Hour)))
-		(<-left).Sent()
-		<-left
+		next(t, left).Sent()
+		next(t, left)
 		stop()
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -139,10 +151,10 @@ func TestRestart(t *testing.T) {
 		left, stop = run(t, m)
 		defer stop()
 		start = time.Now()
-		if p := <-left; number(p) != 2 || time.Since(start) != 0 {
+		if p := next(t, left); number(p) != 2 || time.Since(start) != 0 {
 			t.Errorf("packet %d left after %v", number(p), time.Since(start))
 		}
-		if p := <-left; number(p) != 3 || time.Since(start) != time.Hour {
+		if p := next(t, left); number(p) != 3 || time.Since(start) != time.Hour {
 			t.Errorf("packet %d left after %v", number(p), time.Since(start))
 		}
 	})
@@ -157,7 +169,7 @@ func TestRounds(t *testing.T) {
 		for n := range 20 {
 			addAll(t, m, record(n, start))
 		}
-		<-left
+		next(t, left)
 		synctest.Wait()
 		if d := time.Since(start); d != 30*time.Minute || len(left) != 11 {
 			t.Errorf("%d left after %v, want 12 after 30m", len(left)+1, d)
@@ -194,10 +206,10 @@ func TestDamagedPacket(t *testing.T) {
 				f.Close()
 			}
 		}
-		p := <-left
+		p := next(t, left)
 		_, err = p.Body(nil)
 		wantKind(t, "a damaged packet", err, errs.Corrupt)
-		if b, err := (<-left).Body(nil); err != nil || !bytes.Equal(b, record(2, start).Body) {
+		if b, err := next(t, left).Body(nil); err != nil || !bytes.Equal(b, record(2, start).Body) {
 			t.Errorf("the other packet: %v", err)
 		}
 		if s := m.Stats(); s.Damaged != 1 || s.Leaving != 1 {

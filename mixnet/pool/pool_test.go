@@ -145,12 +145,16 @@ func TestBinomialDynamicPool(t *testing.T) {
 	const runs = 30_000
 	p := newPool[int](t, Config{Algorithm: BinomialDynamicPool, Interval: time.Hour, Rate: 6000, MinSize: 3}, 4)
 	at := began
-	counts, pairs := make([]int, 11), make([]int, 4)
+	counts, pairs, firsts, total := make([]int, 11), make([]int, 4), make([]int, 10), 0
 	for range runs {
 		out := round(t, p, &at, 10)
 		counts[len(out)]++
 		if p.Len() != 10-len(out) {
 			t.Fatalf("%d left and %d are held", len(out), p.Len())
+		}
+		if len(out) > 0 {
+			firsts[out[0]]++
+			total++
 		}
 		pair := 0
 		if slices.Contains(out, 2) {
@@ -167,6 +171,7 @@ func TestBinomialDynamicPool(t *testing.T) {
 		expected[k] = runs * binomialPMF(10, k, 0.6)
 	}
 	chiSquare(t, "how many left", counts, expected)
+	chiSquare(t, "the first", firsts, uniform(10, total))
 	chiSquare(t, "two packets", pairs, []float64{runs * 0.16, runs * 0.24, runs * 0.24, runs * 0.36})
 	// p is n/N, not the rate: here n is bound by the minimum.
 	q := newPool[int](t, Config{Algorithm: BinomialDynamicPool, Interval: time.Hour, Rate: 10_000, MinSize: 8}, 5)

@@ -31,10 +31,7 @@ func (p *rounds[T]) Due(now time.Time, out []T) []T {
 	if p.next = p.next.Add(p.c.Interval); !p.next.After(now) {
 		p.next = now.Add(p.c.Interval)
 	}
-	from := len(out)
-	out = p.round(out)
-	shuffle(p.rng, out[from:])
-	return out
+	return p.round(out)
 }
 
 // round takes out what leaves, of N that are held:
@@ -48,7 +45,7 @@ func (p *rounds[T]) round(out []T) []T {
 		return out
 	}
 	if p.c.Algorithm == BinomialDynamicPool {
-		all := len(p.held)
+		all, from := len(p.held), len(out)
 		kept := p.held[:0]
 		for _, v := range p.held {
 			if p.rng.IntN(all) < n {
@@ -58,6 +55,7 @@ func (p *rounds[T]) round(out []T) []T {
 			}
 		}
 		p.keep(kept)
+		shuffle(p.rng, out[from:])
 		return out
 	}
 	// The first n of a random order (Fisher and Yates).

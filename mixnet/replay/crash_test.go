@@ -3,6 +3,7 @@ package replay
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -282,4 +283,55 @@ func check(t *testing.T, what string, o Options, was told, again bool) {
 	e := add(t, l, record(3, 1000))
 	l.Sent(e)
 	flush(t, l)
+}
+
+// TestSentWhileMoved: a packet that is sent while its copy is being written is not moved
+// back to life.
+func TestSentWhileMoved(t *testing.T) {
+	disk := vfs.NewCrashDisk()
+	var l *Log
+	var stuck *Entry
+	moving := false
+	clock := clocktest.New(began)
+	o := options(vfs.NewSyncPoints(disk, func(p vfs.SyncPoint) {
+		if moving && !p.After && strings.HasSuffix(p.Path, ".log") {
+			l.Sent(stuck) // the sync of the copy stands still
+		}
+	}))
+	o.Now = clock.Now
+	l = open(t, o)
+	stuck = add(t, l, record(1, 0))
+	add(t, l, record(1, 1))
+	for n := 2; n < 8; n++ {
+		l.Sent(add(t, l, record(1, n)))
+	}
+	flush(t, l)
+	clock.Add(2 * time.Hour)
+	moving = true
+	flush(t, l)
+	moving = false
+	if s := l.Stats(); s.Moved != 2 || s.Waiting != 1 || s.Live != 8*blockLen {
+		t.Errorf("%+v", s)
+	}
+	holds(t, l, 1)
+	flush(t, l)
+	o = options(disk.Clone(vfs.Dropped, 0))
+	l = open(t, o)
+	holds(t, l, 1)
+}
+
+// TestDroppingTwice: a segment that was being dropped when the process died is gone for
+// good when the log was opened, whatever becomes of the disk then.
+func TestDroppingTwice(t *testing.T) {
+	disk, o, seg := filled(t)
+	scribble(t, disk, seg, 0, make([]byte, blockLen)) // not synced
+	closeLog(t, open(t, o))
+	for _, mode := range []vfs.Unsynced{vfs.Dropped, vfs.Kept, vfs.Torn} {
+		o.FS = disk.Clone(mode, 1)
+		l := open(t, o)
+		holds(t, l)
+		if s := l.Stats(); s.Damaged != 0 {
+			t.Errorf("%+v", s)
+		}
+	}
 }
