@@ -238,3 +238,30 @@ func TestNewMix(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestMeanLength: the average over time is that of what was held, and a mix that held little
+// for an hour says so; before, it says nothing of it.
+func TestMeanLength(t *testing.T) {
+	bubble(t, func(t *testing.T, _ *vfs.CrashDisk, l *replay.Log) {
+		m := newMix(t, l, Default(Poisson), nil)
+		left, stop := run(t, m)
+		start := time.Now()
+		for n := range 6 { // each held for half an hour
+			addAll(t, m, record(n, start.Add(30*time.Minute)))
+		}
+		for range 6 {
+			next(t, left).Sent()
+		}
+		if got := m.Insecurities(); len(got) != 0 {
+			t.Errorf("after half an hour: %q", got)
+		}
+		<-time.After(30 * time.Minute)
+		if s := m.Stats(); s.MeanLen < 2.99 || s.MeanLen > 3.01 {
+			t.Errorf("%+v", s)
+		}
+		if got := m.Insecurities(); len(got) != 1 || got[0] != "the pool held 3.0 packets on average; fewer than 5 hide little" {
+			t.Errorf("after an hour: %q", got)
+		}
+		stop()
+	})
+}
