@@ -135,10 +135,8 @@ func (w *World) Exim(t testing.TB, domain string, users ...string) *Exim {
 		}
 	})
 	await(t, "Exim listens", func() bool {
-		select {
-		case <-p.ended:
+		if p.over() {
 			t.Fatalf("Exim does not start:\n%s", e.Log())
-		default:
 		}
 		return answers("tcp", e.Submission)
 	})

@@ -183,17 +183,22 @@ func (p *Postfix) Run(t testing.TB) {
 	t.Helper()
 	p.p = start(t, filepath.Join(p.dir, "log"), within(map[string]string{"/etc/resolv.conf": p.dir + "/etc/resolv.conf"}, p.program, "-c", p.dir+"/etc", "start-fg"))
 	await(t, "Postfix listens", func() bool {
-		select {
-		case <-p.p.ended:
+		if p.p.over() {
 			t.Fatalf("Postfix does not start:\n%s", p.Log())
-		default:
 		}
-		return answers("tcp", p.Submission)
+		return answers("tcp", p.Submission) && !p.p.over()
 	})
 }
 
-// Kill ends all of its processes at once, as a power cut does to them (not to the disk).
-func (p *Postfix) Kill() { p.p.kill() }
+// Kill ends all of its processes at once, as a power cut does to them (not to the disk), and
+// waits until none of them is left. Its master makes a process group of its own.
+func (p *Postfix) Kill() {
+	text, err := os.ReadFile(filepath.Join(p.dir, "spool", "pid", "master.pid"))
+	if master, perr := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && perr == nil && master > 1 {
+		killGroup(master)
+	}
+	p.p.kill()
+}
 
 // Log is all that it said so far.
 func (p *Postfix) Log() string {
@@ -218,14 +223,21 @@ func (p *Postfix) Count(name string) (int, error) {
 	return len(list), err
 }
 
-// Waiting counts the mails in its queue.
+// Waiting counts the mails in its queue that it has taken.
 func (p *Postfix) Waiting() (n int, err error) {
 	for _, q := range []string{"maildrop", "incoming", "active", "deferred", "hold"} {
 		err := filepath.WalkDir(filepath.Join(p.dir, "spool", q), func(_ string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // it went meanwhile
 			}
-			if err == nil && !e.IsDir() {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err == nil && info.Mode()&0o100 != 0 { // else it was cut off while it came in, and nobody was told yes
 				n++
 			}
 			return err

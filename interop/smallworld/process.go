@@ -39,13 +39,26 @@ func start(t testing.TB, log string, cmd *exec.Cmd) *process {
 
 // kill ends all of it at once and waits until none of it is left.
 func (p *process) kill() {
-	group := -p.cmd.Process.Pid
-	_ = syscall.Kill(group, syscall.SIGKILL)
+	killGroup(p.cmd.Process.Pid)
 	<-p.ended
+}
+
+// over reports whether the first process has ended.
+func (p *process) over() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// killGroup ends a process group and waits, for at most ten seconds, until it is empty.
+func killGroup(leader int) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for range 2000 {
-		if syscall.Kill(group, 0) != nil {
+		if syscall.Kill(-leader, syscall.SIGKILL) != nil {
 			return
 		}
 		<-tick.C
