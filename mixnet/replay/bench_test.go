@@ -52,7 +52,8 @@ func diskRate(b *testing.B, path string, packets int) float64 {
 
 // BenchmarkAdd measures packets a second through Add on a real disk, each sent at once, by
 // one and more adders, and calls with a batch as a link with 64 unanswered frames makes
-// them; beside it what the same disk takes with groups of the same mean size, measured right before and after.
+// them; beside it what the same disk takes with groups of the same mean size, measured right
+// after. A shared disk changes from second to second: look at several runs (-count).
 func BenchmarkAdd(b *testing.B) {
 	for _, c := range []struct{ adders, batch int }{{1, 1}, {16, 1}, {64, 1}, {4, 16}} {
 		b.Run(fmt.Sprintf("adders=%d/batch=%d", c.adders, c.batch), func(b *testing.B) {
