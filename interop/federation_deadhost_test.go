@@ -124,12 +124,7 @@ func (w *world) dead(t testing.TB, n int) *dead {
 	for i := range n {
 		d.domains = append(d.domains, fmt.Sprintf("dead%d.example", i))
 	}
-	cert, key := w.CA.Issue(t, d.domains...)
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.tls = &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
+	d.tls = w.certified(t, d.domains...)
 	for i, domain := range d.domains {
 		k := deadKinds[i%len(deadKinds)]
 		k.set(&deadHost{d, k.name, domain, w.Host(t, domain)})
@@ -144,23 +139,12 @@ func (w *world) dead(t testing.TB, n int) *dead {
 
 func (d *deadHost) listen(port string, serve func(net.Conn)) {
 	d.t.Helper()
-	l, err := net.Listen("tcp", d.addr+":"+port)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			d.wg.Go(func() {
-				defer c.Close()
-				serve(c)
-			})
-		}
-	}()
+	listen(d.t, d.addr+":"+port, func(c net.Conn) {
+		d.wg.Go(func() {
+			defer c.Close()
+			serve(c)
+		})
+	})
 }
 
 // full makes a port whose queue of new connections is full, so that the kernel drops more.

@@ -47,34 +47,19 @@ func (w *world) trap(t testing.TB, name string) (count func() int) {
 	t.Helper()
 	at := w.Address()
 	w.DNS.Add(t, name+". 60 IN A "+at)
-	cert, key := w.CA.Issue(t, name)
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conf := w.certified(t, name)
 	var mu sync.Mutex
 	n := 0
 	for _, port := range []string{worldSMTP, worldHTTPS} {
-		l, err := net.Listen("tcp", at+":"+port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				mu.Lock()
-				n++
-				mu.Unlock()
-				if port == worldHTTPS {
-					_ = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}}).Handshake()
-				}
-				c.Close()
+		listen(t, at+":"+port, func(c net.Conn) {
+			defer c.Close()
+			mu.Lock()
+			n++
+			mu.Unlock()
+			if port == worldHTTPS {
+				_ = tls.Server(c, conf).Handshake()
 			}
-		}()
+		})
 	}
 	return func() int {
 		mu.Lock()

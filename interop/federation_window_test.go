@@ -57,26 +57,8 @@ type smtpPeer struct {
 // peer runs one for a domain until the test ends.
 func (w *world) peer(t testing.TB, domain string, p smtpPeer) {
 	t.Helper()
-	at := w.Host(t, domain)
-	cert, key := w.CA.Issue(t, domain)
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", at+":"+worldSMTP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			p.serve(c, &tls.Config{Certificates: []tls.Certificate{pair}})
-		}
-	}()
+	conf := w.certified(t, domain)
+	listen(t, w.Host(t, domain)+":"+worldSMTP, func(c net.Conn) { p.serve(c, conf) })
 }
 
 func (p smtpPeer) serve(c net.Conn, conf *tls.Config) {
@@ -178,28 +160,17 @@ type tap struct {
 const large = 8 << 10
 
 func (p *tap) listen(t testing.TB, at, to string) {
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
+	listen(t, at, func(c net.Conn) {
+		go func() {
+			defer c.Close()
+			d, err := net.Dial("tcp", to)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				d, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer d.Close()
-				p.forward(c, d)
-			}()
-		}
-	}()
+			defer d.Close()
+			p.forward(c, d)
+		}()
+	})
 }
 
 // forward copies both ways. While the tap holds, answers pass until the mail has begun.

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"postern.email/interop/mailclient"
 	"postern.email/wire/dns/dnstest"
 )
 
@@ -51,13 +50,10 @@ func (s *server) inboundArgs(t testing.TB, to user, raw []byte) []string {
 }
 
 // mails gives all of a user's INBOX.
-func (s *server) mails(t testing.TB, u user) (all []string) {
+func (s *server) mails(t testing.TB, u user) []string {
 	t.Helper()
-	c := s.mustLogin(t, u)
-	if _, err := c.Select("INBOX"); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.FetchAll("1:*", func(m mailclient.Message) { all = append(all, string(m.Raw)) }); err != nil {
+	all, err := s.tryMails(u)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return all

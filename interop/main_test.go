@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"postern.email/interop/smallworld"
 )
 
 // childRole is set in the environment when the test binary runs itself again as
@@ -60,26 +62,13 @@ func binary(t testing.TB) string {
 // needTool gives the path of a tool, or skips (or fails) with its name.
 func needTool(t testing.TB, name string) string {
 	t.Helper()
-	for _, dir := range []string{"", "/usr/bin", "/usr/sbin", "/bin", "/sbin"} {
-		path := name
-		if dir != "" {
-			path = filepath.Join(dir, name)
-		}
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	missing(t, name)
-	return ""
+	return smallworld.Tool(t, name)
 }
 
 // missing skips the test for want of a thing, or fails it.
 func missing(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("missing: %s (POSTERN_REQUIRE_TOOLS=1)", what)
-	}
-	t.Skipf("missing: %s", what)
+	smallworld.Missing(t, what)
 }
 
 // long reports whether the full numbers are wanted.

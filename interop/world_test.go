@@ -1,6 +1,8 @@
 package interop
 
 import (
+	"crypto/tls"
+	"net"
 	"testing"
 
 	"postern.email/interop/smallworld"
@@ -27,4 +29,34 @@ func (w *world) relay(t testing.TB, domain string, sets ...string) *server {
 	s := start(t, append(w.Relay(t, domain), sets...)...)
 	w.Publish(t, binary(t), s.dir)
 	return s
+}
+
+// listen serves connections until the test ends, each when it comes: serve is to start a goroutine
+// where several may be open.
+func listen(t testing.TB, addr string, serve func(net.Conn)) {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serve(c)
+		}
+	}()
+}
+
+// certified is a server's side of TLS with a certificate of the world's authority.
+func (w *world) certified(t testing.TB, names ...string) *tls.Config {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(w.CA.Issue(t, names...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern.email/interop/mailclient"
+	"postern.email/interop/smallworld"
 )
 
 // The peer is Debian's Postfix and Dovecot, set up like a chatmail relay:
@@ -106,28 +107,9 @@ smtpd_client_connection_count_limit = 0
 
 const postfixMaster = `127.0.0.1:{smtps} inet n - n - 5000 smtpd
   -o smtpd_tls_wrappermode=yes
-pickup    unix  n       -       n       60      1       pickup
-cleanup   unix  n       -       n       -       0       cleanup
-qmgr      unix  n       -       n       300     1       qmgr
-tlsmgr    unix  -       -       n       1000?   1       tlsmgr
-rewrite   unix  -       -       n       -       -       trivial-rewrite
-bounce    unix  -       -       n       -       0       bounce
-defer     unix  -       -       n       -       0       bounce
-trace     unix  -       -       n       -       0       bounce
-verify    unix  -       -       n       -       1       verify
-flush     unix  n       -       n       1000?   0       flush
-proxymap  unix  -       -       n       -       -       proxymap
-proxywrite unix -       -       n       -       1       proxymap
-smtp      unix  -       -       n       -       -       smtp
-relay     unix  -       -       n       -       -       smtp
-showq     unix  n       -       n       -       -       showq
-error     unix  -       -       n       -       -       error
-retry     unix  -       -       n       -       -       error
-discard   unix  -       -       n       -       -       discard
-lmtp      unix  -       -       n       -       -       lmtp
-anvil     unix  -       -       n       -       1       anvil
-scache    unix  -       -       n       -       1       scache
-`
+qmgr unix n - n 300 1 qmgr
+proxywrite unix - - n - 1 proxymap
+` + smallworld.PostfixServices
 
 const dovecotConf = `base_dir = {dir}/run
 state_dir = {dir}/state

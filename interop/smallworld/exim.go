@@ -89,7 +89,7 @@ func (w *World) Exim(t testing.TB, domain string, users ...string) *Exim {
 		_, err = os.Stat(program)
 	}
 	if err != nil {
-		program = tool(t, "exim4")
+		program = Tool(t, "exim4")
 	}
 	needRoot(t, "Exim starts for root only")
 	dir := publicDir(t, "exim")

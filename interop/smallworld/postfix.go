@@ -62,20 +62,9 @@ internal_mail_filter_classes = bounce
 milter_macro_daemon_name = ORIGINATING
 `
 
-// Two doors: one for other hosts, one for users, whose mail is signed. A third one is for
-// users too, and its mail is not.
-const postfixMaster = `{ip}:` + SMTP + ` inet n - n - - smtpd
-  -o milter_macro_daemon_name=OUTSIDE
-{ip}:2587 inet n - n - - smtpd
-  -o smtpd_tls_security_level=may
-  -o smtpd_relay_restrictions=permit_mynetworks,reject
-{ip}:2588 inet n - n - - smtpd
-  -o smtpd_tls_security_level=may
-  -o smtpd_relay_restrictions=permit_mynetworks,reject
-  -o smtpd_milters=
-pickup unix n - n 60 1 pickup
+// PostfixServices are the lines of master.cf behind the doors, none of them in a chroot.
+const PostfixServices = `pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
-qmgr unix n - n 1 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
 rewrite unix - - n - - trivial-rewrite
 bounce unix - - n - 0 bounce
@@ -90,11 +79,26 @@ showq unix n - n - - showq
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
+lmtp unix - - n - - lmtp
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 `
+
+// Two doors: one for other hosts, one for users, whose mail is signed. A third one is for
+// users too, and its mail is not.
+const postfixMaster = `{ip}:` + SMTP + ` inet n - n - - smtpd
+  -o milter_macro_daemon_name=OUTSIDE
+{ip}:2587 inet n - n - - smtpd
+  -o smtpd_tls_security_level=may
+  -o smtpd_relay_restrictions=permit_mynetworks,reject
+{ip}:2588 inet n - n - - smtpd
+  -o smtpd_tls_security_level=may
+  -o smtpd_relay_restrictions=permit_mynetworks,reject
+  -o smtpd_milters=
+qmgr unix n - n 1 1 qmgr
+` + PostfixServices
 
 // Postfix is Debian's Postfix as the mail host of a domain: TLS with a certificate of the
 // world's authority in both directions, names of the world, a Maildir for each user. The
@@ -125,7 +129,7 @@ type PostfixOptions struct {
 // skips the test where Postfix or OpenDKIM is not installed.
 func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 	t.Helper()
-	program := tool(t, "postfix")
+	program := Tool(t, "postfix")
 	needRoot(t, "Postfix starts for root only")
 	dir := publicDir(t, "postfix")
 	ip := w.Host(t, o.Domain)

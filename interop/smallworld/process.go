@@ -87,10 +87,10 @@ func answers(network, addr string) bool {
 	return err == nil
 }
 
-// tool finds a program, or skips the test (or fails it, with POSTERN_REQUIRE_TOOLS=1).
-func tool(t testing.TB, name string) string {
+// Tool gives the path of a program, or skips the test (or fails it) with its name.
+func Tool(t testing.TB, name string) string {
 	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin", "/sbin"} {
+	for _, dir := range []string{"", "/usr/bin", "/usr/sbin", "/bin", "/sbin"} {
 		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
 			return found
 		}
