@@ -42,9 +42,13 @@ func New(t testing.TB) *World {
 	for i := range 250 {
 		w.net = 1 + (first+i)%250
 		l, err := net.Listen("tcp", fmt.Sprintf("127.88.%d.254:%s", w.net, claimPort))
-		if err == nil {
+		if err == nil && !left(w.net) {
 			t.Cleanup(func() { l.Close() })
 			return w
+		}
+		if err == nil {
+			l.Close()
+			continue
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			break
@@ -52,6 +56,21 @@ func New(t testing.TB) *World {
 	}
 	t.Skip("this machine has only one loopback address")
 	return nil
+}
+
+// left tells whether a program that was killed before it could clean up has left a server of
+// its world behind.
+func left(net3 int) bool {
+	for host := 1; host <= 9; host++ {
+		for _, port := range []string{SMTP, HTTPS} {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.88.%d.%d:%s", net3, host, port))
+			if err != nil {
+				return true
+			}
+			l.Close()
+		}
+	}
+	return false
 }
 
 // Address gives the next address.
