@@ -50,6 +50,7 @@ func (s *server) freeze(t testing.TB) {
 // another.
 type smtpPeer struct {
 	began func()                // MAIL has come
+	rcpt  func(to string) bool  // RCPT has come; false: not now. nil: all are taken
 	mail  func(raw []byte) bool // a mail has come; false: no answer
 	after func()                // the 250 has gone out
 }
@@ -65,6 +66,7 @@ func (p smtpPeer) serve(c net.Conn, conf *tls.Config) {
 	defer func() { c.Close() }()
 	say := func(text string) { _, _ = io.WriteString(c, text+"\r\n") }
 	say("220 peer")
+	rcpts := 0
 	for r := bufio.NewReader(c); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -83,8 +85,20 @@ func (p smtpPeer) serve(c net.Conn, conf *tls.Config) {
 			r.Reset(c)
 		case "MAIL":
 			p.began()
+			rcpts = 0
 			say("250 2.1.0 OK")
+		case "RCPT":
+			if p.rcpt != nil && !p.rcpt(line) {
+				say("450 4.2.0 not now")
+				continue
+			}
+			rcpts++
+			say("250 2.1.5 OK")
 		case "DATA":
+			if rcpts == 0 {
+				say("554 5.5.1 no recipients")
+				continue
+			}
 			say("354 go on")
 			var raw []byte
 			for !bytes.HasSuffix(raw, []byte("\r\n.\r\n")) {
@@ -145,6 +159,57 @@ func TestKilledBeforeItsCommit(t *testing.T) {
 		t.Errorf("%.800s", two)
 	}
 	a.emptyQueue(t)
+}
+
+// TestHalfIsSentOnce: of the two recipients of a mail one is taken and one is not yet. The first is
+// never given the mail again, also when the relay is killed in between; the second gets it once.
+func TestHalfIsSentOnce(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	var taken []string // of the mail that is coming
+	copies := map[string]int{}
+	refused := 0
+	w.peer(t, "peer.example", smtpPeer{
+		began: func() { taken = nil },
+		rcpt: func(line string) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if strings.Contains(line, "later@") && refused < 6 {
+				refused++
+				return false
+			}
+			taken = append(taken, line[len("RCPT TO:<"):strings.IndexByte(line, '@')])
+			return true
+		},
+		mail: func([]byte) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, who := range taken {
+				copies[who]++
+			}
+			return true
+		},
+		after: func() {},
+	})
+	a := w.relay(t, "a.example")
+	me := a.created(t, 1)[0]
+	a.send(t, me, mailclient.NewMaker(10), 10_000, "now@peer.example", "later@peer.example")
+	eventually(t, time.Minute, func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if refused < 3 {
+			return fmt.Errorf("refused %d times", refused)
+		}
+		return nil
+	})
+	a.kill()
+	a.run(t)
+	a.emptyQueue(t)
+	mu.Lock()
+	defer mu.Unlock()
+	if copies["now"] != 1 || copies["later"] != 1 || refused != 6 {
+		t.Errorf("%v after %d refusals, want one each", copies, refused)
+	}
 }
 
 // tap forwards connections to a host and can hold back what the host answers.
