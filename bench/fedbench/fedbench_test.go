@@ -84,7 +84,6 @@ func load(b *testing.B, n, size int, open func(i int) (*mailclient.SMTP, string,
 		defer sessions[i].Quit()
 		makers[i] = mailclient.NewMaker(uint64(i))
 	}
-	b.ResetTimer()
 	err := rig.Parallel(senders, n, func(worker, i int) error {
 		return sessions[worker].Send(from[worker], []string{to(i)}, makers[worker].Mail(from[worker], size))
 	})
