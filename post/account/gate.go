@@ -194,17 +194,20 @@ func (g *gate) dispatch() {
 			defer g.mu.Unlock()
 			g.running--
 			g.finish(j, o)
-			g.release(o) // the run's own reference
 			g.dispatch()
 		})
 	}
 }
 
-// finish hands the outcome to everybody who still waits for it.
+// finish hands the outcome to everybody who still waits for it, and gives the run's own
+// reference back before: a key is as long in use as its sessions, and not a moment longer.
 func (g *gate) finish(j *job, o outcome) {
 	delete(g.jobs, j.key)
-	for c := range j.waiters {
+	for range j.waiters {
 		g.retain(o)
+	}
+	g.release(o)
+	for c := range j.waiters {
 		c <- o // capacity 1, sent to once
 	}
 	j.waiters = nil
