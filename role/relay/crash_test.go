@@ -284,7 +284,9 @@ func TestCutAtEverySync(t *testing.T) {
 			id := fmt.Sprint(acked, fingerprint(m.disk, "/"))
 			if !seen[id] {
 				seen[id] = true
-				moments <- m
+				if !raceDetector || len(seen)%3 == 0 { // every moment is looked at without the race detector
+					moments <- m
+				}
 			}
 		}
 	}
