@@ -91,8 +91,12 @@ func (o *Out) handle(ctx context.Context, d *destination, w *worker, s Session, 
 	o.mu.Lock()
 	slow := w.slow
 	first := !slow && !d.reached
+	paused := d.failures > 0 // by another worker, perhaps
 	d.reached, d.slow, d.failures, d.why = !slow, slow, 0, ""
 	o.mu.Unlock()
+	if paused {
+		o.q.Unpause(d.name)
+	}
 	if first {
 		o.look() // more workers may come now
 	}
@@ -194,7 +198,10 @@ func (o *Out) pause(n int) time.Duration {
 	return p - p/5 + time.Duration(rand.Int64N(int64(2*p/5)+1))
 }
 
-func (o *Out) expired(it *queue.Item) bool { return !o.d.o.Now().Before(it.Mail.Expires) }
+// expired: a mail without an end never is.
+func (o *Out) expired(it *queue.Item) bool {
+	return !it.Mail.Expires.IsZero() && !o.d.o.Now().Before(it.Mail.Expires)
+}
 
 // expiredReply says that time is over, with what was said last.
 func expiredReply(last *smtp.Reply) *smtp.Reply {
