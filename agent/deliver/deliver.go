@@ -138,12 +138,6 @@ func (m *Mail) Local(ctx context.Context, from mail.Address, rcpts []account.Acc
 	return m.Hand(ctx, Parcel{From: from, Local: rcpts, Head: raw})
 }
 
-// LocalOnce is Local for a mail whose sender may not hear our answer and send it again: see
-// Parcel.Proof.
-func (m *Mail) LocalOnce(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte, proof ...[]byte) error {
-	return m.Hand(ctx, Parcel{From: from, Local: rcpts, Head: raw, Proof: proof})
-}
-
 // copies gives the memory that n sealed copies of a mail take: a body beyond
 // mailbox.MaxInline is sealed once, into a file.
 func copies(size, n int) int64 {

@@ -10,6 +10,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/mail"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
 	"postern.email/post/seal"
@@ -35,6 +36,12 @@ func (o *office) counts(keys []*seal.Opened) (n []int) {
 		n = append(n, len(o.inbox(k)))
 	}
 	return n
+}
+
+// LocalOnce is Local for a mail whose sender may not hear our answer and send it again: see
+// Parcel.Proof.
+func (m *Mail) LocalOnce(ctx context.Context, from mail.Address, rcpts []account.Account, raw []byte, proof ...[]byte) error {
+	return m.Hand(ctx, Parcel{From: from, Local: rcpts, Head: raw, Proof: proof})
 }
 
 // TestOnce: who has the mail is passed over, who does not gets it, and the answer is yes;
