@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"postern.email/agent/deliver"
 	"postern.email/kit/vfs"
 	"postern.email/post/account"
 )
@@ -166,7 +167,7 @@ func testRemember(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := []byte("Subject: x\r\n\r\nhello\r\n")
-			if err := s.deliver.Begin().LocalOnce(t.Context(), addr(annaAddr), []account.Account{a}, m, []byte("a signature")); err != nil {
+			if err := s.deliver.Begin().Hand(t.Context(), deliver.Parcel{From: addr(annaAddr), Local: []account.Account{a}, Head: m, Proof: [][]byte{[]byte("a signature")}}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -193,7 +194,7 @@ func TestForgotten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.deliver.Begin().LocalOnce(t.Context(), addr(annaAddr), []account.Account{a}, []byte("Subject: x\r\n\r\n"), []byte("a signature")); err != nil {
+		if err := s.deliver.Begin().Hand(t.Context(), deliver.Parcel{From: addr(annaAddr), Local: []account.Account{a}, Head: []byte("Subject: x\r\n\r\n"), Proof: [][]byte{[]byte("a signature")}}); err != nil {
 			t.Fatal(err)
 		}
 	}
