@@ -25,7 +25,7 @@ func main() {
 	flag.IntVar(&sz.Large, "large", 100000, "mails of the mailbox that only SELECT opens, in the first round; 0: none")
 	flag.IntVar(&sz.Appends, "appends", 2000, "mails appended by 4 sessions")
 	flag.IntVar(&sz.Idle, "idle", 5000, "accounts with a session in IDLE, in the first round; 0: none")
-	flag.IntVar(&sz.PeerIdle, "peer-idle", 500, "the same for the peer, which needs a megabyte each")
+	flag.IntVar(&sz.PeerIdle, "peer-idle", 100, "the same for the peer, which needs a megabyte each, and an inotify instance (a user has 128), or else it looks every 30 s")
 	flag.IntVar(&sz.Slow, "slow", 100, "sessions that ask for everything and do not read")
 	flag.Parse()
 	if flag.NArg() > 0 || !o.Valid() || sz.Mails < 100 || sz.MailBytes < 1000 || sz.Appends < 100 || sz.Slow < 1 {
