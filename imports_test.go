@@ -43,7 +43,10 @@ var sideways = map[string][]string{
 	"post/dkimkey":     {"post/seal"},
 	"post/seen":        {"post/seal"},
 	"post/policybook":  {"post/seal"},
+	"post/packetbox":   {"post/seal"},
 	"mixnet/directory": {"mixnet/packet"},
+	"mixnet/content":   {"mixnet/packet"},
+	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
 	"mixnet/pool":      {"mixnet/replay"},
 	"mixnet/link":      {"mixnet/packet"},
 	"store/pebble":     {"store"},
@@ -72,7 +75,7 @@ var reachesIn = map[string][]string{
 var forTests = []string{"agent/agenttest", "kit/clocktest"}
 
 // embedded are folders of files in the binary, and who may read them.
-var embedded = map[string][]string{"web": {"wire/web", "role/relay"}, "deploy": {"cmd/postern"}}
+var embedded = map[string][]string{"web": {"wire/web", "role/relay", "role/authority"}, "deploy": {"cmd/postern"}}
 
 type pkg struct {
 	ImportPath                         string
