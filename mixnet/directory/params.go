@@ -92,13 +92,44 @@ func (p *Parameters) add(v *fields, bounded bool) error {
 		return errs.E("directory.Parameters", errs.Invalid, "not sorted", nil)
 	}
 	if bounded {
-		for _, k := range known {
-			if k.name == e.Name && (e.Value < k.lo || e.Value > k.hi) {
-				return errs.E("directory.Parameters", errs.Invalid, fmt.Sprintf("%s is not from %d to %d", k.name, k.lo, k.hi), nil)
-			}
+		if err := e.bounded(); err != nil {
+			return err
 		}
 	}
 	*p = append(*p, e)
+	return nil
+}
+
+// bounded holds a known parameter of a network to its bounds.
+func (e *Parameter) bounded() error {
+	for _, k := range known {
+		if k.name == e.Name && (e.Value < k.lo || e.Value > k.hi) {
+			return errs.E("directory.Parameters", errs.Invalid, fmt.Sprintf("%s is not from %d to %d", k.name, k.lo, k.hi), nil)
+		}
+	}
+	return nil
+}
+
+// Check tells whether a vote can name the list: errs.Invalid, with a public text, if not.
+func (p Parameters) Check() error {
+	const op = "directory.Parameters.Check"
+	if len(p) > MaxParameters {
+		return errs.E(op, errs.Invalid, fmt.Sprintf("more than %d parameters", MaxParameters), nil)
+	}
+	for i := range p {
+		switch e := &p[i]; {
+		case len(e.Name) > MaxName || !isToken(e.Name, ".-"):
+			return errs.E(op, errs.Invalid, fmt.Sprintf("%q is not 1 to %d of a-z, 0-9, dot and hyphen", e.Name, MaxName), nil)
+		case e.Value > MaxParameter:
+			return errs.E(op, errs.Invalid, e.Name+" is too large", nil)
+		case i > 0 && p[i-1].Name >= e.Name:
+			return errs.E(op, errs.Invalid, "parameters are not sorted", nil)
+		default:
+			if err := e.bounded(); err != nil {
+				return errs.Wrap(op, err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -95,7 +95,7 @@ func (r *Registry) Offer(doc []byte, now time.Time) (held bool, err error) {
 			return false, errs.E(op, errs.Conflict, "a newer descriptor of this node is known", nil)
 		}
 	}
-	if n.Approved != nil && sameClaims(n.Approved, d) {
+	if n.Approved != nil && len(newClaims(n.Approved, d)) == 0 {
 		n.Approved, n.Held = d, nil
 		return false, nil
 	}
@@ -106,9 +106,29 @@ func (r *Registry) Offer(doc []byte, now time.Time) (held bool, err error) {
 	return true, nil
 }
 
-// sameClaims reports whether a later descriptor claims nothing that the operator did not see.
-func sameClaims(a, b *Descriptor) bool {
-	return a.Nickname == b.Nickname && a.Mode == b.Mode && a.Family == b.Family && slices.Equal(a.Domains, b.Domains)
+// newClaims names what a later descriptor claims that the operator did not see.
+func newClaims(a, b *Descriptor) (out []string) {
+	for _, c := range []struct {
+		name string
+		same bool
+	}{
+		{"nickname", a.Nickname == b.Nickname}, {"mode", a.Mode == b.Mode},
+		{"domain", slices.Equal(a.Domains, b.Domains)}, {"family", a.Family == b.Family},
+	} {
+		if !c.same {
+			out = append(out, c.name)
+		}
+	}
+	return out
+}
+
+// Changes names what the descriptor that waits claims beyond the approved one: of nickname,
+// mode, domain and family. Empty for a new node, or when nothing waits.
+func (r *Registered) Changes() []string {
+	if r.Approved == nil || r.Held == nil {
+		return nil
+	}
+	return newClaims(r.Approved, r.Held)
 }
 
 // foreign looks for a claim that an approved node of another identity has.

@@ -91,11 +91,10 @@ func (h *History) roll(day uint64) {
 	if day <= h.today {
 		return
 	}
-	by := min(day-h.today, uint64(len(ageWeights)))
+	by := day - h.today
 	h.today = day
 	for k, c := range h.counts {
-		copy(c[by:], c[:])
-		clear(c[:by])
+		older(c, by)
 		if *c == ([len(ageWeights)]tally{}) {
 			delete(h.counts, k)
 		}
