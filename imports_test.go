@@ -49,6 +49,8 @@ var sideways = map[string][]string{
 	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
 	"mixnet/pool":      {"mixnet/replay"},
 	"mixnet/link":      {"mixnet/packet"},
+	"mixnet/letter":    {"mixnet/packet", "mixnet/content", "mixnet/directory"},
+	"mixnet/client":    {"mixnet/packet", "mixnet/content", "mixnet/directory", "mixnet/letter", "mixnet/link"},
 	"store/pebble":     {"store"},
 	"store/storetest":  {"store"},
 	"mail/dkim":        {"mail"},

@@ -1,0 +1,148 @@
+package letter
+
+import (
+	"bytes"
+	"crypto/hpke"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"postern.email/kit/errs"
+)
+
+// Sizes of keys, in bytes.
+const (
+	PublicKeyLen  = 1216 // X-Wing: ML-KEM-768 1,184, X25519 32
+	PrivateKeyLen = 32   // X-Wing: the seed
+	encLen        = 1120 // an encapsulation
+)
+
+// PublicKey is what letters to somebody are sealed to.
+type PublicKey struct {
+	key  hpke.PublicKey
+	name [sha256.Size]byte // of the key's bytes
+}
+
+// ParsePublicKey reads the PublicKeyLen bytes of a key. errs.Invalid for what is none.
+func ParsePublicKey(b []byte) (*PublicKey, error) {
+	key, err := hpke.MLKEM768X25519().NewPublicKey(b)
+	if err != nil {
+		return nil, errs.E("mixnet/letter.ParsePublicKey", errs.Invalid, "the key is malformed", err)
+	}
+	return newPublicKey(key), nil
+}
+
+func newPublicKey(key hpke.PublicKey) *PublicKey {
+	return &PublicKey{key: key, name: sha256.Sum256(key.Bytes())}
+}
+
+// Bytes gives the key in the form that ParsePublicKey reads.
+func (p *PublicKey) Bytes() []byte { return p.key.Bytes() }
+
+// Equal reports whether both are the same key.
+func (p *PublicKey) Equal(q *PublicKey) bool { return p.name == q.name }
+
+var fingerprintDigits = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// Fingerprint is a short form for people to compare: five groups of five characters, 125 bits of
+// the SHA-256 of the key.
+func (p *PublicKey) Fingerprint() string {
+	d := fingerprintDigits.EncodeToString(p.name[:])[:25]
+	return d[:5] + "-" + d[5:10] + "-" + d[10:15] + "-" + d[15:20] + "-" + d[20:]
+}
+
+// PrivateKey opens letters. It shows nothing of itself when printed.
+type PrivateKey struct {
+	key hpke.PrivateKey
+	pub *PublicKey
+}
+
+// NewPrivateKey gives the key that follows from a seed of PrivateKeyLen bytes. errs.Invalid
+// for another length.
+func NewPrivateKey(seed []byte) (*PrivateKey, error) {
+	key, err := hpke.MLKEM768X25519().NewPrivateKey(bytes.Clone(seed))
+	if err != nil {
+		return nil, errs.E("mixnet/letter.NewPrivateKey", errs.Invalid, "", err)
+	}
+	return &PrivateKey{key: key, pub: newPublicKey(key.PublicKey())}, nil
+}
+
+// GenerateKey makes a key from PrivateKeyLen bytes of random.
+func GenerateKey(random io.Reader) (*PrivateKey, error) {
+	const op = "mixnet/letter.GenerateKey"
+	var seed [PrivateKeyLen]byte
+	defer clear(seed[:])
+	if _, err := io.ReadFull(random, seed[:]); err != nil {
+		return nil, errs.E(op, errs.Internal, "", err)
+	}
+	k, err := NewPrivateKey(seed[:])
+	return k, errs.Wrap(op, err)
+}
+
+// Public gives the public half.
+func (k *PrivateKey) Public() *PublicKey { return k.pub }
+
+// redacted is what every secret shows of itself, however it is printed.
+const redacted = "[secret]"
+
+// Format shows nothing, whatever the verb.
+func (*PrivateKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// LogValue shows nothing.
+func (*PrivateKey) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText shows nothing, also to JSON.
+func (*PrivateKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Labels keep what is derived and signed here apart from everything else (docs/letter.md).
+// A test checks that none is the beginning of another.
+const (
+	labelInfo      = "postern/letter: encapsulation"
+	labelExport    = "postern/letter: keys"
+	labelSignature = "postern/letter: signature\n"
+	labelReplyKey  = "postern/letter: key of a reply block"
+	labelAddress   = "postern/letter: address\n"
+	labelBlock     = "postern/letter: reply block\n"
+)
+
+// secrets are what one encapsulation gives: the letter's name and the keys of its fragments.
+type secrets struct {
+	id    ID
+	seal  [32]byte // AES-256-GCM
+	nonce [32]byte // HMAC-SHA256
+}
+
+func exportSecrets(e interface {
+	Export(context string, length int) ([]byte, error)
+}) (s secrets, err error) {
+	b, err := e.Export(labelExport, len(s.id)+len(s.seal)+len(s.nonce))
+	if err != nil {
+		return s, err
+	}
+	n := copy(s.id[:], b)
+	n += copy(s.seal[:], b[n:])
+	copy(s.nonce[:], b[n:])
+	clear(b)
+	return s, nil
+}
+
+// encapsulate makes the secrets of a letter to the owner of p. It draws from the standard
+// library's own randomness.
+func (p *PublicKey) encapsulate() (enc []byte, s secrets, err error) {
+	enc, sender, err := hpke.NewSender(p.key, hpke.HKDFSHA256(), hpke.ExportOnly(), []byte(labelInfo))
+	if err != nil {
+		return nil, s, err
+	}
+	s, err = exportSecrets(sender)
+	return enc, s, err
+}
+
+func (k *PrivateKey) decapsulate(enc []byte) (s secrets, err error) {
+	r, err := hpke.NewRecipient(enc, k.key, hpke.HKDFSHA256(), hpke.ExportOnly(), []byte(labelInfo))
+	if err != nil {
+		return s, err
+	}
+	return exportSecrets(r)
+}
