@@ -14,6 +14,7 @@ type Network struct {
 	name        string
 	period      time.Duration
 	authorities []*PublicKey // sorted by ID
+	contacts    []Contact    // the same order; nil: where they are is not known
 }
 
 // NewNetwork takes a name (1 to MaxName of a-z, 0-9, dot and hyphen), a period of whole
