@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("DAEMON_TEST_CHILD") {
 	case "":
 		goleak.VerifyTestMain(m)
+	case "pid", "background":
+		playDetached(os.Getenv("DAEMON_TEST_CHILD"))
 	case "hold":
 		l, err := Hold(vfs.OS(), os.Getenv("DAEMON_TEST_DIR"), time.Now())
 		if err != nil {
