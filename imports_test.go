@@ -46,6 +46,7 @@ var sideways = map[string][]string{
 	"post/packetbox":   {"post/seal"},
 	"mixnet/directory": {"mixnet/packet"},
 	"mixnet/content":   {"mixnet/packet"},
+	"mixnet/dircache":  {"mixnet/directory", "mixnet/link"},
 	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
 	"mixnet/pool":      {"mixnet/replay"},
 	"mixnet/link":      {"mixnet/packet"},

@@ -248,3 +248,16 @@ func apply(s *scanner, base []byte, size int) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// Deflated gives the deflated bytes (RFC 1951) of a packed document, for other wrappings; nil
+// for what is not packed.
+func Deflated(b []byte) []byte {
+	if title(b) != "postern-packed" {
+		return nil
+	}
+	s, err := head("directory.Deflated", "postern-packed", packedForm, b, func(string, *fields) error { return nil })
+	if err != nil {
+		return nil
+	}
+	return b[s.pos:]
+}
