@@ -35,20 +35,29 @@ func Defaults(v any) {
 // then to what the --set words say, each "section.key=value", and checks the
 // limits. A fault is errs.Invalid; its public text names the place.
 func Load(v any, path string, set []string) error {
+	if path == "" {
+		Defaults(v)
+		return Apply(v, set)
+	}
+	text, err := ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return LoadText(v, path, text, set)
+}
+
+// LoadText is Load for a file that was read already; name is its name in error texts.
+func LoadText(v any, name string, text []byte, set []string) error {
 	Defaults(v)
-	if path != "" {
-		text, err := readFile(path)
-		if err != nil {
-			return err
-		}
-		if err := parse(v, path, text); err != nil {
-			return err
-		}
+	if err := parse(v, name, text); err != nil {
+		return err
 	}
 	return Apply(v, set)
 }
 
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a configuration file of at most MaxFile bytes. errs.NotFound,
+// errs.TooLarge, errs.Unavailable.
+func ReadFile(path string) ([]byte, error) {
 	const op = "kit/config.Load"
 	st, err := os.Stat(path)
 	switch {
