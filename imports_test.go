@@ -54,6 +54,7 @@ var sideways = map[string][]string{
 	"mixnet/client":    {"mixnet/packet", "mixnet/content", "mixnet/directory", "mixnet/letter", "mixnet/link"},
 	"store/pebble":     {"store"},
 	"store/storetest":  {"store"},
+	"mail/blacklist":   {"mail"},
 	"mail/dkim":        {"mail"},
 	"mail/dsn":         {"mail"},
 	"mail/mime":        {"mail"},

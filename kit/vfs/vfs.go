@@ -36,6 +36,10 @@ const MaxReadFile = 64 << 20
 // OS is the machine's own disk.
 func OS() FS { return vfs.Default }
 
+// Error gives an error of the disk its kind: errs.NotFound, errs.NoSpace, errs.Denied,
+// else errs.Unavailable; nil for nil.
+func Error(op string, err error) error { return diskError(op, err) }
+
 // diskError classes an error of the disk.
 func diskError(op string, err error) error {
 	switch {

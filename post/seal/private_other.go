@@ -5,5 +5,4 @@ package seal
 import "postern.email/kit/vfs"
 
 // Elsewhere files have no mode bits; the directory's own rights must do.
-func makePrivate(vfs.File) error  { return nil }
-func checkPrivate(vfs.File) error { return nil }
+func makePrivate(vfs.File) error { return nil }

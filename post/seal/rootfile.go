@@ -178,7 +178,7 @@ func readSmall(fs vfs.FS, path string) ([]byte, error) {
 
 // readPrivate is readSmall, and refuses a file that others may read.
 func readPrivate(fs vfs.FS, path string) ([]byte, error) {
-	return readChecked(fs, path, checkPrivate)
+	return readChecked(fs, path, func(f vfs.File) error { return vfs.CheckPrivate(f, "the file of the node key") })
 }
 
 func readChecked(fs vfs.FS, path string, check func(vfs.File) error) ([]byte, error) {
