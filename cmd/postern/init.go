@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,7 +13,6 @@ import (
 	"postern.email/deploy"
 	"postern.email/kit/config"
 	"postern.email/kit/errs"
-	"postern.email/kit/vfs"
 	"postern.email/mail"
 	"postern.email/role/relay"
 	"postern.email/wire/control"
@@ -36,10 +34,8 @@ type setUp struct {
 
 	cfg   relay.Config
 	fresh bool // the configuration is made by this run
-	made  []string
-	kept  []string
 	notes []string
-	undo  []func() // of what was made, newest last
+	making
 }
 
 func initCommand(io streams) *cobra.Command {
@@ -91,9 +87,7 @@ what such relays lack is said.`,
 func (u *setUp) run(ctx context.Context, io streams) (z relay.Zone, err error) {
 	defer func() {
 		if err != nil {
-			for _, undo := range slices.Backward(u.undo) {
-				undo()
-			}
+			u.takeBack()
 		}
 	}()
 	if err := u.place(); err != nil {
@@ -186,28 +180,6 @@ func (u *setUp) configuration() (err error) {
 	return nil
 }
 
-// write makes a file that is not there, with its directory.
-func (u *setUp) write(name, text string) error {
-	const op = "cmd.init"
-	dir := filepath.Dir(name)
-	var fresh []string // directories, innermost first
-	for d := dir; !exists(d); d = filepath.Dir(d) {
-		fresh = append(fresh, d)
-	}
-	for _, d := range slices.Backward(fresh) {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return errs.E(op, errs.Unavailable, "cannot make the directory "+dir, err)
-		}
-		u.undo = append(u.undo, func() { os.Remove(d) })
-	}
-	if err := vfs.WriteFileAtomic(vfs.OS(), name, []byte(text), 0o644); err != nil {
-		return hint(errs.E(op, errs.KindOf(err), "cannot write "+name, err), "To write the configuration elsewhere: --config FILE")
-	}
-	u.undo = append(u.undo, func() { os.Remove(name) })
-	u.made = append(u.made, name)
-	return nil
-}
-
 // keys makes the data directory with the keys, or finds them, and gives the records.
 func (u *setUp) keys(ctx context.Context, io streams) (z relay.Zone, err error) {
 	err = control.Call(ctx, u.cfg.Dir, "dns", relay.ZoneArgs{}, &z, nil)
@@ -243,18 +215,12 @@ func (u *setUp) next() []string {
 
 func (u *setUp) print(io streams, z relay.Zone) error {
 	var b strings.Builder
-	for _, list := range []struct {
-		word  string
-		names []string
-	}{{"Made", u.made}, {"Kept", u.kept}} {
-		for _, n := range list.names {
-			what := ""
-			if n == u.cfg.Dir {
-				what = "  (node key, signing keys, stored mail)"
-			}
-			fmt.Fprintf(&b, "%s  %s%s\n", list.word, n, what)
+	b.WriteString(u.told(func(name string) string {
+		if name == u.cfg.Dir {
+			return "node key, signing keys, stored mail"
 		}
-	}
+		return ""
+	}))
 	for _, n := range u.notes {
 		fmt.Fprintf(&b, "\nNote: %s\n", n)
 	}
@@ -279,46 +245,23 @@ func (u *setUp) print(io streams, z relay.Zone) error {
 
 // unitText is the unit of this program with this configuration.
 func (u *setUp) unitText() (string, error) {
-	const op = "cmd.init"
-	exe, err := os.Executable()
-	if err == nil {
-		exe, err = filepath.EvalSymlinks(exe)
-	}
-	if err != nil {
-		return "", errs.E(op, errs.Unavailable, "cannot find the program's own file", err)
-	}
 	if u.cfg.Dir != systemDir {
-		return "", hint(errs.E(op, errs.Invalid, "under systemd the data lies in "+systemDir+", and the configuration says "+u.cfg.Dir, nil), "Leave --dir out, or set dir to "+systemDir+".")
+		return "", hint(errs.E("cmd.init", errs.Invalid, "under systemd the data lies in "+systemDir+", and the configuration says "+u.cfg.Dir, nil), "Leave --dir out, or set dir to "+systemDir+".")
 	}
-	for _, hidden := range []string{"/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"} { // ProtectHome, PrivateTmp
-		if strings.HasPrefix(exe, hidden) || strings.HasPrefix(u.file, hidden) {
-			return "", hint(errs.E(op, errs.Invalid, "the service cannot see what lies under "+strings.TrimSuffix(hidden, "/"), nil),
-				"Copy the program to /usr/local/bin/postern, run it from there, and leave --config out.")
-		}
+	exe, err := ownProgram(u.file)
+	if err != nil {
+		return "", err
 	}
 	return unitFor(exe, u.file)
 }
 
 // unitFor puts the paths into the unit.
 func unitFor(exe, file string) (string, error) {
-	for _, name := range []string{exe, file} {
-		if strings.ContainsFunc(name, func(r rune) bool {
-			return r <= ' ' || r > '~' || strings.ContainsRune(`"'\%$;`, r)
-		}) {
-			return "", errs.E("cmd.init", errs.Invalid, "a unit cannot name this path: "+name, nil)
-		}
-	}
-	const start = "ExecStart=/usr/local/bin/postern serve --config " + systemConfig + "\n"
-	before, after, ok := strings.Cut(deploy.Unit, start)
-	if !ok {
-		return "", errs.E("cmd.init", errs.Internal, "the unit in the program has no "+start, nil)
-	}
-	return before + "ExecStart=" + exe + " serve --config " + file + "\n" + after, nil
+	return startLine(deploy.Unit, "serve", systemConfig, exe, file)
 }
 
-// choices are what an operator must think of: options that stand in a fresh file as
-// comments, with what could stand there.
-var choices = []struct{ key, why, example string }{
+// choices are what the operator of a relay must think of.
+var choices = []choice{
 	{"tls.acme_email", "Where the certificate authority may write to you.", `"you@example.net"`},
 	{"tls.cert", "Your own certificate in place of one from the authority: the file with the whole chain, and its key.", `"/etc/postern/fullchain.pem"`},
 	{"tls.key", "", `"/etc/postern/privkey.pem"`},
@@ -331,43 +274,11 @@ var choices = []struct{ key, why, example string }{
 
 // configText is a fresh file: what was decided, and what must be thought of.
 func configText(c *relay.Config, set []string) string {
-	given := map[string]bool{}
-	for _, word := range set {
-		key, _, _ := strings.Cut(word, "=")
-		given[strings.TrimSpace(key)] = true
-	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# A Postern relay for %s, written by postern init.\n# What stands behind # is not set. All options with their defaults: postern config describe\n", c.Domain)
-	line := func(key string) string {
-		text, err := config.Assignment(c, key)
-		if err != nil {
-			panic("init: " + err.Error()) // the keys are those of the configuration itself
-		}
-		return text
-	}
-	fmt.Fprintf(&b, "\n%s\n%s\n", line("domain"), line("dir"))
+	fmt.Fprintf(&b, "\n%s\n%s\n", assignment(c, "domain"), assignment(c, "dir"))
 	if _, err := netip.ParseAddr(c.Domain); err == nil {
 		b.WriteString("# Addresses end in @" + "[" + c.Domain + "].\n")
 	}
-	section := ""
-	for _, o := range config.Options(c) {
-		head, _, inside := strings.Cut(o.Key, ".")
-		i := slices.IndexFunc(choices, func(x struct{ key, why, example string }) bool { return x.key == o.Key })
-		if !inside || i < 0 && !given[o.Key] {
-			continue
-		}
-		if head != section {
-			section = head
-			fmt.Fprintf(&b, "\n[%s]\n", section)
-		}
-		if i >= 0 && choices[i].why != "" {
-			fmt.Fprintf(&b, "# %s\n", choices[i].why)
-		}
-		if given[o.Key] {
-			b.WriteString(line(o.Key) + "\n")
-			continue
-		}
-		fmt.Fprintf(&b, "#%s = %s\n", o.Key[len(head)+1:], choices[i].example)
-	}
-	return b.String()
+	return b.String() + sections(c, choices, set)
 }

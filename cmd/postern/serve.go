@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,13 +81,7 @@ func serve(ctx context.Context, io streams, cfg relay.Config, o serveOptions) er
 		level.Set(slog.LevelWarn)
 	}
 
-	reload := make(chan struct{}, 1)
-	ctx, stopSignals := daemon.Signals(ctx, func() {
-		select {
-		case reload <- struct{}{}:
-		default:
-		}
-	}, func() { os.Exit(exitFailed) })
+	ctx, reload, stopSignals := watchSignals(ctx)
 	defer stopSignals()
 
 	d := relay.Deps{Logger: logger, Level: level, Sockets: got.Sockets, Keys: got.Secret, ClientHost: o.clientHost, CheckNames: o.names}
@@ -107,11 +102,7 @@ func serve(ctx context.Context, io streams, cfg relay.Config, o serveOptions) er
 		s.Close()
 		return err
 	}
-	notify := func(state string) {
-		if err := daemon.Notify(os.Getenv, state); err != nil {
-			logger.Warn("systemd cannot be told", "err", err)
-		}
-	}
+	notify := notifier(logger)
 	notify("READY=1")
 	for {
 		select {
@@ -155,20 +146,6 @@ func restart(s *relay.Server, logger *slog.Logger) error {
 	return hint(daemon.Exec(exe, os.Args, sockets, keys), "The server is stopped; nothing acknowledged is lost. Start it again.")
 }
 
-// closeWithin stops the server, or gives up after d.
-func closeWithin(s *relay.Server, d time.Duration) error {
-	done := make(chan error, 1)
-	go func() { done <- s.Close() }()
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-t.C:
-		return errs.E("cmd.stop", errs.Unavailable, "the server did not stop in time and was cut; nothing acknowledged is lost", nil)
-	}
-}
-
 // startError adds what to do next.
 func startError(err error) error {
 	var socket *net.OpError
@@ -193,10 +170,16 @@ func startError(err error) error {
 
 // askPassphrase reads the node passphrase from the terminal, without echo.
 func askPassphrase(io streams) func(context.Context, bool) ([]byte, error) {
-	return func(_ context.Context, confirm bool) ([]byte, error) {
-		ask := "Node passphrase: "
+	ask := passphraseOf(io, "node")
+	return func(_ context.Context, confirm bool) ([]byte, error) { return ask(confirm) }
+}
+
+// passphraseOf reads the passphrase of something, twice if it is a new one.
+func passphraseOf(io streams, what string) func(fresh bool) ([]byte, error) {
+	return func(confirm bool) ([]byte, error) {
+		ask := strings.ToUpper(what[:1]) + what[1:] + " passphrase: "
 		if confirm {
-			ask = "New node passphrase: "
+			ask = "New " + what + " passphrase: "
 		}
 		first, err := readSecret(io, ask)
 		if err != nil || !confirm {

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"postern.email/kit/daemon"
+	"postern.email/kit/errs"
+)
+
+// watchSignals ends the context on SIGTERM and SIGINT, at once on a second one, and gives a
+// value for each SIGHUP.
+func watchSignals(ctx context.Context) (_ context.Context, reload <-chan struct{}, stop func()) {
+	hup := make(chan struct{}, 1)
+	ctx, stop = daemon.Signals(ctx, func() {
+		select {
+		case hup <- struct{}{}:
+		default:
+		}
+	}, func() { os.Exit(exitFailed) })
+	return ctx, hup, stop
+}
+
+// notifier tells systemd about states.
+func notifier(logger *slog.Logger) func(state string) {
+	return func(state string) {
+		if err := daemon.Notify(os.Getenv, state); err != nil {
+			logger.Warn("systemd cannot be told", "err", err)
+		}
+	}
+}
+
+// closeWithin stops a server, or gives up after d.
+func closeWithin(s io.Closer, d time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- s.Close() }()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return errs.E("cmd.stop", errs.Unavailable, "the server did not stop in time and was cut; nothing acknowledged is lost", nil)
+	}
+}
