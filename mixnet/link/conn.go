@@ -70,7 +70,7 @@ func (l *Link) newConn(ctx context.Context, s *session) *Conn {
 	c.inbox.low = 1
 	c.rate, c.rkey = l.nodeRate, string(c.peer.Key[:])
 	if c.peer.Role == Client {
-		c.rate = l.clientRate
+		c.rate = l.clientRate.Load()
 	}
 	return c
 }

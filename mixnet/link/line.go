@@ -18,6 +18,7 @@ type LineOptions struct {
 	Addresses func() []string // host:port, tried in order; asked at each try, as they may change
 	Pace      func() Pace     // of each connection; nil: no cover traffic
 	Queue     int             // units that may wait, those under way included; 0: DefaultQueue
+	Changed   func(Status)    // told of each connection, and of each failure to have one; quick; may be nil
 }
 
 // Line keeps a connection to one peer: it connects again after a failure, replaces the
@@ -115,13 +116,16 @@ func (n *Line) Fetch(ctx context.Context, request []byte) ([]byte, error) {
 // set notes the connection in use, or why there is none.
 func (n *Line) set(c *Conn, err error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	if c != n.conn || n.since.IsZero() {
 		n.since = time.Now()
 	}
 	n.conn, n.err = c, err
 	close(n.changed)
 	n.changed = make(chan struct{})
+	n.mu.Unlock()
+	if n.o.Changed != nil {
+		n.o.Changed(n.Status())
+	}
 }
 
 // used is a connection in use.

@@ -185,7 +185,7 @@ type Link struct {
 	conns      *limits.Conns
 	handshakes *limits.GCRA
 	nodeRate   *limits.GCRA
-	clientRate *limits.GCRA
+	clientRate atomic.Pointer[limits.GCRA]
 	memory     *limits.Bytes
 	units      sync.Pool // *[packet.Size]byte
 	records    sync.Pool // *[]byte with room for the records of a frame
@@ -222,11 +222,17 @@ func newLink(o Options, lowest, highest uint8) (*Link, error) {
 	l.conns = limits.NewConns(o.Conns, o.ConnsPerNetwork)
 	l.handshakes = limits.NewGCRA(o.Handshakes, o.HandshakeBurst, limitKeys, o.Now)
 	l.nodeRate = limits.NewGCRA(o.NodeFrames, o.NodeFrameBurst, limitKeys, o.Now)
-	l.clientRate = limits.NewGCRA(o.ClientFrames, o.ClientFrameBurst, limitKeys, o.Now)
+	l.SetClientRate(o.ClientFrames, o.ClientFrameBurst)
 	l.memory = limits.NewBytes(o.Memory)
 	l.units.New = func() any { return new([packet.Size]byte) }
 	l.records.New = func() any { b := make([]byte, 0, recordRoom); return &b }
 	return l, nil
+}
+
+// SetClientRate changes how many frames a client may send, a minute and at once: for what
+// connects from now on.
+func (l *Link) SetClientRate(perMinute, burst int) {
+	l.clientRate.Store(limits.NewGCRA(perMinute, burst, limitKeys, l.o.Now))
 }
 
 // Key names this node's link key.

@@ -20,6 +20,23 @@ func AppendUnit(dst, packet []byte, random io.Reader) ([]byte, error) {
 	return out, nil
 }
 
+// Fill is AppendUnit in place: it fills up a packet, whose slice must have the capacity, and
+// gives the whole unit.
+func Fill(packet []byte, random io.Reader) ([]byte, error) {
+	const op = "packet.Fill"
+	if _, err := ParsePrefix(packet); err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	if cap(packet) < Size {
+		return nil, reject(op, errs.Invalid, errSize)
+	}
+	unit := packet[:Size]
+	if _, err := io.ReadFull(random, unit[len(packet):]); err != nil {
+		return nil, errs.E(op, errs.Internal, "", err)
+	}
+	return unit, nil
+}
+
 // CutUnit gives the packet within the Size bytes that came over a link. Its prefix is
 // checked as ParsePrefix does.
 func CutUnit(unit []byte) ([]byte, Prefix, error) {

@@ -101,9 +101,7 @@ func NewMix(o Options) (*Mix, error) {
 	m := &Mix{o: o, log: o.Log, memory: limits.NewBytes(o.Memory), wake: make(chan struct{}, 1), pool: p,
 		began: now, since: now}
 	for _, e := range o.Log.Waiting() {
-		// The clock may have been set since its record was written.
-		due := now.Add(min(e.DueTime().Sub(now), o.MaxDelay))
-		m.pool.Add(due, &Packet{Entry: e, m: m})
+		m.pool.Add(m.dueLocked(e), &Packet{Entry: e, m: m})
 	}
 	return m, nil
 }
@@ -138,6 +136,31 @@ func (m *Mix) Add(ctx context.Context, recs ...replay.Record) ([]replay.Result, 
 		m.signal()
 	}
 	return out, err
+}
+
+// SetConfig changes the rule; what the pool holds goes on under the new one, and the first
+// round of it is one interval from now. errs.Invalid: see Config.Check.
+func (m *Mix) SetConfig(c Config) error {
+	const op = "mixnet/pool.SetConfig"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.passLocked()
+	p, err := New[*Packet](c, m.since, m.o.Source)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	for _, q := range m.pool.Take(nil) {
+		p.Add(m.dueLocked(q.Entry), q)
+	}
+	m.pool, m.o.Config = p, c
+	m.signal()
+	return nil
+}
+
+// dueLocked is when a packet of the log may leave: the clock may have been set since its record
+// was written.
+func (m *Mix) dueLocked(e *replay.Entry) time.Time {
+	return m.since.Add(min(e.DueTime().Sub(m.since), m.o.MaxDelay))
 }
 
 // signal has Run look again.
@@ -281,7 +304,9 @@ func (m *Mix) Insecurities() []string {
 	if m.o.Now().Sub(m.began) >= time.Hour {
 		held = m.Stats().MeanLen
 	}
+	m.mu.Lock()
 	list := m.o.Config.Insecurities(held)
+	m.mu.Unlock()
 	if s := m.log.Stats(); s.LostTags > 0 || s.LostKeys > 0 {
 		list = append(list, "part of the memory of seen packets is damaged: packets of that time could be sent through this mix again; new mix keys end that")
 	}

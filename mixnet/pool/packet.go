@@ -83,5 +83,20 @@ func (p *Packet) Later(at time.Time) {
 	m.signal()
 }
 
+// Held reports whether the packet is in memory.
+func (p *Packet) Held() bool {
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	return p.buf != nil
+}
+
+// Unload lets the packet be in the log alone, for one that will wait for long: what Body gave
+// is not good any more.
+func (p *Packet) Unload() {
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	p.m.releaseLocked(p)
+}
+
 // Next is whom the packet is for.
 func (p *Packet) Next() replay.NodeID { return p.Entry.Next }

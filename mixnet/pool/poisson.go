@@ -24,6 +24,15 @@ func (p *stopAndGo[T]) Due(now time.Time, out []T) []T {
 	return out
 }
 
+func (p *stopAndGo[T]) Take(out []T) []T {
+	for _, t := range p.due {
+		out = append(out, t.v)
+	}
+	clear(p.due)
+	p.due = p.due[:0]
+	return out
+}
+
 func (p *stopAndGo[T]) Next() (time.Time, bool) {
 	if len(p.due) == 0 {
 		return time.Time{}, false

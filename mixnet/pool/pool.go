@@ -46,8 +46,8 @@ func Default(a Algorithm) Config {
 	return Config{Algorithm: a, Interval: 30 * time.Minute, Rate: 6000, MinSize: 5}
 }
 
-// wholeRate is the Rate of everything.
-const wholeRate = 10_000
+// WholeRate is the Rate of everything.
+const WholeRate = 10_000
 
 // Check says what is wrong with c, if anything. errs.Invalid.
 func (c Config) Check() error {
@@ -64,7 +64,7 @@ func (c Config) Check() error {
 	case c.Interval <= 0:
 		return errs.E(op, errs.Invalid, "the mix interval must be longer than zero", nil)
 	case c.Algorithm == Timed:
-	case c.Rate < 1 || c.Rate > wholeRate:
+	case c.Rate < 1 || c.Rate > WholeRate:
 		return errs.E(op, errs.Invalid, "the mix pool rate must be more than 0 % and at most 100 %", nil)
 	case c.MinSize < 0:
 		return errs.E(op, errs.Invalid, "the mix pool minimum size must not be negative", nil)
@@ -106,6 +106,8 @@ type Pool[T any] interface {
 	// two calls now should not go back; if it does, nothing is lost and nothing waits for
 	// longer than an interval.
 	Due(now time.Time, out []T) []T
+	// Take appends to out all that it holds, which then holds nothing.
+	Take(out []T) []T
 	// Next is when Due should be asked again; false: only after an Add.
 	Next() (time.Time, bool)
 	// Len is how many it holds.

@@ -19,6 +19,12 @@ func (p *rounds[T]) Len() int { return len(p.held) }
 
 func (p *rounds[T]) Next() (time.Time, bool) { return p.next, true }
 
+func (p *rounds[T]) Take(out []T) []T {
+	out = append(out, p.held...)
+	p.keep(p.held[:0])
+	return out
+}
+
 // Due holds one round when it is time, also where several were missed: a round that is
 // made up for would mix with nothing new.
 func (p *rounds[T]) Due(now time.Time, out []T) []T {
@@ -82,5 +88,5 @@ func (p *rounds[T]) quota(held int) int {
 	if held < p.c.MinSize+1 {
 		return 0
 	}
-	return min(held-p.c.MinSize, max(1, held*p.c.Rate/wholeRate))
+	return min(held-p.c.MinSize, max(1, held*p.c.Rate/WholeRate))
 }

@@ -19,7 +19,6 @@ type committer struct {
 	number   uint64    // of the last segment
 	seq      uint64    // of the last record, acknowledged or not
 	acked    uint64    // of the last one acknowledged
-	full     time.Time // until then nothing is tried, as the disk was full
 	moveFrom time.Time // until then nothing is moved, as that failed
 	dropFrom time.Time // until then nothing is dropped, likewise
 	moving   []*Entry  // of the oldest segment
@@ -174,19 +173,26 @@ func (l *Log) brokenness() error {
 
 // refusal is why no fresh record can be taken now, or nil.
 func (l *Log) refusal() error {
+	if err := l.brokenness(); err != nil {
+		return err
+	}
+	return l.room()
+}
+
+// room is why there is no room for a fresh record, or nil.
+func (l *Log) room() error {
 	const op = "mixnet/replay.Add"
 	l.mu.Lock()
-	broken, bytes := l.broken, int64(0)
+	bytes := int64(0)
 	for _, s := range l.segs {
 		bytes += int64(s.blocks) * blockLen
 	}
+	full := l.full
 	l.mu.Unlock()
 	switch free, err := vfs.DiskFree(l.o.FS, l.o.Dir); {
-	case broken != nil:
-		return broken
 	case bytes > l.o.MaxBytes:
 		return errs.E(op, errs.Full, publicFull, nil)
-	case l.o.Now().Before(l.c.full), err == nil && free < l.o.MinFree:
+	case l.o.Now().Before(full), err == nil && free < l.o.MinFree:
 		return errs.E(op, errs.NoSpace, publicDisk, nil)
 	}
 	return nil
@@ -335,12 +341,12 @@ func (l *Log) ready() error {
 func (l *Log) failed(err error) error {
 	c := &l.c
 	c.active = nil
-	if errs.KindOf(err) == errs.NoSpace {
-		c.full = l.o.Now().Add(fullPause)
-		return errs.E("mixnet/replay", errs.NoSpace, publicDisk, err)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if errs.KindOf(err) == errs.NoSpace {
+		l.full = l.o.Now().Add(fullPause)
+		return errs.E("mixnet/replay", errs.NoSpace, publicDisk, err)
+	}
 	if l.broken == nil {
 		l.broken = errs.E("mixnet/replay", errs.Unavailable, publicBroken, err)
 		l.o.Log.Error("the log of packets stopped", slog.String("error", errs.Public(l.broken)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,6 +117,7 @@ func files(t testing.TB, fs vfs.FS, suffix string) (names []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	slices.Sort(all) // a disk in memory has no order
 	for _, n := range all {
 		if len(n) >= len(suffix) && n[len(n)-len(suffix):] == suffix {
 			names = append(names, n)

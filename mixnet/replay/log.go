@@ -106,8 +106,9 @@ type Log struct {
 
 	mu      sync.Mutex
 	queue   []*call
-	gone    error // no more calls: why
-	broken  error // nothing can be written any more: why
+	gone    error     // no more calls: why
+	broken  error     // nothing can be written any more: why
+	full    time.Time // until then nothing is tried, as the disk was full
 	waiting map[uint64]*Entry
 	writing []*Entry
 	segs    []*segment // oldest first
@@ -169,6 +170,15 @@ func (l *Log) Health() error {
 		return l.gone
 	}
 	return l.broken
+}
+
+// Refusal is why fresh packets are not taken now, a full disk or log among the reasons, as far
+// as it is known without trying; or nil.
+func (l *Log) Refusal() error {
+	if err := l.Health(); err != nil {
+		return err
+	}
+	return l.room()
 }
 
 // call is one Add, Flush or Forget that waits for the committer.

@@ -165,7 +165,10 @@ func (l *Log) refusalToMove() error {
 	if err := l.Health(); err != nil { // closing, too
 		return err
 	}
-	if l.o.Now().Before(l.c.full) {
+	l.mu.Lock()
+	full := l.full
+	l.mu.Unlock()
+	if l.o.Now().Before(full) {
 		return errs.E("mixnet/replay.move", errs.NoSpace, publicDisk, nil)
 	}
 	return nil

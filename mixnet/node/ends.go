@@ -1,0 +1,393 @@
+package node
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/content"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/packet"
+	"postern.email/mixnet/pool"
+	"postern.email/mixnet/replay"
+	"postern.email/mixnet/stats"
+
+	"crypto/sha256"
+)
+
+// boxBatch is how many packets are put into boxes at once.
+const boxBatch = 64
+
+// labelArrival keeps the names of arrivals apart from all other hashes.
+const labelArrival = "postern/arrival\n"
+
+// endBody is what is kept of a packet that ends here: payload, mark, and a name that follows
+// from its replay tag and does not tell it. It lies in the unit, behind the payload.
+func endBody(res packet.Result) []byte {
+	h := sha256.New()
+	h.Write([]byte(labelArrival))
+	h.Write(res.Tag[:])
+	var sum [sha256.Size]byte
+	h.Sum(sum[:0])
+	return append(append(res.Payload, res.Mark[:]...), sum[:16]...)
+}
+
+// arrival reads what endBody wrote.
+func arrival(e *replay.Entry, body []byte) (a Arrival, ok bool) {
+	if len(body) != endLen {
+		return a, false
+	}
+	const mark, name = packet.PayloadLen, packet.PayloadLen + 16
+	return Arrival{Mailbox: packet.ID(e.Next), Reply: e.Use == useReply, Mark: packet.Mark(body[mark:name]),
+		Payload: body[:mark:mark], Name: [16]byte(body[name:])}, true
+}
+
+// ends are what becomes of packets that end here.
+type ends struct {
+	n            *Node
+	boxes, exits endQueue
+}
+
+func newEnds(n *Node) *ends {
+	e := &ends{n: n}
+	for _, l := range []*endQueue{&e.boxes, &e.exits} {
+		*l = endQueue{n: n, wake: make(chan struct{}, 1)}
+	}
+	return e
+}
+
+// endQueue is a queue of packets that one goroutine works on. After a failure that may pass, all
+// of them wait.
+type endQueue struct {
+	n    *Node
+	wake chan struct{} // capacity 1
+
+	mu    sync.Mutex
+	queue []waiting
+	pause time.Duration
+	err   error // the last failure; nil: the last try was none
+}
+
+func (l *endQueue) give(p *pool.Packet) {
+	l.n.count(stats.AttemptedDelivery, "")
+	l.mu.Lock()
+	l.queue = append(l.queue, waiting{p, l.n.o.Now()})
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next gives up to most packets.
+func (l *endQueue) next(most int) []waiting {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := min(most, len(l.queue))
+	out := l.queue[:k:k]
+	if l.queue = l.queue[k:]; len(l.queue) == 0 {
+		l.queue = nil
+	}
+	return out
+}
+
+// again has packets wait, or gives them up when they waited too long.
+func (l *endQueue) again(ws []waiting, err error) {
+	l.mu.Lock()
+	l.err = err
+	l.pause = min(max(2*l.pause, firstPause), lastPause)
+	l.mu.Unlock()
+	for _, w := range ws {
+		if l.n.expired(w) {
+			w.p.Drop()
+			l.n.count(stats.UnretriableDelivery, "")
+			continue
+		}
+		l.n.count(stats.FailedDelivery, "")
+		w.p.Unload()
+		l.mu.Lock()
+		l.queue = append(l.queue, w)
+		l.mu.Unlock()
+	}
+}
+
+// well ends the pauses.
+func (l *endQueue) well() {
+	l.mu.Lock()
+	l.pause, l.err = 0, nil
+	l.mu.Unlock()
+}
+
+func (l *endQueue) state() (length int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue), l.err
+}
+
+// run works on what is in the queue until ctx ends.
+func (l *endQueue) run(ctx context.Context, most int, do func(context.Context, []waiting)) error {
+	for {
+		l.mu.Lock()
+		pause, some := l.pause, len(l.queue) > 0
+		l.mu.Unlock()
+		if pause > 0 {
+			t := time.NewTimer(l.n.soonest(l.n.o.Now(), l.n.o.Now(), pause).Sub(l.n.o.Now()))
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return nil
+			case <-t.C:
+			}
+		}
+		if !some {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-l.wake:
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if ws := l.next(most); len(ws) > 0 {
+			do(ctx, ws)
+		} else {
+			l.well()
+		}
+	}
+}
+
+func (e *ends) runBoxes(ctx context.Context) error { return e.boxes.run(ctx, boxBatch, e.put) }
+func (e *ends) runExits(ctx context.Context) error { return e.exits.run(ctx, 1, e.exit) }
+
+// put gives packets to the boxes, and acknowledges those that are there. What a payload holds
+// makes no difference to the box or to when: only the acknowledgement needs one that is whole.
+func (e *ends) put(ctx context.Context, ws []waiting) {
+	n := e.n
+	list := make([]Arrival, 0, len(ws))
+	have := make([]waiting, 0, len(ws))
+	for _, w := range ws {
+		body, err := w.p.Body(nil)
+		if err != nil {
+			continue // ended, or put off, by the pool
+		}
+		a, ok := arrival(w.p.Entry, body)
+		if !ok {
+			w.p.Drop()
+			n.drop(whyForm)
+			continue
+		}
+		list, have = append(list, a), append(have, w)
+	}
+	if len(list) == 0 {
+		return
+	}
+	results := n.o.Boxes.Put(ctx, list)
+	var answers []answer
+	var failed []waiting
+	var failure error
+	for i, w := range have {
+		var err error = errs.Internal
+		if i < len(results) {
+			err = results[i]
+		}
+		switch errs.KindOf(err) {
+		case errs.NotFound, errs.Full, errs.Denied:
+			if err != nil {
+				w.p.Drop()
+				n.count(stats.UnretriableDelivery, boxReason(err))
+				continue
+			}
+		}
+		if err != nil {
+			failed, failure = append(failed, w), err
+			continue
+		}
+		n.count(stats.SuccessfulDelivery, "")
+		if s := e.surb(list[i]); s != nil {
+			answers = append(answers, answer{s, packet.Content{Kind: content.Ack}, w})
+			continue
+		}
+		w.p.Sent()
+	}
+	unsent, err := e.answer(answers)
+	if len(unsent) > 0 {
+		// They are in the box, which knows them by name when they come again.
+		failed, failure = append(failed, unsent...), err
+	}
+	if len(failed) == 0 {
+		e.boxes.well()
+		return
+	}
+	if ctx.Err() != nil {
+		return // they are in the log, and come again at the next start
+	}
+	n.o.Logger.Warn("packets could not be put into their boxes; they are tried again", "error", errs.Public(failure))
+	e.boxes.again(failed, failure)
+}
+
+func boxReason(err error) string {
+	switch errs.KindOf(err) {
+	case errs.NotFound:
+		return "unknown"
+	case errs.Full:
+		return "full"
+	}
+	return "denied"
+}
+
+// surb is the reply block that asks for an acknowledgement, if there is one.
+func (e *ends) surb(a Arrival) *packet.SURB {
+	if a.Reply {
+		return nil
+	}
+	c, err := packet.OpenContent(a.Payload)
+	if err != nil {
+		return nil
+	}
+	return c.SURB
+}
+
+// answer is a packet that goes back with a reply block. w is what asked for it, and is ended
+// when the answer is in the log.
+type answer struct {
+	surb    *packet.SURB
+	content packet.Content
+	w       waiting
+}
+
+// answer puts answers into the log. They wait there like packets that came over a link, under
+// a tag of their own, and leave for layer 1 after a short time. It gives those that could not
+// be put, with the reason.
+func (e *ends) answer(list []answer) (unsent []waiting, err error) {
+	n := e.n
+	now := n.o.Now()
+	v := n.view.Load()
+	key, ok := n.newestKey(now)
+	records := make([]replay.Record, 0, len(list))
+	asked := make([]waiting, 0, len(list))
+	for _, a := range list {
+		first := a.surb.First()
+		if !v.takes(first, 1) {
+			n.drop("reply block: " + whyNext)
+			a.w.p.Sent()
+			continue
+		}
+		if !ok {
+			unsent, err = append(unsent, a.w), errs.E("mixnet/node.answer", errs.Unavailable, "no packet key is valid now", nil)
+			continue
+		}
+		buf := n.buffers.Get().(*[replay.BufferLen]byte)
+		defer n.buffers.Put(buf)
+		b, failed := a.surb.Use(buf[:0], a.content, now)
+		if failed != nil {
+			n.drop("reply block: " + errs.KindOf(failed).Error())
+			a.w.p.Sent()
+			continue
+		}
+		r := replay.Record{Key: replay.Key(key), Body: b, Next: replay.NodeID(first), Use: useForward,
+			Due: now.Add(min(n.exponential(v.milliseconds(directory.Delay)), v.maxDelay))}
+		if _, failed = io.ReadFull(n.o.Rand, r.Tag[:]); failed != nil {
+			unsent, err = append(unsent, a.w), errs.E("mixnet/node.answer", errs.Internal, "", failed)
+			continue
+		}
+		records, asked = append(records, r), append(asked, a.w)
+	}
+	if len(records) == 0 {
+		return unsent, err
+	}
+	results, failed := n.mix.Add(context.Background(), records...)
+	for i, w := range asked {
+		switch {
+		case results == nil:
+			unsent, err = append(unsent, w), failed
+		case results[i].Err != nil:
+			unsent, err = append(unsent, w), results[i].Err
+		default:
+			w.p.Sent()
+		}
+	}
+	return unsent, err
+}
+
+// newestKey gives the ID of the key under which tags of this node's own packets are kept.
+func (n *Node) newestKey(now time.Time) (id uint32, ok bool) {
+	for _, k := range n.o.Keys.Public(now) {
+		if !now.Before(k.From) && now.Before(k.Until) {
+			id, ok = k.Key.ID(), true
+		}
+	}
+	return id, ok
+}
+
+// exit gives one packet to the exits, or answers for somebody with a reply block.
+func (e *ends) exit(ctx context.Context, ws []waiting) {
+	n := e.n
+	for _, w := range ws {
+		body, err := w.p.Body(nil)
+		if err != nil {
+			continue
+		}
+		a, ok := arrival(w.p.Entry, body)
+		var c packet.Content
+		if ok {
+			c, err = packet.OpenContent(a.Payload)
+		}
+		if !ok || err != nil {
+			w.p.Drop()
+			n.drop("payload")
+			continue
+		}
+		if c.Kind == content.Inject {
+			err = e.inject(c, w)
+		} else {
+			err = e.leave(ctx, a.Name, c, w)
+		}
+		switch {
+		case err == nil:
+			e.exits.well()
+		case ctx.Err() != nil:
+			return
+		default:
+			n.o.Logger.Warn("a packet could not leave the network here; it is tried again", "error", errs.Public(err))
+			e.exits.again([]waiting{w}, err)
+		}
+	}
+}
+
+// inject uses a reply block that somebody sent, with the answer beside it.
+func (e *ends) inject(c packet.Content, w waiting) error {
+	surb, reply, err := content.ParseInject(c)
+	if err != nil {
+		w.p.Drop()
+		e.n.drop("inject")
+		return nil
+	}
+	_, err = e.answer([]answer{{surb, reply, w}})
+	return err
+}
+
+// leave gives a content to the exits. An error is one that may pass.
+func (e *ends) leave(ctx context.Context, name [16]byte, c packet.Content, w waiting) error {
+	n := e.n
+	kind := content.Name(c.Kind)
+	if n.o.Exits == nil {
+		w.p.Drop()
+		n.drop("exit: " + kind)
+		return nil
+	}
+	err := n.o.Exits.Exit(ctx, name, c)
+	switch {
+	case err == nil:
+		w.p.Sent()
+		n.count(stats.SuccessfulDelivery, kind)
+		return nil
+	case errs.KindOf(err).Temporary():
+		return err
+	}
+	w.p.Drop()
+	n.count(stats.UnretriableDelivery, kind)
+	return nil
+}

@@ -1,0 +1,377 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/dircache"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/link"
+	"postern.email/mixnet/packet"
+)
+
+// When a descriptor is made anew, and when authorities that could not be reached are asked
+// again.
+const (
+	publishLeast  = directory.MaxAge / 2 // its age then, at least
+	publishSpread = directory.MaxAge / 4 // and up to so much more
+	publishFirst  = 10 * time.Second     // pauses
+	publishLast   = time.Hour
+	askTime       = 2 * time.Minute // for one answer
+)
+
+// authority is one of the network's, and the line to it.
+type authority struct {
+	directory.Contact
+	line *link.Line
+}
+
+// makeAuthorities makes the lines to the authorities, which New has to do as Sources gives them.
+func (n *Node) makeAuthorities() error {
+	for _, c := range n.o.Network.Contacts() {
+		line, err := n.link.Line(link.LineOptions{
+			Peer:      link.Peer{Key: link.Key(c.LinkKey), Role: link.Authority},
+			Addresses: func() []string { return c.Addresses },
+		})
+		if err != nil {
+			return err
+		}
+		n.authorities = append(n.authorities, &authority{c, line})
+	}
+	return nil
+}
+
+func (n *Node) startAuthorities(ctx context.Context) {
+	for _, a := range n.authorities {
+		n.lines.Go(func() { a.line.Run(ctx) })
+	}
+}
+
+// Sources gives whom the node can ask for consensuses, in a random order with the authorities
+// last: other nodes that it is connected to have them too. For dircache.Options.Sources.
+func (n *Node) Sources() []dircache.Source {
+	var near, all []dircache.Source
+	n.mu.Lock()
+	for _, d := range n.dests {
+		d.mu.Lock()
+		if d.line != nil && d.connected {
+			near = append(near, d.line)
+		}
+		d.mu.Unlock()
+	}
+	n.mu.Unlock()
+	n.shuffle(near)
+	near = near[:min(len(near), nearSources)]
+	for _, a := range n.authorities {
+		all = append(all, a.line)
+	}
+	n.shuffle(all)
+	if n.view.Load().valid != nil {
+		return append(all, near...)
+	}
+	return append(near, all...)
+}
+
+// nearSources is how many other nodes are asked before an authority is.
+const nearSources = 2
+
+func (n *Node) shuffle(s []dircache.Source) {
+	for i := len(s) - 1; i > 0; i-- {
+		j := n.below(i + 1)
+		s[i], s[j] = s[j], s[i]
+	}
+}
+
+// tellAll makes one request of every authority, at once.
+func (n *Node) tellAll(ctx context.Context, request []byte) {
+	var wg sync.WaitGroup
+	for _, a := range n.authorities {
+		wg.Go(func() {
+			if _, err := a.ask(ctx, request); err != nil {
+				n.o.Logger.Debug("an authority did not take a document", "error", errs.Public(err))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// ask gives a document to an authority: held, or why it was not taken.
+func (a *authority) ask(ctx context.Context, request []byte) (held bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	b, err := a.line.Fetch(ctx, request)
+	if err != nil {
+		return false, err
+	}
+	return directory.ParseVerdict(b)
+}
+
+// Verdict is what an authority made of the descriptor.
+type Verdict struct {
+	Authority packet.ID
+	At        time.Time // zero: it was not asked yet
+	Held      bool      // it waits for the operator of the authority
+	Err       error     // why it was not taken; errs.Denied: refused, with the reason
+}
+
+// publisher makes descriptors and gives them to the authorities.
+type publisher struct {
+	n    *Node
+	wake chan struct{} // capacity 1
+
+	mu       sync.Mutex
+	current  *directory.Descriptor
+	path     string
+	verdicts map[packet.ID]Verdict
+	err      error // why there is no descriptor
+	waiters  []chan struct{}
+}
+
+func newPublisher(n *Node) *publisher {
+	return &publisher{n: n, wake: make(chan struct{}, 1), verdicts: make(map[packet.ID]Verdict)}
+}
+
+// renew has a new descriptor made. The channel is closed when it was given to everybody who
+// could be reached.
+func (p *publisher) renew() <-chan struct{} {
+	done := make(chan struct{})
+	p.mu.Lock()
+	p.waiters = append(p.waiters, done)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return done
+}
+
+// run keeps the descriptor fresh until ctx ends.
+func (p *publisher) run(ctx context.Context) error {
+	n := p.n
+	t := time.NewTimer(0)
+	defer t.Stop()
+	pause := time.Duration(0)
+	var made time.Time
+	due := true
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.wake:
+			due = true
+		case <-t.C:
+		}
+		p.mu.Lock()
+		waiters := p.waiters
+		p.waiters = nil
+		p.mu.Unlock()
+		now := n.o.Now()
+		if due || !now.Before(made.Add(publishLeast)) {
+			err := p.make(now)
+			p.mu.Lock()
+			p.err = err
+			p.mu.Unlock()
+			if err != nil {
+				n.o.Logger.Error("the descriptor of this node could not be made", "error", errs.Public(err))
+			} else {
+				due, made, pause = false, now, 0
+			}
+		}
+		again := due || !p.give(ctx)
+		for _, w := range waiters {
+			close(w)
+		}
+		next := publishLeast - publishSpread + time.Duration(n.o.Chance()*float64(publishSpread)) - n.o.Now().Sub(made)
+		if again {
+			pause = min(max(2*pause, min(publishFirst, n.o.Network.Period()/8)), publishLast)
+			next = time.Duration(float64(pause) * (0.5 + n.o.Chance()))
+		}
+		t.Reset(max(next, time.Millisecond))
+	}
+}
+
+// make signs a new descriptor and writes it.
+func (p *publisher) make(now time.Time) error {
+	n := p.n
+	d := directory.Descriptor{Network: n.o.Network.Name(), Published: now.UTC().Truncate(time.Second), Node: n.about(now)}
+	p.mu.Lock()
+	old := p.current
+	p.mu.Unlock()
+	if old != nil && !d.Published.After(old.Published) {
+		d.Published = old.Published.Add(time.Second) // authorities take only what is newer
+	}
+	signed, err := directory.SignDescriptor(d, n.o.Keys.Identity())
+	if err != nil {
+		return err
+	}
+	path, err := n.o.Keys.SaveDescriptor(signed)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current, p.path = signed, path
+	clear(p.verdicts)
+	return nil
+}
+
+// about is what the node says of itself.
+func (n *Node) about(now time.Time) directory.Node {
+	s := n.settings()
+	d := s.About
+	d.LinkKey = directory.Hash(n.link.Key())
+	d.Keys = n.o.Keys.Public(now)
+	d.Mixing, d.Residence = "", 0
+	if d.Mode.Has(directory.Mix) {
+		d.Mixing, d.Residence = mixing(s.Mixing)
+	}
+	return d
+}
+
+// give gives the descriptor to all authorities that do not have it; false: some are to be
+// asked again.
+func (p *publisher) give(ctx context.Context) bool {
+	n := p.n
+	if !n.settings().Publish || len(n.authorities) == 0 {
+		return true
+	}
+	p.mu.Lock()
+	d := p.current
+	var ask []*authority
+	for _, a := range n.authorities {
+		if v, ok := p.verdicts[a.ID]; d != nil && (!ok || v.Err != nil && errs.KindOf(v.Err) != errs.Denied) {
+			ask = append(ask, a)
+		}
+	}
+	p.mu.Unlock()
+	if d == nil {
+		return false
+	}
+	request, err := directory.AppendRequest(nil, directory.Request{Kind: directory.RequestPublish, Document: d.Bytes()})
+	if err != nil {
+		n.o.Logger.Error("the descriptor of this node could not be published", "error", errs.Public(err))
+		return false
+	}
+	var wg sync.WaitGroup
+	for _, a := range ask {
+		wg.Go(func() {
+			held, err := a.ask(ctx, request)
+			if ctx.Err() == nil {
+				p.note(d, a, held, err)
+			}
+		})
+	}
+	wg.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current == d && !slices.ContainsFunc(n.authorities, func(a *authority) bool {
+		v, ok := p.verdicts[a.ID]
+		return !ok || v.Err != nil && errs.KindOf(v.Err) != errs.Denied
+	})
+}
+
+// note keeps what an authority said.
+func (p *publisher) note(d *directory.Descriptor, a *authority, held bool, err error) {
+	n := p.n
+	p.mu.Lock()
+	if p.current == d {
+		p.verdicts[a.ID] = Verdict{a.ID, n.o.Now(), held, err}
+	}
+	p.mu.Unlock()
+	log := n.o.Logger.With("authority", a.name())
+	switch {
+	case err != nil:
+		log.Warn("an authority did not take the descriptor", "error", errs.Public(err))
+		return
+	case held:
+		log.Info("the descriptor waits for the operator of an authority")
+	default:
+		log.Info("an authority took the descriptor")
+	}
+	if err := n.o.Keys.MarkPublished(a.name()); err != nil {
+		log.Warn("that the descriptor was published could not be written", "error", errs.Public(err))
+	}
+}
+
+// name is that of an authority in lists: the first digits of its ID.
+func (a *authority) name() string { return shortID(a.ID) }
+
+// Republish makes a new descriptor and returns when every authority that can be reached was
+// asked to take it; Status tells what they said. errs.Canceled.
+func (n *Node) Republish(ctx context.Context) error {
+	const op = "mixnet/node.Republish"
+	select {
+	case <-n.desc.renew():
+	case <-ctx.Done():
+		return errs.E(op, errs.Canceled, "", ctx.Err())
+	}
+	n.desc.mu.Lock()
+	defer n.desc.mu.Unlock()
+	return errs.Wrap(op, n.desc.err)
+}
+
+// Descriptor gives the newest descriptor, nil before the first was made.
+func (n *Node) Descriptor() *directory.Descriptor {
+	n.desc.mu.Lock()
+	defer n.desc.mu.Unlock()
+	return n.desc.current
+}
+
+// rotate has keys made ahead and old ones destroyed, in time, until ctx ends.
+func (n *Node) rotate(ctx context.Context) error {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		case <-n.rotating:
+		}
+		changed, err := n.rotateOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			n.o.Logger.Error("packet keys could not be changed", "error", errs.Public(err))
+		}
+		n.mu.Lock()
+		n.keysErr = err
+		n.mu.Unlock()
+		if changed {
+			n.desc.renew()
+		}
+		wait := n.o.Keys.Next().Sub(n.o.Now())
+		if err != nil || wait <= 0 {
+			wait = max(wait, rotatePause)
+		}
+		t.Reset(min(wait, rotateLongest))
+	}
+}
+
+// Times between two looks at the keys.
+const (
+	rotatePause   = 10 * time.Second // after a failure
+	rotateLongest = 10 * time.Minute
+)
+
+// rotateOnce destroys keys only while the network's directory says that the clock is right: a
+// key that is gone does not come back.
+func (n *Node) rotateOnce(ctx context.Context) (changed bool, err error) {
+	forget := func(ctx context.Context, id uint32) error { return n.forget(ctx, id) }
+	if n.view.Load().valid != nil {
+		forget = nil
+	}
+	return n.o.Keys.Rotate(ctx, n.o.Now(), forget)
+}
+
+// DeleteKeys destroys all packet keys and their memory, makes new ones, and publishes them. It
+// is for an operator who has reason to.
+func (n *Node) DeleteKeys(ctx context.Context) error {
+	const op = "mixnet/node.DeleteKeys"
+	err := n.o.Keys.DeleteAll(ctx, n.forget)
+	_, made := n.o.Keys.Rotate(ctx, n.o.Now(), nil)
+	n.desc.renew()
+	return errs.Wrap(op, errors.Join(err, made))
+}
