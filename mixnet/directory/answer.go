@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"slices"
 	"strings"
@@ -173,18 +174,11 @@ func NewProofList(n *Network, proofs []*Proof) *ProofList {
 	for _, p := range proofs {
 		l.Proofs = append(l.Proofs, ProofName{p.Hash(), p.Kind, p.Accused, p.Epoch, len(p.raw)})
 	}
-	slices.SortStableFunc(l.Proofs, func(a, b ProofName) int {
-		switch {
-		case a.Epoch > b.Epoch:
-			return -1
-		case a.Epoch < b.Epoch:
-			return 1
-		}
-		return 0
-	})
-	l.Proofs = l.Proofs[:min(len(l.Proofs), MaxProofsNamed)]
-	slices.SortFunc(l.Proofs, func(a, b ProofName) int { return compareHash(a.Hash, b.Hash) })
+	byHash := func(a, b ProofName) int { return compareHash(a.Hash, b.Hash) }
+	slices.SortFunc(l.Proofs, func(a, b ProofName) int { return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), byHash(a, b)) })
 	l.Proofs = slices.CompactFunc(l.Proofs, func(a, b ProofName) bool { return a.Hash == b.Hash })
+	l.Proofs = l.Proofs[:min(len(l.Proofs), MaxProofsNamed)]
+	slices.SortFunc(l.Proofs, byHash)
 	return l
 }
 

@@ -116,7 +116,7 @@ func (c *Consensus) seal(op string) (*Consensus, error) {
 	for _, a := range c.Absent {
 		w.line("absent", a.ID, a.Layer, a.Epoch)
 	}
-	return parseConsensus(op, w.b)
+	return parseConsensus(op, w.b, c)
 }
 
 // WithSignatures gives the same consensus with these signatures of endorsements, in any
@@ -129,16 +129,23 @@ func (c *Consensus) WithSignatures(sigs []Signature) (*Consensus, error) {
 	for i := range sigs {
 		w.signature(&sigs[i])
 	}
-	return parseConsensus("directory.Consensus.WithSignatures", w.b)
+	return parseConsensus("directory.Consensus.WithSignatures", w.b, c)
 }
 
 // ParseConsensus reads a consensus. It keeps b. The errors of ParseDescriptor. It verifies
 // nothing: see Verify.
 func ParseConsensus(b []byte) (*Consensus, error) {
-	return parseConsensus("directory.ParseConsensus", b)
+	return parseConsensus("directory.ParseConsensus", b, nil)
 }
 
-func parseConsensus(op string, b []byte) (*Consensus, error) {
+// ParseConsensusAfter is ParseConsensus for one of which another of the same network is at
+// hand, nil for none: the keys of packets that are in both are taken from it and not made
+// again, which is most of the work, and of the memory.
+func ParseConsensusAfter(b []byte, other *Consensus) (*Consensus, error) {
+	return parseConsensus("directory.ParseConsensusAfter", b, other)
+}
+
+func parseConsensus(op string, b []byte, other *Consensus) (*Consensus, error) {
 	s, err := begin(op, "postern-consensus", b, MaxConsensus)
 	if err != nil {
 		return nil, err
@@ -178,7 +185,7 @@ func parseConsensus(op string, b []byte) (*Consensus, error) {
 	if !after.Equal(c.ValidAfter()) || !until.Equal(c.ValidUntil()) {
 		return nil, errs.E(op, errs.Invalid, "validity does not follow from the epoch", nil)
 	}
-	if err := c.readNodes(s); err != nil {
+	if err := c.readNodes(s, other); err != nil {
 		return nil, err
 	}
 	c.body, c.Signatures, err = s.signatures(0, MaxAuthorities)
@@ -188,7 +195,7 @@ func parseConsensus(op string, b []byte) (*Consensus, error) {
 	return c, nil
 }
 
-func (c *Consensus) readNodes(s *scanner) error {
+func (c *Consensus) readNodes(s *scanner, other *Consensus) error {
 	for {
 		l, err := s.peek()
 		if err != nil {
@@ -200,7 +207,7 @@ func (c *Consensus) readNodes(s *scanner) error {
 		if len(c.Nodes) == MaxNodes {
 			return s.fault(errs.Invalid, "more than %d of node", MaxNodes)
 		}
-		e, err := readEntry(s)
+		e, err := readEntry(s, other)
 		if err != nil {
 			return err
 		}
@@ -220,7 +227,7 @@ func (c *Consensus) readNodes(s *scanner) error {
 }
 
 // readEntry reads one node: from its first line to the next node or the end of the list.
-func readEntry(s *scanner) (e Entry, err error) {
+func readEntry(s *scanner, other *Consensus) (e Entry, err error) {
 	seen := false
 	first, err := s.peek()
 	if err != nil {
@@ -234,6 +241,12 @@ func readEntry(s *scanner) (e Entry, err error) {
 	v := fields{in: first.args}
 	if e.ID = v.id(); v.bad != "" || v.left() > 0 {
 		return e, s.fault(errs.Invalid, "node: not an ID")
+	}
+	if other != nil {
+		s.keys = nil
+		if o := other.Find(e.ID); o != nil {
+			s.keys = o.Keys
+		}
 	}
 	err = s.read(entryForm, []string{"node", "absent", "signature"}, func(key string, v *fields) error {
 		switch key {

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -158,10 +159,17 @@ func (n *Node) readKey(v *fields) {
 	if v.bad != "" {
 		return
 	}
-	var err error
-	if k.Key, err = packet.ParsePublicKey(b); err != nil {
-		v.fail("key is malformed")
-		return
+	for _, o := range v.keys {
+		if o.From.Equal(k.From) && bytes.Equal(o.Key.Bytes(), b) {
+			k.Key = o.Key
+		}
+	}
+	if k.Key == nil {
+		var err error
+		if k.Key, err = packet.ParsePublicKey(b); err != nil {
+			v.fail("key is malformed")
+			return
+		}
 	}
 	if d := k.Until.Sub(k.From); d <= 0 || d > MaxKeyLife {
 		v.fail("not valid for more than nothing and at most 33 days")

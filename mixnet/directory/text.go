@@ -33,6 +33,7 @@ type scanner struct {
 	pos  int // behind the line that was peeked at
 	n    int
 	cur  *line
+	keys []PacketKey // that need not be made again
 }
 
 // fault is an error of the line that was read last. What documents hold is public, so the
@@ -171,7 +172,7 @@ scan:
 		}
 		counts[i]++
 		at = i
-		v := fields{in: l.args}
+		v := fields{in: l.args, keys: s.keys}
 		if err := visit(l.key, &v); err != nil {
 			return s.fault(errs.KindOf(err), "%s: %s", l.key, errs.Public(err))
 		}
@@ -232,8 +233,9 @@ func (s *scanner) signatures(least, most int) (body int, sigs []Signature, err e
 // fields reads the arguments of a line. The first malformed one makes it bad; all later
 // reads give zero.
 type fields struct {
-	in  []string
-	bad string
+	in   []string
+	bad  string
+	keys []PacketKey // as in scanner
 }
 
 func (f *fields) fail(why string) {

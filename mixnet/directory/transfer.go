@@ -41,18 +41,14 @@ func Unpack(b []byte, limit int) ([]byte, error) {
 		}
 		return b, nil
 	}
-	size := uint64(0)
-	s, err := head(op, "postern-packed", packedForm, b, func(_ string, v *fields) error {
-		size = v.uint(0, MaxProof)
-		return nil
-	})
-	if err != nil {
+	deflated, size, err := readPacked(op, b)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if size > uint64(limit) {
+	case size > uint64(limit):
 		return nil, errs.E(op, errs.TooLarge, "the document is too large", nil)
 	}
-	in := bytes.NewReader(b[s.pos:])
+	in := bytes.NewReader(deflated)
 	z := flate.NewReader(in)
 	// What is claimed is not allocated before it has come.
 	out := bytes.NewBuffer(make([]byte, 0, min(int(size), 8*len(b))))
@@ -63,6 +59,17 @@ func Unpack(b []byte, limit int) ([]byte, error) {
 		return nil, errs.E(op, errs.Invalid, "the document is packed wrongly", nil)
 	}
 	return out.Bytes(), nil
+}
+
+func readPacked(op string, b []byte) (deflated []byte, size uint64, err error) {
+	s, err := head(op, "postern-packed", packedForm, b, func(_ string, v *fields) error {
+		size = v.uint(0, MaxProof)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return b[s.pos:], size, nil
 }
 
 // head reads the lines before bytes that are no lines. The last line of f must be there
@@ -78,7 +85,7 @@ func head(op, title string, f form, b []byte, visit func(key string, v *fields) 
 			return nil, err
 		}
 		if l == nil || l.critical || l.key != k.name || len(l.args) != k.args {
-			return nil, s.fault(errs.Invalid, "no %s", k.name)
+			return nil, errs.E(op, errs.Invalid, "no "+k.name, nil)
 		}
 		v := fields{in: l.args}
 		if err := visit(l.key, &v); err != nil {
@@ -255,9 +262,9 @@ func Deflated(b []byte) []byte {
 	if title(b) != "postern-packed" {
 		return nil
 	}
-	s, err := head("directory.Deflated", "postern-packed", packedForm, b, func(string, *fields) error { return nil })
+	deflated, _, err := readPacked("directory.Deflated", b)
 	if err != nil {
 		return nil
 	}
-	return b[s.pos:]
+	return deflated
 }
