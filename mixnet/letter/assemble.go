@@ -120,7 +120,7 @@ func (a *Assembler) Add(f *Fragment, now time.Time) (*Letter, error) {
 	p.data[f.Index] = f.Data
 	a.bytes += int64(len(f.Data))
 	p.have[l.chunkOf(f.Index)]++
-	if !p.whole() {
+	if !p.layout.whole(p.have) {
 		return nil, nil
 	}
 	a.drop(f.ID)
@@ -131,18 +131,6 @@ func (a *Assembler) Add(f *Fragment, now time.Time) (*Letter, error) {
 	}
 	letter, err := decode(whole, f.ID, p.to)
 	return letter, errs.Wrap(op, err)
-}
-
-func (p *partial) whole() bool {
-	if p.layout.chunks == 0 {
-		return p.have[0] == p.layout.parts
-	}
-	for c, n := range p.have {
-		if !p.layout.enough(n, c) {
-			return false
-		}
-	}
-	return true
 }
 
 // room gives up letters until so many bytes and letters more fit, or only keep is left.
@@ -323,7 +311,7 @@ func (a *Assembler) readPartial(r *codec.Reader) *partial {
 			return nil
 		}
 	}
-	if p.whole() {
+	if p.layout.whole(p.have) {
 		return nil
 	}
 	return p

@@ -47,10 +47,17 @@ func newCode(k int) (reedsolomon.Encoder, error) {
 	return reedsolomon.New(k, chunkTotal(k)-k, reedsolomon.WithMaxGoroutines(1))
 }
 
-// enough reports whether a chunk that has some of its fragments can be made whole.
-func (l *layout) enough(have int, chunk int) bool {
-	_, k := l.chunk(chunk)
-	return have >= k
+// whole reports whether so many fragments of each chunk, all without erasure code, are enough.
+func (l *layout) whole(have []int) bool {
+	if l.chunks == 0 {
+		return have[0] == l.parts
+	}
+	for c, n := range have {
+		if _, k := l.chunk(c); n < k {
+			return false
+		}
+	}
+	return true
 }
 
 // join makes the whole of the fragments that are there; the others are nil.

@@ -1,0 +1,182 @@
+package client
+
+import (
+	"bytes"
+	"context"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/content"
+	"postern.email/mixnet/letter"
+	"postern.email/mixnet/link"
+	"postern.email/mixnet/packet"
+)
+
+// Take takes a unit that the relay sends: something from the packet box. It is answered
+// "taken" when whatever is worth keeping of it is on the disk; that removes it from the box.
+func (c *Client) Take(_ context.Context, _ link.Peer, unit []byte, r link.Receipt) {
+	u, err := content.ParseBoxUnit(unit)
+	switch {
+	case errs.KindOf(err) == errs.Unsupported && err != nil:
+		c.problem(errs.E("mixnet/client.Take", errs.Unsupported, "the relay speaks a later version: update this program", err))
+		r.Later() // a later version of this program can read it
+		return
+	case err != nil:
+		c.strange()
+		r.Commit()
+		return
+	}
+	if u.Reply {
+		c.takeReply(u, r)
+	} else {
+		c.takeLetter(u, r)
+	}
+}
+
+// strange counts what nobody could make anything of.
+func (c *Client) strange() { c.note(func(s *Status) { s.Strange++ }) }
+
+func (c *Client) takeLetter(u content.BoxUnit, r link.Receipt) {
+	what, err := packet.OpenContent(u.Payload)
+	if err != nil || what.Kind != content.Letter {
+		c.strange()
+		r.Commit()
+		return
+	}
+	f, err := letter.Open(c.o.Store.id.Letter, what.Body)
+	switch {
+	case err != nil:
+		c.strange()
+		r.Commit()
+	case c.ownLoop(f):
+		r.Commit()
+	default:
+		c.keep(u.Item, f, r)
+	}
+}
+
+// keep puts a fragment into the inbox and answers.
+func (c *Client) keep(item uint64, f *letter.Fragment, r link.Receipt) bool {
+	if err := c.o.Store.put(item, f); err != nil {
+		c.problem(err)
+		r.Later()
+		return false
+	}
+	r.Commit()
+	c.note(func(s *Status) { s.Received++ })
+	return true
+}
+
+// ownLoop reports whether a fragment is a loop of this client.
+func (c *Client) ownLoop(f *letter.Fragment) bool {
+	if f.Total != 1 {
+		return false
+	}
+	g := *f
+	g.Data = bytes.Clone(f.Data)
+	l, err := letter.NewAssembler(letter.Limits{}).Add(&g, c.o.Now())
+	if err != nil || l == nil || !bytes.Equal(l.Content, loopContent) {
+		return false
+	}
+	c.mu.Lock()
+	sent, ok := c.loops[f.ID]
+	delete(c.loops, f.ID)
+	c.mu.Unlock()
+	c.note(func(s *Status) {
+		if ok {
+			s.Back++
+			s.Round = c.o.Now().Sub(sent)
+		}
+	})
+	return true // also one of the time before a restart
+}
+
+func (c *Client) takeReply(u content.BoxUnit, r link.Receipt) {
+	c.mu.Lock()
+	a, ok := c.acks[u.Mark]
+	c.mu.Unlock()
+	if ok {
+		if c.isAck(a, u) {
+			c.mu.Lock()
+			c.events = append(c.events, event{name: a.name, piece: a.piece, ack: &r})
+			c.mu.Unlock()
+			c.Poke()
+			return
+		}
+		c.strange()
+		r.Commit()
+		return
+	}
+	if err := c.takeAnswer(u, r); err != nil {
+		c.problem(err)
+		r.Later()
+	}
+}
+
+// isAck opens an acknowledgement. After a restart it is not known which seed its block was made
+// with.
+func (c *Client) isAck(a awaited, u content.BoxUnit) bool {
+	seeds := []*packet.Seed{a.seed}
+	if a.seed == nil {
+		var list []seedRecord
+		if err := c.o.Store.loadJSON(seedsFile, &list); err != nil {
+			c.problem(err)
+			return false
+		}
+		seeds = nil
+		for i := len(list) - 1; i >= 0; i-- {
+			if len(list[i].Seed) == len(packet.Seed{}) {
+				seeds = append(seeds, list[i].seed())
+			}
+		}
+	}
+	for _, s := range seeds {
+		what, err := packet.OpenReply(s, u.Mark, bytes.Clone(u.Payload))
+		if err == nil {
+			return what.Kind == content.Ack
+		}
+	}
+	return false
+}
+
+// takeAnswer takes an answer to a reply block that this user gave away. An error: it is to
+// come again.
+func (c *Client) takeAnswer(u content.BoxUnit, r link.Receipt) error {
+	s := c.o.Store
+	list, err := s.made()
+	if err != nil {
+		return err
+	}
+	answered, err := s.answered()
+	if err != nil {
+		return err
+	}
+	_, again := answered[u.Mark]
+	for i := range list {
+		b := &list[i]
+		if b.Mark != u.Mark || again {
+			continue
+		}
+		seed := packet.Seed(b.Seed)
+		what, err := packet.OpenReply(&seed, u.Mark, u.Payload)
+		if err != nil || what.Kind != content.Letter {
+			break
+		}
+		f, err := letter.OpenAnswer(&seed, what.Body)
+		if err != nil {
+			break
+		}
+		if err := s.put(u.Item, f); err != nil {
+			return err
+		}
+		answered[u.Mark] = b.Expires.Add(seedLinger)
+		if err := s.saveAnswered(answered); err != nil {
+			return err
+		}
+		r.Commit()
+		c.note(func(st *Status) { st.Received++ })
+		return nil
+	}
+	c.strange()
+	r.Commit()
+	return nil
+}

@@ -1,0 +1,442 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/link"
+	"postern.email/mixnet/packet"
+)
+
+// worker is what only the goroutine of work uses.
+type worker struct {
+	messages map[string]*message
+	order    []string // of the messages, in turn
+	turn     int
+	seeds    []seedRecord
+	later    time.Time // Free: the relay takes nothing before
+	swept    time.Time
+}
+
+// Pauses of a Free client.
+const (
+	laterPause = 5 * time.Second  // after the relay said "later"
+	lookPause  = 10 * time.Second // between two looks for what others queued
+	freeWindow = 32               // packets on the line at once
+)
+
+// begin reads the Store.
+func (c *Client) begin() error {
+	w := &c.working
+	w.messages = make(map[string]*message)
+	if err := c.o.Store.loadJSON(seedsFile, &w.seeds); err != nil {
+		return err
+	}
+	if kept := keepSeeds(w.seeds, c.o.Now()); len(kept) != len(w.seeds) {
+		w.seeds = kept
+		if err := c.o.Store.saveJSON(seedsFile, w.seeds); err != nil {
+			return err
+		}
+	}
+	return c.look()
+}
+
+// work makes packets and notes what became of them.
+func (c *Client) work(ctx context.Context) error {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case slot := <-c.slots:
+			c.settle()
+			if err := c.look(); err != nil {
+				c.problem(err)
+			}
+			c.fill(slot.Slot)
+		case <-c.wake:
+			c.settle()
+		case <-t.C:
+		}
+		if c.o.Free {
+			if err := c.look(); err != nil {
+				c.problem(err)
+			}
+			for c.pump() {
+			}
+			t.Reset(lookPause)
+		}
+	}
+}
+
+func (c *Client) problem(err error) {
+	c.o.Logger.Debug("mix client: a problem", "error", err)
+	c.note(func(s *Status) { s.Problem = err })
+}
+
+// look finds messages that were queued, and gives up those that are too old.
+func (c *Client) look() error {
+	w, s, now := &c.working, c.o.Store, c.o.Now()
+	names, err := s.names(outDir, msgSuffix)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if w.messages[name] != nil {
+			continue
+		}
+		if err := c.adopt(name); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Clone(w.order) {
+		m := w.messages[name]
+		switch {
+		case m.done():
+			err = c.end(m, Sent, "")
+		case !now.Before(m.head.Expires):
+			why := "it could not be sent in time"
+			if m.why != "" {
+				why += ": " + m.why
+			}
+			err = c.end(m, Failed, why)
+		default:
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if d := now.Sub(w.swept); d < 0 || d > time.Hour {
+		w.swept = now
+		c.sweepLoops(now)
+		if err := c.sweepEnds(now); err != nil {
+			return err
+		}
+	}
+	c.note(func(st *Status) { st.Waiting = len(w.order) })
+	return nil
+}
+
+// adopt begins to work on a message.
+func (c *Client) adopt(name string) error {
+	w, s := &c.working, c.o.Store
+	m := &message{name: name}
+	h, f, err := s.openMessage(name)
+	if err == nil {
+		f.Close()
+		m.head = h
+		m.state, err = s.loadState(name, h.Count)
+	}
+	switch {
+	case errs.KindOf(err) == errs.Corrupt && err != nil:
+		return c.endAs(Progress{Name: name}, Failed, errs.Public(err))
+	case errs.KindOf(err) == errs.NotFound && err != nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	w.messages[name] = m
+	w.order = append(w.order, name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, p := range m.state.Pieces {
+		for _, mark := range p.Marks {
+			// Which seed it was made with is not noted: the newest is tried first.
+			c.acks[mark] = awaited{name: name, piece: i}
+		}
+	}
+	return nil
+}
+
+// end notes what became of a message, and removes it.
+func (c *Client) end(m *message, r Result, why string) error {
+	w := &c.working
+	if m.head.Ack && r == Sent {
+		r = Delivered
+	}
+	if err := c.endAs(m.state.progress(m.name, m.head), r, why); err != nil {
+		return err
+	}
+	for i := range m.state.Pieces {
+		c.forget(&m.state.Pieces[i])
+	}
+	delete(w.messages, m.name)
+	w.order = slices.DeleteFunc(w.order, func(n string) bool { return n == m.name })
+	return nil
+}
+
+// forget stops waiting for acknowledgements of a fragment.
+func (c *Client) forget(p *piece) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, mark := range p.Marks {
+		delete(c.acks, mark)
+	}
+	p.Marks = nil
+}
+
+func (c *Client) endAs(p Progress, r Result, why string) error {
+	s := c.o.Store
+	p.Result, p.Why, p.Ended = r, why, c.o.Now().Truncate(time.Second)
+	if err := s.saveJSON(outDir+"/"+p.Name+endSuffix, p); err != nil {
+		return err
+	}
+	return s.remove(outDir, p.Name+msgSuffix, p.Name+stateSuffix)
+}
+
+// sweepEnds forgets what became of messages long ago.
+func (c *Client) sweepEnds(now time.Time) error {
+	s := c.o.Store
+	names, err := s.names(outDir, endSuffix)
+	if err != nil {
+		return err
+	}
+	var old []string
+	for _, n := range names {
+		var p Progress
+		if err := s.loadJSON(outDir+"/"+n+endSuffix, &p); err != nil || now.Sub(p.Ended) > s.limits.Results {
+			old = append(old, n+endSuffix)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return s.remove(outDir, old...)
+}
+
+// settle notes what the line and acknowledgements have told.
+func (c *Client) settle() {
+	c.mu.Lock()
+	events := c.events
+	c.events = nil
+	c.mu.Unlock()
+	dirty := make(map[string]*message)
+	var receipts []*link.Receipt
+	sent := 0
+	for _, e := range events {
+		if e.ack != nil {
+			receipts = append(receipts, e.ack)
+		}
+		m := c.working.messages[e.name]
+		if m == nil {
+			continue
+		}
+		p := &m.state.Pieces[e.piece]
+		switch {
+		case e.ack != nil:
+			p.Stage = landed
+			c.forget(p)
+			dirty[e.name] = m
+		case e.err == nil:
+			p.busy = false
+			sent++
+			dirty[e.name] = m
+			switch {
+			case p.Stage == landed:
+			case m.head.Ack:
+				p.Stage, p.Due = given, again(c.o.Now(), e.stay, p.Tries, c.choose)
+			default:
+				p.Stage = landed
+			}
+		default:
+			p.busy = false
+			if errs.KindOf(e.err) == errs.Busy {
+				c.working.later = c.o.Now().Add(laterPause)
+			}
+		}
+	}
+	var failed error
+	for name, m := range dirty {
+		var err error
+		if m.done() {
+			err = c.end(m, Sent, "")
+		} else {
+			err = c.o.Store.saveJSON(outDir+"/"+name+stateSuffix, m.state)
+		}
+		if err != nil {
+			failed = err
+		}
+	}
+	for _, r := range receipts {
+		if failed != nil {
+			r.Later() // it comes again
+		} else {
+			r.Commit()
+		}
+	}
+	if failed != nil {
+		c.problem(failed)
+	}
+	if len(events) > 0 {
+		c.note(func(s *Status) { s.Sent += sent; s.Waiting = len(c.working.order) })
+	}
+}
+
+// fill makes the packet of a slot and gives it to the line, unless something waits there for
+// a tick already.
+func (c *Client) fill(slot Slot) {
+	if !c.line.Status().Connected {
+		return
+	}
+	c.mu.Lock()
+	full := c.queued > 0
+	c.mu.Unlock()
+	if full {
+		return
+	}
+	cons, err := c.o.Consensus()
+	if err != nil {
+		c.problem(err)
+		return
+	}
+	var u *outUnit
+	load := slot.Load(len(c.working.order) > 0)
+	if load == Mail {
+		if u, err = c.mail(cons); u == nil {
+			load = Nothing
+		}
+	}
+	switch load {
+	case Round:
+		u, err = c.loop(cons)
+	case Nothing:
+		u, err = c.drop(cons)
+	}
+	if err != nil || u == nil {
+		c.problem(err)
+		return
+	}
+	c.post(u, load)
+}
+
+// pump sends one packet of a Free client. It is false when there is nothing to do now.
+func (c *Client) pump() bool {
+	if !c.line.Status().Connected || c.o.Now().Before(c.working.later) {
+		return false
+	}
+	c.mu.Lock()
+	full := c.pending >= freeWindow
+	c.mu.Unlock()
+	if full || len(c.working.order) == 0 {
+		return false
+	}
+	cons, err := c.o.Consensus()
+	if err != nil {
+		c.problem(err)
+		return false
+	}
+	u, err := c.mail(cons)
+	if err != nil {
+		c.problem(err)
+	}
+	return u != nil && c.post(u, Mail)
+}
+
+// outUnit is a packet that was made.
+type outUnit struct {
+	unit  []byte
+	m     *message
+	piece int
+	stay  time.Duration
+}
+
+// post hands a packet to the line.
+func (c *Client) post(u *outUnit, load Load) bool {
+	c.mu.Lock()
+	c.pending++
+	c.queued++
+	c.mu.Unlock()
+	name := ""
+	if u.m != nil {
+		name = u.m.name
+		u.m.state.Pieces[u.piece].busy = true
+		u.m.state.Pieces[u.piece].Tries++
+	}
+	err := c.line.Post(u.unit, func(err error) {
+		c.mu.Lock()
+		c.pending--
+		if name != "" {
+			c.events = append(c.events, event{name: name, piece: u.piece, err: err, stay: u.stay})
+		}
+		c.mu.Unlock()
+		c.Poke()
+	})
+	if err != nil {
+		c.mu.Lock()
+		c.pending--
+		c.queued = max(0, c.queued-1)
+		c.mu.Unlock()
+		if u.m != nil {
+			u.m.state.Pieces[u.piece].busy = false
+		}
+		c.problem(err)
+		return false
+	}
+	c.note(func(s *Status) {
+		s.Problem = nil
+		switch load {
+		case Round:
+			s.Loops++
+		case Nothing:
+			s.Drops++
+		}
+	})
+	return true
+}
+
+// home is the own relay and mailbox in a consensus.
+func (c *Client) home(cons *directory.Consensus) (Home, error) {
+	e := cons.Find(c.o.Relay)
+	if e == nil {
+		return Home{}, errs.E("mixnet/client", errs.Unavailable, "your own relay is not in the directory of the network now", nil)
+	}
+	return Home{Relay: e, Mailbox: c.o.Mailbox}, nil
+}
+
+// mail makes a packet of the message whose turn it is. nil without an error: nothing is due.
+func (c *Client) mail(cons *directory.Consensus) (*outUnit, error) {
+	w, now := &c.working, c.o.Now()
+	home, err := c.home(cons)
+	if err != nil {
+		return nil, err
+	}
+	n := len(w.order)
+	for _, old := range []bool{false, true} {
+		for k := range n {
+			m := w.messages[w.order[(w.turn+k)%n]]
+			i := m.next(now, old)
+			if i < 0 {
+				continue
+			}
+			u, err := c.packet(cons, home, m, i)
+			if err != nil {
+				m.why = errs.Public(err) // the next one may do better
+				c.o.Logger.Debug("mix client: a message cannot be sent now", "error", err)
+				continue
+			}
+			m.why = ""
+			w.turn = (w.turn + k + 1) % n
+			return u, nil
+		}
+	}
+	return nil, nil
+}
+
+// build makes a packet of a way and what it shall carry.
+func (c *Client) build(way *Way, d packet.Dest, content packet.Content) ([]byte, error) {
+	b, err := packet.Build(make([]byte, 0, packet.Size), way.Route(), d, content, c.o.Random)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) != packet.Size {
+		return nil, errs.E("mixnet/client.build", errs.Internal, "", fmt.Errorf("a packet of %d bytes", len(b)))
+	}
+	return b, nil
+}
