@@ -49,6 +49,7 @@ const (
 	logSecretLen = 32
 	maxFile      = 4096
 	title        = "postern-key 1"
+	checkLen     = 8
 	labelLogID   = "postern/mix keys: name of the secret of a log\n"
 	timeForm     = "2006-01-02T15:04:05Z"
 )
@@ -78,13 +79,20 @@ func (f *file) encode() []byte {
 		b = base64.RawStdEncoding.AppendEncode(b, f.secret)
 		b = append(b, '\n')
 	}
-	return b
+	return appendCheck(b)
+}
+
+// appendCheck writes the last line, by which damage to the lines before it is told from a
+// wrong passphrase.
+func appendCheck(b []byte) []byte {
+	h := sha256.Sum256(b)
+	return fmt.Appendf(b, "check %x\n", h[:checkLen])
 }
 
 // sealedFile is a parsed file whose secret may still be sealed.
 type sealedFile struct {
 	file
-	head   []byte // all lines before "sealed": bound to what is sealed
+	head   []byte // all lines before "sealed", which are bound to it
 	under  string // "": open; "passphrase" or "identity"
 	cost   Cost   // of a passphrase
 	salt   []byte
@@ -165,7 +173,8 @@ func parseFile(b []byte, want kind) (*sealedFile, error) {
 		f.head = b[:len(b)-len(l.rest)]
 		f.sealed = l.base64(l.next("sealed"), nonceLen+n+tagLen)
 	}
-	if l.bad || len(l.rest) > 0 {
+	body := b[:len(b)-len(l.rest)]
+	if l.next("check"); l.bad || len(l.rest) > 0 || !bytes.Equal(appendCheck(bytes.Clone(body)), b) {
 		return nil, errs.E(op, errs.Corrupt, "", nil)
 	}
 	return f, nil

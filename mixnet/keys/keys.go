@@ -118,7 +118,6 @@ func (k *Keys) sweep() error {
 	if err != nil {
 		return vfs.Error(op, err)
 	}
-	swept := false
 	for _, n := range names {
 		base := strings.TrimSuffix(strings.TrimSuffix(n, tmpSuffix), oldSuffix)
 		if n == base || base != identityName && base != linkName && base != logName {
@@ -127,12 +126,9 @@ func (k *Keys) sweep() error {
 		if err := vfs.Shred(k.o.FS, k.path(n), -1); err != nil {
 			return errs.Wrap(op, err)
 		}
-		swept = true
 	}
-	if swept {
-		return vfs.SyncDir(k.o.FS, k.o.Dir)
-	}
-	return nil
+	// This also makes durable what was removed before the crash.
+	return vfs.SyncDir(k.o.FS, k.o.Dir)
 }
 
 // load reads everything, and makes and seals what should be if create says so.
@@ -321,17 +317,15 @@ func (k *Keys) read(name string, want kind) (*sealedFile, error) {
 	if err != nil {
 		return nil, vfs.Error(op, err)
 	}
+	defer func() { _ = r.Close() }()
 	if k.o.Paranoia {
-		err = vfs.CheckPrivate(r, name)
-	}
-	var b []byte
-	if err == nil {
-		if b, err = io.ReadAll(io.LimitReader(r, maxFile+1)); err != nil {
-			err = vfs.Error(op, err)
+		if err := vfs.CheckPrivate(r, name); err != nil {
+			return nil, errs.Wrap(op, err)
 		}
 	}
-	if err := errors.Join(err, r.Close()); err != nil {
-		return nil, errs.Wrap(op, err)
+	b, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err != nil {
+		return nil, vfs.Error(op, err)
 	}
 	return parseFile(b, want)
 }

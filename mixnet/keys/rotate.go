@@ -2,7 +2,6 @@ package keys
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -33,8 +32,11 @@ func (k *Keys) Rotate(ctx context.Context, now time.Time, forget func(ctx contex
 		return made, errs.Wrap(op, err)
 	}
 	due := func(s *set) bool { return !now.Before(k.destroyAt(s)) }
-	ended, err2 := k.destroyAll(ctx, due, forget)
-	return made || ended, errs.Wrap(op, errors.Join(err, err2))
+	ended, fault := k.destroyAll(ctx, due, forget)
+	if err == nil {
+		err = fault
+	}
+	return made || ended, errs.Wrap(op, err)
 }
 
 // DeleteAll destroys all packet keys (mixminiond's DELKEYS), and lets forget take the memory of
@@ -103,23 +105,28 @@ func (k *Keys) makeAhead(now time.Time) (made bool, err error) {
 	return made, nil
 }
 
-// destroyAll destroys the sets that are due. One that fails does not keep the others.
+// destroyAll destroys the sets that are due. One that fails does not keep the others; the
+// first error is given.
 func (k *Keys) destroyAll(ctx context.Context, due func(*set) bool, forget func(context.Context, uint32) error) (ended bool, err error) {
+	failed := func(fault error) bool {
+		if err == nil {
+			err = fault
+		}
+		return fault != nil
+	}
 	for _, s := range slices.Clone(k.all()) {
 		if !due(s) {
 			continue
 		}
 		if s.key != nil {
 			e, fault := k.end(s)
-			if fault != nil {
-				err = errors.Join(err, fault)
+			if failed(fault) {
 				continue
 			}
 			k.replace(s, e)
 			s, ended = e, true
 		}
-		if fault := k.destroy(ctx, s, forget); fault != nil {
-			err = errors.Join(err, fault)
+		if failed(k.destroy(ctx, s, forget)) {
 			continue
 		}
 		k.replace(s, nil)

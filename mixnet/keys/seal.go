@@ -90,7 +90,7 @@ func (f *file) seal(key []byte, under string, random io.Reader) ([]byte, error) 
 	sealed := a.Seal(nonce, nonce, f.secret, b)
 	b = append(b, "sealed "...)
 	b = base64.RawStdEncoding.AppendEncode(b, sealed)
-	return append(b, '\n'), nil
+	return appendCheck(append(b, '\n')), nil
 }
 
 // sealPhrase seals under a passphrase.

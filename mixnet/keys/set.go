@@ -1,7 +1,9 @@
 package keys
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -204,11 +206,13 @@ func (k *Keys) small(path string, limit int64) []byte {
 // what cannot be read is as if it were not there.
 func (k *Keys) loadDescriptor(s *set) {
 	dir := setName(s.number)
-	d, err := directory.ParseDescriptor(k.small(k.path(dir, descriptorName), directory.MaxDescriptor))
-	if err != nil {
+	b := k.small(k.path(dir, descriptorName), directory.MaxDescriptor)
+	at := bytes.LastIndex(b, []byte("\nsignature "))
+	if at < 0 {
 		return
 	}
-	s.descriptor, s.described = d.Hash(), true
+	// docs/directory.md §3: the hash of a document is that of what is signed.
+	s.descriptor, s.described = sha256.Sum256(b[:at+1]), true
 	if hash, list, err := parsePublished(k.small(k.path(dir, publishedName), maxFile)); err == nil && hash == s.descriptor.String() {
 		s.published = list
 	}
