@@ -46,6 +46,7 @@ var sideways = map[string][]string{
 	"post/packetbox":   {"post/seal"},
 	"mixnet/directory": {"mixnet/packet"},
 	"mixnet/content":   {"mixnet/packet"},
+	"mixnet/dirtest":   {"mixnet/directory", "mixnet/packet"},
 	"mixnet/dircache":  {"mixnet/directory", "mixnet/link"},
 	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
 	"mixnet/pool":      {"mixnet/replay"},
@@ -76,7 +77,7 @@ var reachesIn = map[string][]string{
 
 // forTests are packages that only tests import, from rooms beside or above them. They may
 // choose an engine, as tests may.
-var forTests = []string{"agent/agenttest", "kit/clocktest"}
+var forTests = []string{"agent/agenttest", "kit/clocktest", "mixnet/dirtest"}
 
 // embedded are folders of files in the binary, and who may read them.
 var embedded = map[string][]string{"web": {"wire/web", "role/relay", "role/authority"}, "deploy": {"cmd/postern"}}
