@@ -28,12 +28,18 @@ func configCommand(io streams) *cobra.Command {
 func describeCommand(io streams) *cobra.Command {
 	c := &cobra.Command{Use: "describe [KEY]", Short: "Print what can be set, or one option", Args: cobra.MaximumNArgs(1),
 		Example: "  postern config describe\n  postern config describe accounts.reuse\n  postern config describe --markdown > docs/config.md"}
+	describeOptions(io, c, func() any { return &relay.Config{} }, referenceTitle, referenceIntro)
+	return c
+}
+
+// describeOptions gives a command the options of a configuration.
+func describeOptions(io streams, c *cobra.Command, fresh func() any, title, intro string) {
 	js := asJSON(c)
 	md := c.Flags().Bool("markdown", false, "print the reference page")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		list := config.Options(&relay.Config{})
+		list := config.Options(fresh())
 		if len(args) == 1 {
-			o, err := config.Find(&relay.Config{}, args[0])
+			o, err := config.Find(fresh(), args[0])
 			if err != nil {
 				return err
 			}
@@ -41,7 +47,7 @@ func describeCommand(io streams) *cobra.Command {
 		}
 		switch {
 		case *md:
-			_, err := io.out.Write(config.Reference(&relay.Config{}, referenceTitle, referenceIntro))
+			_, err := io.out.Write(config.Reference(fresh(), title, intro))
 			return err
 		case *js:
 			return printJSON(io.out, list)
@@ -51,7 +57,6 @@ func describeCommand(io streams) *cobra.Command {
 		}
 		return nil
 	}
-	return c
 }
 
 func checkCommand(io streams) *cobra.Command {

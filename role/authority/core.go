@@ -56,7 +56,7 @@ type agreement struct {
 	voted  bool
 	done   bool // the consensus is kept
 	why    error
-	told   bool // that there is no consensus
+	told   bool // that there is no consensus; or the agreement was half over before this began
 	odd    map[directory.Hash]bool
 }
 
@@ -235,6 +235,7 @@ func (c *core) agreement(epoch uint64) (*agreement, error) {
 			a.done = m.Consensus() != nil
 		}
 	}
+	a.told = c.net.PhaseAt(epoch, c.now()) >= directory.Endorse
 	c.agreements[epoch] = a
 	c.refresh(a)
 	return a, nil

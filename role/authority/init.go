@@ -8,6 +8,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
+	"postern.email/mixnet/packet"
 )
 
 // Init makes the keys of an authority in the data directory, or opens those that are there
@@ -20,13 +21,15 @@ import (
 func Init(_ context.Context, c Config, d Deps, name string, period time.Duration, addresses []string) (n *directory.Network, made bool, err error) {
 	const op = "role/authority.Init"
 	d = d.withDefaults()
-	if err := checkNetwork(d, name, period, addresses); err != nil {
-		return nil, false, errs.Wrap(op, err)
-	}
 	k := disk{d.FS, c.Dir}
 	there, err := vfs.Exists(d.FS, k.path(keyDir))
 	if err != nil {
 		return nil, false, errs.E(op, errs.KindOf(err), "cannot look into the data directory "+c.Dir, err)
+	}
+	if !there || len(addresses) > 0 {
+		if err := checkNetwork(d, name, period, addresses); err != nil {
+			return nil, false, errs.Wrap(op, err)
+		}
 	}
 	fresh, err := vfs.Exists(d.FS, c.Dir)
 	if err != nil {
@@ -68,6 +71,11 @@ func initKeys(c Config, d Deps, k disk, create bool, name string, period time.Du
 	if err != nil {
 		return nil, err
 	}
+	if len(addresses) == 0 {
+		if own.Addresses, err = knownAddresses(c, d, own.ID); err != nil {
+			return nil, err
+		}
+	}
 	b, err := directory.FormatNetwork(name, period, []directory.Contact{own})
 	if err != nil {
 		return nil, err
@@ -83,4 +91,30 @@ func checkNetwork(d Deps, name string, period time.Duration, addresses []string)
 	}
 	_, err = directory.FormatNetwork(name, period, []directory.Contact{{Key: k.Public(), Addresses: addresses}})
 	return err
+}
+
+// knownAddresses are those of an authority in the network file.
+func knownAddresses(c Config, d Deps, id packet.ID) ([]string, error) {
+	n, err := LoadNetwork(d.FS, c.Network)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range n.Contacts() {
+		if o.ID == id {
+			return o.Addresses, nil
+		}
+	}
+	return nil, errs.E("role/authority.Init", errs.Invalid, "the network file "+c.Network+" does not name this authority: say at which addresses others reach it", nil)
+}
+
+// Uninit takes back what Init made, as far as nothing else came into the directory.
+func Uninit(c Config, d Deps) {
+	d = d.withDefaults()
+	k := disk{d.FS, c.Dir}
+	_ = d.FS.RemoveAll(k.path(keyDir))
+	_ = d.FS.Remove(k.path(beganFile))
+	_ = d.FS.Remove(k.path(daemon.LockName))
+	if names, err := d.FS.List(c.Dir); err == nil && len(names) == 0 {
+		_ = d.FS.Remove(c.Dir)
+	}
 }

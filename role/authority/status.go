@@ -92,7 +92,7 @@ func phaseName(p directory.Phase) string {
 	case directory.Endorse:
 		return "endorsing"
 	}
-	return "published"
+	return "publishing"
 }
 
 // Status tells how the authority does.
@@ -155,7 +155,10 @@ func (c *core) status(st *Status) {
 			here[o.authority] = append(here[o.authority], o.kind)
 		}
 		ag.Published = a.done
-		if a.why != nil {
+		switch {
+		case a.done:
+			ag.Phase = "published"
+		case a.why != nil:
 			ag.Waits = errs.Public(a.why)
 		}
 	}
