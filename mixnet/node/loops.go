@@ -49,6 +49,9 @@ func newLoops(n *Node) *loops {
 // run sends loops and tells what became of them until ctx ends.
 func (l *loops) run(ctx context.Context) error {
 	n := l.n
+	if n.o.noLoops {
+		return nil
+	}
 	send, tell := time.NewTimer(l.wait()), time.NewTimer(0)
 	defer send.Stop()
 	defer tell.Stop()

@@ -59,12 +59,16 @@ type Options struct {
 	Chance func() float64 // from 0 to less than 1, for times that should not fall together; must serve many goroutines; nil: math/rand, seeded by the system
 	Now    func() time.Time
 	Logger *slog.Logger // nil: nothing is logged
+
+	noLoops bool // of tests that count packets
 }
 
 // Settings are what Reload may change while the node runs.
 type Settings struct {
 	// About is what the descriptor says. Keys, LinkKey, Mixing and Residence are filled in.
 	About directory.Node
+	// Operator is what the descriptor says of who runs the node.
+	Operator directory.Operator
 	// Mixing is the rule of the pool; zero: Poisson. Only a mix may have another.
 	Mixing pool.Config
 	// Retry says how long a packet is kept for a node, a box or an exit that does not take it,

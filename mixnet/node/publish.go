@@ -129,10 +129,11 @@ type publisher struct {
 	verdicts map[packet.ID]Verdict
 	err      error // why there is no descriptor
 	waiters  []chan struct{}
+	first    chan struct{} // closed when the first was made
 }
 
 func newPublisher(n *Node) *publisher {
-	return &publisher{n: n, wake: make(chan struct{}, 1), verdicts: make(map[packet.ID]Verdict)}
+	return &publisher{n: n, wake: make(chan struct{}, 1), verdicts: make(map[packet.ID]Verdict), first: make(chan struct{})}
 }
 
 // renew has a new descriptor made. The channel is closed when it was given to everybody who
@@ -197,7 +198,7 @@ func (p *publisher) run(ctx context.Context) error {
 // make signs a new descriptor and writes it.
 func (p *publisher) make(now time.Time) error {
 	n := p.n
-	d := directory.Descriptor{Network: n.o.Network.Name(), Published: now.UTC().Truncate(time.Second), Node: n.about(now)}
+	d := directory.Descriptor{Network: n.o.Network.Name(), Published: now.UTC().Truncate(time.Second), Operator: n.settings().Operator, Node: n.about(now)}
 	p.mu.Lock()
 	old := p.current
 	p.mu.Unlock()
@@ -214,6 +215,9 @@ func (p *publisher) make(now time.Time) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.current == nil {
+		close(p.first)
+	}
 	p.current, p.path = signed, path
 	clear(p.verdicts)
 	return nil
@@ -313,6 +317,9 @@ func (n *Node) Republish(ctx context.Context) error {
 	defer n.desc.mu.Unlock()
 	return errs.Wrap(op, n.desc.err)
 }
+
+// Described is closed when the node has made its first descriptor since it runs.
+func (n *Node) Described() <-chan struct{} { return n.desc.first }
 
 // Descriptor gives the newest descriptor, nil before the first was made.
 func (n *Node) Descriptor() *directory.Descriptor {

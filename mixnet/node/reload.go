@@ -37,7 +37,7 @@ func (n *Node) Reload(s Settings) error {
 	if s.Bandwidth != old.Bandwidth {
 		n.rate.set(s.Bandwidth)
 	}
-	if !sameNode(&s.About, &old.About) || s.Mixing != old.Mixing || s.Publish && !old.Publish {
+	if !sameNode(&s.About, &old.About) || s.Operator != old.Operator || s.Mixing != old.Mixing || s.Publish && !old.Publish {
 		n.desc.renew()
 	}
 	return nil

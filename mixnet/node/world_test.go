@@ -159,6 +159,7 @@ type boxes struct {
 	at    []time.Time         // of order
 	twice int                 // puts of what was there
 	fail  func(Arrival) error // nil: nothing fails
+	dead  bool                // the host is down
 	come  chan struct{}       // capacity 1: something was put
 }
 
@@ -171,6 +172,10 @@ func (b *boxes) Put(_ context.Context, list []Arrival) []error {
 	defer b.mu.Unlock()
 	out := make([]error, len(list))
 	for i, a := range list {
+		if b.dead {
+			out[i] = errs.Unavailable
+			continue
+		}
 		if b.fail != nil {
 			if out[i] = b.fail(a); out[i] != nil {
 				continue
@@ -195,6 +200,12 @@ func (b *boxes) list() []Arrival {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]Arrival(nil), b.order...)
+}
+
+func (b *boxes) setDead(dead bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dead = dead
 }
 
 func (b *boxes) setFail(f func(Arrival) error) {
@@ -253,6 +264,7 @@ type member struct {
 	exits *exits
 	stats *counter
 	tune  func(*Options)
+	rand  *seeded
 
 	keys  *keys.Keys
 	cache *dircache.Cache
@@ -334,7 +346,8 @@ func setParameter(p directory.Parameters, name string, v uint64) {
 // add makes a member with a disk of its own; it does not run yet.
 func (w *world) add(name string, mode directory.Mode, tune ...func(*Options)) *member {
 	w.t.Helper()
-	m := &member{w: w, name: name, mode: mode, disk: vfs.NewCrashDisk(), boxes: newBoxes(), exits: &exits{}, stats: &counter{m: map[string]int{}}}
+	m := &member{w: w, name: name, mode: mode, disk: vfs.NewCrashDisk(), boxes: newBoxes(), exits: &exits{}, stats: &counter{m: map[string]int{}},
+		rand: newSeeded("member " + name)}
 	m.fs = m.disk
 	for _, f := range tune {
 		old := m.tune
@@ -347,16 +360,31 @@ func (w *world) add(name string, mode directory.Mode, tune ...func(*Options)) *m
 	}
 	w.members[name] = m
 	w.names = append(w.names, name)
+	// Keys take time to make, so each member's are made once for all tests that begin at the
+	// same (virtual) time.
+	id := fmt.Sprint(name, time.Now().UnixNano())
+	if disk, ok := made.Load(id); ok {
+		m.disk = disk.(*vfs.CrashDisk).Clone(vfs.Kept, 0)
+		m.fs = m.disk
+		var err error
+		m.keys, err = keys.Open(m.keyOptions())
+		must(w.t, err)
+		return m
+	}
 	k, err := keys.Create(m.keyOptions())
 	must(w.t, err)
 	_, err = k.Rotate(w.t.Context(), time.Now(), nil)
 	must(w.t, err)
 	m.keys = k
+	made.Store(id, m.disk.Clone(vfs.Kept, 0))
 	return m
 }
 
+// made are disks with keys.
+var made sync.Map
+
 func (m *member) keyOptions() keys.Options {
-	return keys.Options{FS: m.fs, Dir: "/data/keys", Rand: newSeeded("keys of " + m.name), Now: time.Now}
+	return keys.Options{FS: m.fs, Dir: "/data/keys", Rand: m.rand, Now: time.Now}
 }
 
 func (m *member) about() directory.Node {
@@ -382,7 +410,7 @@ func (m *member) open() {
 		}})
 	must(t, err)
 	o := Options{FS: m.fs, Dir: "/data/log", Keys: m.keys, Network: m.w.net, Cache: m.cache, Stats: m.stats,
-		Settings: Settings{About: m.about()}, Rand: newSeeded("node " + m.name), Chance: newSeeded("chance " + m.name).float,
+		Settings: Settings{About: m.about()}, Rand: m.rand, noLoops: true, Chance: newSeeded("chance " + m.name).float,
 		Dial: m.w.wires.dialer(m.name), Workers: 2}
 	o.Log.MinFree = 1
 	if os.Getenv("NODE_LOG") != "" {
@@ -416,6 +444,7 @@ func (m *member) start() {
 
 func (m *member) run() {
 	m.w.wires.join(m.name)
+	m.boxes.setDead(false)
 	ln := m.w.wires.listen(m.name)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -439,12 +468,24 @@ func (m *member) stop() {
 	m.end = nil
 }
 
+// cut is the moment of a crash: nothing that the node does from now on is seen by anybody.
+func (m *member) cut() {
+	m.w.wires.sever(m.name)
+	m.boxes.setDead(true)
+}
+
 // crash cuts the node off and ends it; the disk is as the crash leaves it.
 func (m *member) crash(u vfs.Unsynced, seed uint64) {
 	m.w.t.Helper()
-	m.w.wires.sever(m.name)
-	disk := m.disk.Clone(u, seed)
-	_ = m.end()
+	m.cut()
+	m.bury(m.disk.Clone(u, seed))
+}
+
+// bury ends a node that was cut off, and gives its member the disk that is left.
+func (m *member) bury(disk *vfs.CrashDisk) {
+	if m.end != nil {
+		_ = m.end()
+	}
 	m.end = nil
 	m.disk, m.fs = disk, disk
 }
@@ -615,7 +656,7 @@ func (w *world) connect(name string, at *member, role link.Role) *client {
 	c := &client{got: make(chan []byte, 1000)}
 	var err error
 	c.Link, err = link.New(link.Options{Key: linkKey(name), Who: func(k link.Key) (link.Peer, bool) { return peer, k == peer.Key }, Handler: c,
-		Dial: w.wires.dialer(name), Chance: newSeeded("client " + name).float})
+		Dial: w.wires.dialer(name), Chance: newSeeded("client " + name).float, MinLife: 1000 * time.Hour, MaxLife: 1000 * time.Hour, AnswerTime: 1000 * time.Hour})
 	must(w.t, err)
 	c.line, err = c.Link.Line(link.LineOptions{Peer: peer, Addresses: func() []string { return []string{at.name + ":1"} }})
 	must(w.t, err)
