@@ -13,22 +13,40 @@ type Descriptor struct {
 	Network   string
 	Identity  *PublicKey
 	Published time.Time // whole seconds
+	Operator
 	Node
 
 	text
+}
+
+// Operator is what the operator of a node says of themselves, for other operators and for
+// users; it stands in descriptors alone. Each is words of printable ASCII with one space
+// between them, or empty.
+type Operator struct {
+	Contact     string // a mail address, at most MaxContact bytes
+	Fingerprint string // of the OpenPGP key of Contact, at most MaxContact bytes
+	Comments    string // at most MaxComments bytes
 }
 
 var descriptorForm = append(form{
 	{"network", 1, 1, 1, 0},
 	{"identity", 1, 1, 2, 0},
 	{"published", 1, 1, 1, 0},
+	{"contact", 0, 1, 1, MaxContact},
+	{"fingerprint", 0, 1, 1, MaxContact},
+	{"comments", 0, 1, 1, MaxComments},
 }, nodeForm...)
 
 // SignDescriptor makes the document from the fields of d; identity is the signer's.
 // errs.Invalid, with a public text, for what breaks the form.
 func SignDescriptor(d Descriptor, s Signer) (*Descriptor, error) {
 	d.Identity = s.Public()
-	return signAs("directory.SignDescriptor", d.write(), s, ParseDescriptor)
+	const op = "directory.SignDescriptor"
+	out, err := signAs(op, d.write(), s, ParseDescriptor)
+	if err == nil && out.Operator != d.Operator { // a line end in a text begins another line
+		return nil, errs.E(op, errs.Invalid, "a text of the operator is not words with one space between them", nil)
+	}
+	return out, err
 }
 
 // write gives what is signed.
@@ -38,6 +56,11 @@ func (d *Descriptor) write() *writer {
 	w.line("network", d.Network)
 	w.line("identity", d.Identity)
 	w.line("published", d.Published)
+	for _, l := range [][2]string{{"contact", d.Contact}, {"fingerprint", d.Fingerprint}, {"comments", d.Comments}} {
+		if l[1] != "" {
+			w.line(l[0], l[1])
+		}
+	}
 	d.Node.write(w)
 	return w
 }
@@ -67,6 +90,12 @@ func parseDescriptor(op string, b []byte) (*Descriptor, Signature, error) {
 			d.Identity = v.key()
 		case "published":
 			d.Published = v.time()
+		case "contact":
+			d.Contact = v.words(MaxContact)
+		case "fingerprint":
+			d.Fingerprint = v.words(MaxContact)
+		case "comments":
+			d.Comments = v.words(MaxComments)
 		default:
 			return d.Node.read(key, v)
 		}

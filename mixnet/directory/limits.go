@@ -25,6 +25,8 @@ const (
 	MaxParameters  = 64   // of a vote, a consensus or a node
 	MaxName        = 32   // characters of a network, family or parameter name, or a version
 	MaxNickname    = 19   // characters, as Type III servers had
+	MaxContact     = 254  // bytes of an operator's contact, and of its fingerprint
+	MaxComments    = 1024 // bytes of an operator's comments, as Type III servers had
 	MaxScore       = 1000 // of a node: everything that was sent through it came back
 	MaxHeld        = 256  // nodes that wait for an operator's decision
 	MaxRejected    = 1024 // identities that an operator rejected

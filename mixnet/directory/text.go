@@ -307,6 +307,16 @@ func (f *fields) name() string {
 	return s
 }
 
+// words reads all that is left as a text of at most that many bytes.
+func (f *fields) words(most int) string {
+	s := strings.Join(f.in, " ")
+	f.in = nil
+	if len(s) > most {
+		f.fail(fmt.Sprintf("longer than %d bytes", most))
+	}
+	return s
+}
+
 func (f *fields) key() *PublicKey {
 	ed, ml := f.bytes(edKeyLen), f.bytes(mlKeyLen)
 	if f.bad != "" {

@@ -259,7 +259,7 @@ func (m *importer) addresses() (value, note string, err error) {
 	if host != "" {
 		return net.JoinHostPort(host, port), "", nil
 	}
-	if listen := m.value(section + "ListenPort"); listen != "" && listen != port {
+	if listen := m.value(section + "ListenPort"); listen != "" && listen != "0" && listen != port {
 		return "", "", fmt.Errorf("the node listens on port %s and is reached on port %s, and neither Hostname nor IP says where: give Hostname", listen, port)
 	}
 	return "", "the address is that of the machine", nil

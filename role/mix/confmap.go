@@ -82,7 +82,7 @@ var confOptions = map[string]map[string]confOption{
 		"Hostname":   {read: asHost, to: "incoming.addresses"},
 		"Port":       {read: asPort, to: "incoming.addresses"},
 		"ListenIP":   {read: asIP, to: "incoming.listen"},
-		"ListenPort": {read: asPort, to: "incoming.listen"},
+		"ListenPort": {read: asListenPort, to: "incoming.listen"},
 		"ListenIP6":  {read: asIP6, to: "incoming.listen"},
 		"Allow":      {read: asRule, many: true, to: "incoming.allow"},
 		"Deny":       {read: asRule, many: true, to: "incoming.deny"},

@@ -199,6 +199,14 @@ func asAlgorithm(s string) (string, error) {
 	return "", fmt.Errorf("%q is no mix algorithm; there are Poisson, Timed, DynamicPool (also Cottrell, mixmaster) and BinomialDynamicPool", s)
 }
 
+// asListenPort takes a port, or 0 for one that is free.
+func asListenPort(s string) (string, error) {
+	if s == "0" {
+		return s, nil
+	}
+	return asPort(s)
+}
+
 var ruleForm = regexp.MustCompile(`^(\d+\.\d+\.\d+\.\d+|\*)\s*(?:/\s*(\d+\.\d+\.\d+\.\d+))?\s*(?:(\d+)\s*(?:-\s*(\d+))?)?$`)
 
 // rule is an address rule of Allow and Deny: "IP/mask port-port", "* port".

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -135,7 +136,17 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.openNode(); err != nil {
 		return err
 	}
-	return s.run()
+	if err := s.run(); err != nil {
+		return err
+	}
+	select {
+	case <-s.node.Described(): // current-desc names it from now on
+		return nil
+	case err := <-s.broken:
+		return err
+	case <-ctx.Done():
+		return errs.E("role/mix.open", errs.Canceled, "", ctx.Err())
+	}
 }
 
 // openDirectories makes the places of what is kept, looks at their rights and their version,
@@ -316,7 +327,8 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 	out := node.Settings{
 		About: directory.Node{Nickname: c.Nickname, Mode: c.mode(), Addresses: addresses, Family: c.Family, Version: s.d.Version,
 			Parameters: c.advertised()},
-		Mixing: c.pool(), Retry: c.retries(), Publish: c.Directory.Publish,
+		Operator: directory.Operator{Contact: c.ContactEmail, Fingerprint: words(c.ContactFingerprint), Comments: words(c.Comments)},
+		Mixing:   c.pool(), Retry: c.retries(), Publish: c.Directory.Publish,
 		PeerOk: admits(c.Incoming.Allow, c.Incoming.Deny), DialOk: admits(c.Outgoing.Allow, c.Outgoing.Deny),
 		Bandwidth: node.Bandwidth{Rate: int64(c.Server.MaxBandwidth), Spike: int64(c.Server.MaxBandwidthSpike)},
 		Insecure:  c.Insecurities(),
@@ -327,6 +339,9 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 	}
 	return out, nil
 }
+
+// words gives a text with one space between its words, as the directory writes it.
+func words(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // advertised is what the descriptor says of deliveries: the largest mail of each kind, in KiB.
 func (c Config) advertised() (all directory.Parameters) {
