@@ -169,7 +169,7 @@ func parsePublished(b []byte) (hash string, list []Publication, err error) {
 	for l.at("authority") && !l.bad {
 		name, at, ok := strings.Cut(l.next("authority"), " ")
 		t, err := time.Parse(timeForm, at)
-		if !ok || err != nil || name == "" || len(name) > maxAuthority || len(list) == directory.MaxAuthorities {
+		if !ok || err != nil || t.Format(timeForm) != at || name == "" || len(name) > maxAuthority || len(list) == directory.MaxAuthorities {
 			l.bad = true
 		}
 		list = append(list, Publication{name, t})
