@@ -192,7 +192,7 @@ func (c *Cache) entries() []*entry {
 // disk fails, the consensus is used all the same, and written later.
 func (c *Cache) Put(doc []byte) error {
 	const op = "mixnet/dircache.Cache.Put"
-	con, err := directory.ParseConsensus(doc)
+	con, err := directory.ParseConsensusAfter(doc, c.Newest())
 	if err != nil {
 		return errs.Wrap(op, err)
 	}

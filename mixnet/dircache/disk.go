@@ -59,7 +59,7 @@ func (c *Cache) loadOne(name string, epoch uint64) {
 	b, err := vfs.ReadFile(c.o.FS, c.path(name))
 	var con *directory.Consensus
 	if err == nil {
-		con, err = directory.ParseConsensus(b)
+		con, err = directory.ParseConsensusAfter(b, c.Newest())
 	}
 	if err == nil && con.Epoch != epoch {
 		err = errs.E("mixnet/dircache.load", errs.Corrupt, "the file holds another epoch than its name says", nil)

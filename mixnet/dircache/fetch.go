@@ -273,7 +273,7 @@ func (c *Cache) get(ctx context.Context, s Source, epoch uint64, base *directory
 	}
 	var con *directory.Consensus
 	if b, err = directory.OpenConsensus(b, base); err == nil {
-		con, err = directory.ParseConsensus(b)
+		con, err = directory.ParseConsensusAfter(b, c.Newest())
 	}
 	switch {
 	case err == nil:
