@@ -318,7 +318,7 @@ func (c *Client) fill(slot Slot) {
 
 // pump sends one packet of a Free client. It is false when there is nothing to do now.
 func (c *Client) pump() bool {
-	if !c.line.Status().Connected || c.o.Now().Before(c.working.later) {
+	if c.o.Now().Before(c.working.later) {
 		return false
 	}
 	c.mu.Lock()

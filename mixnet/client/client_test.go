@@ -1,0 +1,300 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/content"
+	"postern.email/mixnet/letter"
+	"postern.email/mixnet/packet"
+)
+
+// text gives a letter that does not compress to less than some packets.
+func text(name string, size int) string {
+	r := rng(uint64(size))
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte('!' + r.IntN(90))
+	}
+	return name + " " + string(b)
+}
+
+// TestMail: letters of one packet and of many arrive, once, while both clients are stopped and
+// started again; acknowledged ones end as delivered, the others as sent. Loops come back.
+func TestMail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := clock()
+		m := newMesh(t, 4*time.Second)
+		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
+		alice.start(false)
+		bob.start(false)
+		var want []string
+		names := map[string]Result{}
+		for i, size := range []int{10, 30_000, 60_000} {
+			for _, ack := range []bool{false, true} {
+				s := text(fmt.Sprint("letter ", i, ack), size)
+				want = append(want, s)
+				names[alice.write(bob, []byte(s), ack)] = map[bool]Result{false: Sent, true: Delivered}[ack]
+			}
+		}
+		slices.Sort(want)
+		var got []string
+		for range 8 {
+			time.Sleep(5 * time.Minute)
+			alice.halt()
+			alice.open()
+			alice.start(false)
+			bob.halt()
+			got = append(got, bob.fetch()...)
+			bob.open()
+			bob.start(false)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d letters arrived of %d", len(got), len(want))
+		}
+		for name, result := range names {
+			p, err := alice.store.Progress(name)
+			must(t, err)
+			if p.Result != result || p.Note != "bob" || p.Sent != p.Packets || (result == Delivered) != (p.Acked == p.Packets) {
+				t.Errorf("%+v, want %s", p, result)
+			}
+		}
+		if s := alice.client.Status(); s.Waiting != 0 || s.Problem != nil {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(20 * time.Minute)
+		s := alice.client.Status()
+		if s.Loops < 10 || s.Back < s.Loops*3/4 || s.Drops < 50 || s.Strange != 0 || s.Round <= 0 {
+			t.Errorf("%+v", s)
+		}
+		alice.halt()
+		bob.halt()
+		m.stop()
+	})
+}
+
+// TestRepeat: what gets lost on the way is sent again until it is acknowledged, and arrives
+// once; a letter that cannot be delivered fails when its time is over, and says so.
+func TestRepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := clock()
+		m := newMesh(t, 4*time.Second)
+		n := 0
+		m.lose = func(packet.Result) bool { n++; return n%3 == 0 }
+		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
+		alice.start(false)
+		bob.start(false)
+		s := text("long", 100_000)
+		name := alice.write(bob, []byte(s), true)
+		nobody := &user{mesh: m, id: bob.id, mailbox: packet.ID{7}, name: "nobody"}
+		lost := alice.write(nobody, []byte("into the void"), true)
+		time.Sleep(100 * time.Minute)
+		p, err := alice.store.Progress(name)
+		must(t, err)
+		if p.Result != Delivered {
+			t.Fatalf("%+v", p)
+		}
+		if got := bob.fetch(); len(got) != 1 || got[0] != s {
+			t.Fatalf("%d letters", len(got))
+		}
+		p, err = alice.store.Progress(lost)
+		must(t, err)
+		if p.Result != "" || p.Sent != 1 || p.Acked != 0 {
+			t.Errorf("%+v", p)
+		}
+		alice.halt()
+		alice.open()
+		alice.store.limits.Results = time.Hour
+		bob.halt()
+		// Five days later: not by waiting, which would be many packets.
+		late := alice.now
+		alice.now = func() time.Time { return late().Add(Lifetime) }
+		alice.open()
+		alice.store.limits.Results = 24 * time.Hour
+		alice.start(false)
+		synctest.Wait()
+		p, err = alice.store.Progress(lost)
+		must(t, err)
+		if p.Result != Failed || p.Why != "it could not be sent in time" {
+			t.Errorf("%+v", p)
+		}
+		if _, err := alice.store.Progress(name); errs.KindOf(err) != errs.NotFound { // forgotten
+			t.Errorf("%v", err)
+		}
+		alice.halt()
+		m.stop()
+	})
+}
+
+// TestFree: a client without cover sends at once, and nothing but mail.
+func TestFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := clock()
+		m := newMesh(t, time.Second)
+		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
+		name := alice.write(bob, []byte(text("one", 60_000)), true)
+		alice.start(true)
+		before := time.Now()
+		must(t, alice.client.Wait(t.Context(), func(s Status) bool { return s.Sent == 3 }))
+		if d := time.Since(before); d > 5*time.Second {
+			t.Errorf("sent after %v", d)
+		}
+		must(t, alice.client.Wait(t.Context(), func(s Status) bool { return s.Waiting == 0 }))
+		p, err := alice.store.Progress(name)
+		must(t, err)
+		if p.Result != Delivered {
+			t.Errorf("%+v", p)
+		}
+		if s := alice.client.Status(); s.Drops != 0 || s.Loops != 0 {
+			t.Errorf("%+v", s)
+		}
+		alice.halt()
+		m.stop()
+	})
+}
+
+// TestAnswer: who has reply blocks answers through the network without knowing to whom; each
+// block once, before it expires.
+func TestAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := clock()
+		m := newMesh(t, 4*time.Second)
+		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
+		seed, err := alice.store.Seed()
+		must(t, err)
+		set, err := NewSet(4, m.cons, now(), rng(5), Home{FindNode(m.cons, "relay0"), alice.mailbox}, seed, 0, Want{}, alice.rand)
+		must(t, err)
+		must(t, alice.store.RememberSet(set, seed, "for bob"))
+		var armoured []byte
+		for _, b := range set.Blocks {
+			one, err := b.MarshalText()
+			must(t, err)
+			armoured = append(armoured, one...)
+		}
+		blocks, err := letter.ParseReplyBlocks(armoured)
+		must(t, err)
+		answer := func(s string, blocks ...*letter.ReplyBlock) error {
+			sealed, err := letter.Seal(blocks[0].Key, letter.Message{Content: []byte(s)}, letter.Options{Room: letter.RoomReply})
+			must(t, err)
+			if len(sealed.Bodies) != len(blocks) {
+				t.Fatalf("%d bodies", len(sealed.Bodies))
+			}
+			o := Outgoing{Kind: content.Inject}
+			var spent []*packet.SURB
+			for i, b := range blocks {
+				o.Bodies = append(o.Bodies, b.AppendAnswer(nil, sealed.Bodies[i]))
+				raw, err := b.SURB.AppendBinary(nil)
+				must(t, err)
+				o.Blocks = append(o.Blocks, raw)
+				spent = append(spent, b.SURB)
+			}
+			if err := bob.store.Spend(spent); err != nil {
+				return err
+			}
+			_, err = bob.store.Queue(o)
+			return err
+		}
+		long := text("long", 30_000)
+		must(t, answer("yes", blocks[0]))
+		must(t, answer(long, blocks[1:3]...))
+		wantKind(t, answer("again", blocks[0]), errs.Denied, "the reply block was used before: each can be used once")
+		bob.open() // and after a restart
+		wantKind(t, answer("again", blocks[2]), errs.Denied, "the reply block was used before: each can be used once")
+		if ok, why, err := bob.store.Unspent(blocks[2].SURB); ok || why != "used" || err != nil {
+			t.Errorf("%v %q %v", ok, why, err)
+		}
+		alice.start(false)
+		bob.start(false)
+		time.Sleep(time.Hour)
+		if got := alice.fetch(); !slices.Equal(got, []string{long, "yes"}) {
+			t.Fatalf("%d letters", len(got))
+		}
+		list, err := alice.store.Blocks()
+		must(t, err)
+		answered := 0
+		for _, b := range list {
+			if b.Answered {
+				answered++
+			}
+		}
+		if len(list) != 4 || answered != 3 {
+			t.Errorf("%d blocks, %d answered", len(list), answered)
+		}
+		bob.halt()
+		alice.halt()
+		later := bob.now
+		bob.now = func() time.Time { return later().Add(48 * time.Hour) }
+		bob.open()
+		err = bob.store.Spend([]*packet.SURB{blocks[3].SURB})
+		if errs.KindOf(err) != errs.Denied || !strings.HasPrefix(errs.Public(err), "the reply block has expired: it could be used until ") {
+			t.Errorf("%v", err)
+		}
+		if ok, why, _ := bob.store.Unspent(blocks[3].SURB); ok || why != "expired" {
+			t.Errorf("%v %q", ok, why)
+		}
+		m.stop()
+	})
+}
+
+// observe gives what an observer of a client's line sees in 35 minutes.
+func observe(t *testing.T, mail bool) (seen []string, sent int) {
+	synctest.Test(t, func(t *testing.T) {
+		now := clock()
+		m := newMesh(t, 7*time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
+		alice.start(false)
+		if mail {
+			bob.start(false)
+			for i := range 5 {
+				alice.write(bob, []byte(text(fmt.Sprint("letter ", i), 60_000)), i%2 == 0)
+				bob.write(alice, []byte(text(fmt.Sprint("back ", i), 50_000)), i%2 == 1)
+				if i == 2 {
+					m.wg.Go(func() { alice.client.Fetch(ctx, []byte("a request")) })
+				}
+				time.Sleep(6 * time.Minute)
+			}
+		} else {
+			time.Sleep(30 * time.Minute)
+		}
+		time.Sleep(5 * time.Minute)
+		for _, l := range m.wire.seen() {
+			if strings.Contains(l, "alice") {
+				seen = append(seen, l[:strings.Index(l, "alice")]+l[strings.Index(l, "at "):])
+			}
+		}
+		sent = alice.client.Status().Sent
+		alice.halt()
+		if mail {
+			bob.halt()
+		}
+		m.stop()
+	})
+	return seen, sent
+}
+
+// TestObserver: with the same seed, times and sizes of all that crosses the line of a client
+// are the same with and without mail, in both directions.
+func TestObserver(t *testing.T) {
+	idle, none := observe(t, false)
+	busy, some := observe(t, true)
+	if none != 0 || some < 15 || len(idle) < 500 {
+		t.Fatalf("%d and %d packets of mail, %d lines", none, some, len(idle))
+	}
+	for i := range min(len(idle), len(busy)) {
+		if idle[i] != busy[i] {
+			t.Fatalf("line %d: %q without mail, %q with", i, idle[i], busy[i])
+		}
+	}
+	if len(idle) != len(busy) {
+		t.Fatalf("%d and %d lines", len(idle), len(busy))
+	}
+}

@@ -1,0 +1,444 @@
+package client
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	crvfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"postern.email/kit/vfs"
+	"postern.email/mixnet/content"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/letter"
+	"postern.email/mixnet/link"
+	"postern.email/mixnet/packet"
+)
+
+// wire is a network in memory, for virtual time: it notes when how many bytes cross it.
+type wire struct {
+	conns chan net.Conn
+	done  chan struct{}
+
+	mu  sync.Mutex
+	log []string
+	n   int
+}
+
+func (w *wire) Accept() (net.Conn, error) {
+	select {
+	case c := <-w.conns:
+		return c, nil
+	case <-w.done:
+		return nil, net.ErrClosed
+	}
+}
+func (w *wire) Close() error {
+	select {
+	case <-w.done:
+	default:
+		close(w.done)
+	}
+	return nil
+}
+func (w *wire) Addr() net.Addr { return &net.UnixAddr{} }
+
+// dial connects a client; name is what the log calls it.
+func (w *wire) dial(name string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		a, b := net.Pipe()
+		w.mu.Lock()
+		w.n++
+		n := w.n
+		w.mu.Unlock()
+		select {
+		case w.conns <- &noted{b, w, fmt.Sprintf("to %s %d", name, n)}:
+			return &noted{a, w, fmt.Sprintf("of %s %d", name, n)}, nil
+		case <-w.done:
+			return nil, net.ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+type noted struct {
+	net.Conn
+	w    *wire
+	name string
+}
+
+func (n *noted) Write(b []byte) (int, error) {
+	n.w.mu.Lock()
+	n.w.log = append(n.w.log, fmt.Sprintf("%s at %v: %d bytes", n.name, time.Now().UTC().Format("15:04:05.000000000"), len(b)))
+	n.w.mu.Unlock()
+	return n.Conn.Write(b)
+}
+
+func (w *wire) seen() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := slices.Clone(w.log)
+	slices.Sort(l)
+	return l
+}
+
+// mesh is a whole network behind one relay: it takes all layers off a packet at once and
+// waits for the sum of the delays. The relay has boxes, acknowledges and injects, as
+// docs/content.md says.
+type mesh struct {
+	*wire
+	t    *testing.T
+	cons *directory.Consensus
+	link *link.Link
+	rng  *rand.Rand
+	wg   sync.WaitGroup
+	stop func()
+
+	lose func(packet.Result) bool // of packets at their end; nil: none
+
+	mu    sync.Mutex
+	seen  map[[32]byte]bool
+	boxes map[packet.ID]*box
+	peers map[link.Key]packet.ID
+	over  bool
+	count map[packet.Command]int
+}
+
+type box struct {
+	item  uint64
+	wait  map[uint64][]byte // units by item
+	conn  *link.Conn
+	order []uint64
+}
+
+// clock is the time in a bubble, moved to when the keys are valid.
+func clock() func() time.Time {
+	start := time.Now()
+	return func() time.Time { return begin.Add(time.Since(start)) }
+}
+
+func newMesh(t *testing.T, down time.Duration) *mesh {
+	m := &mesh{wire: &wire{conns: make(chan net.Conn), done: make(chan struct{})}, t: t, cons: usual(t, 2), rng: rng(99),
+		seen: make(map[[32]byte]bool), boxes: make(map[packet.ID]*box), peers: make(map[link.Key]packet.ID), count: make(map[packet.Command]int)}
+	// Little cover, as each packet costs the test a millisecond.
+	for i := range m.cons.Parameters {
+		if p := &m.cons.Parameters[i]; p.Name == directory.LoopInterval || p.Name == directory.DropInterval {
+			p.Value = 60_000
+		}
+	}
+	seed := sha256.Sum256([]byte("relay's link"))
+	var err error
+	m.link, err = link.New(link.Options{Key: ed25519.NewKeyFromSeed(seed[:]), Handler: m, Chance: func() float64 { return .5 },
+		Who: func(k link.Key) (link.Peer, bool) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			id, ok := m.peers[k]
+			return link.Peer{Key: k, Role: link.Client, Account: [8]byte(id[:])}, ok
+		},
+		Opened: m.opened, Closed: func(c *link.Conn, _ error) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if b := m.boxes[m.peers[c.Peer().Key]]; b.conn == c {
+				b.conn = nil
+			}
+		},
+		Pace:         func(link.Peer) link.Pace { return fixedPace(down) },
+		ClientFrames: 1 << 20, ClientFrameBurst: 1 << 20,
+	})
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	m.wg.Go(func() {
+		if err := m.link.Serve(ctx, m.wire); err != nil {
+			t.Error(err)
+		}
+	})
+	m.stop = func() {
+		m.mu.Lock()
+		m.over = true
+		m.mu.Unlock()
+		cancel()
+		m.wg.Wait()
+	}
+	return m
+}
+
+// fixedPace ticks at equal times.
+func fixedPace(every time.Duration) link.Pace {
+	c, stop := make(chan time.Time), make(chan struct{})
+	go func() {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+			case <-stop:
+				return
+			}
+			select {
+			case c <- time.Now():
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return link.Pace{Ticks: c, Stop: sync.OnceFunc(func() { close(stop) }), Constant: true}
+}
+
+func (m *mesh) opened(c *link.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.boxes[m.peers[c.Peer().Key]]
+	b.conn = c
+	for _, item := range b.order {
+		m.post(b, item)
+	}
+}
+
+// post hands an item to the client; mu is held.
+func (m *mesh) post(b *box, item uint64) {
+	c := b.conn
+	if c == nil || b.wait[item] == nil {
+		return
+	}
+	m.wg.Go(func() { // done may come from within Post
+		c.Post(b.wait[item], func(err error) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if err == nil {
+				delete(b.wait, item)
+				b.order = slices.DeleteFunc(b.order, func(i uint64) bool { return i == item })
+			}
+		})
+	})
+}
+
+// Take is a packet of a client.
+func (m *mesh) Take(_ context.Context, _ link.Peer, unit []byte, r link.Receipt) {
+	raw, p, err := packet.CutUnit(unit)
+	if err != nil || p.Layer != 0 {
+		m.t.Errorf("a unit at layer %d: %v", p.Layer, err)
+		r.Commit()
+		return
+	}
+	raw = slices.Clone(raw)
+	r.Commit()
+	m.enter(0, raw)
+}
+
+// enter takes a packet all the way.
+func (m *mesh) enter(layer int, raw []byte) {
+	name := sha256.Sum256(raw)
+	m.mu.Lock()
+	again := m.seen[name]
+	m.seen[name] = true
+	m.mu.Unlock()
+	if again {
+		return // a replay
+	}
+	var wait time.Duration
+	for {
+		p, err := packet.ParsePrefix(raw)
+		if err != nil || p.Layer != layer {
+			m.t.Errorf("layer %d, want %d: %v", p.Layer, layer, err)
+			return
+		}
+		var key *packet.PrivateKey
+		for i := range m.cons.Nodes {
+			if k := nodeKey(m.t, m.cons.Nodes[i].Nickname); k.ID() == p.KeyID {
+				key = k
+			}
+		}
+		res, err := packet.Unwrap(key, raw)
+		if err != nil {
+			m.t.Error(err)
+			return
+		}
+		if res.Command == packet.Forward {
+			wait += res.Delay
+			raw, layer = res.Packet, layer+1
+			continue
+		}
+		m.later(wait, func() { m.arrive(res) })
+		return
+	}
+}
+
+// later calls f after a time, unless the network has ended by then.
+func (m *mesh) later(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		m.mu.Lock()
+		over := m.over
+		m.mu.Unlock()
+		if !over {
+			f()
+		}
+	})
+}
+
+func (m *mesh) arrive(res packet.Result) {
+	m.mu.Lock()
+	m.count[res.Command]++
+	lose := m.lose
+	now := begin.Add(0)
+	m.mu.Unlock()
+	if lose != nil && lose(res) {
+		return
+	}
+	switch res.Command {
+	case packet.Deliver:
+		payload := slices.Clone(res.Payload)
+		if !m.put(res.Mailbox, content.BoxUnit{Payload: payload}) {
+			return
+		}
+		if what, err := packet.OpenContent(slices.Clone(payload)); err == nil && what.SURB != nil {
+			m.use(what.SURB, packet.Content{Kind: content.Ack}, now)
+		}
+	case packet.Reply:
+		m.put(res.Mailbox, content.BoxUnit{Reply: true, Mark: res.Mark, Payload: slices.Clone(res.Payload)})
+	case packet.Exit:
+		what, err := packet.OpenContent(res.Payload)
+		if err != nil {
+			m.t.Error(err)
+			return
+		}
+		if block, answer, err := content.ParseInject(what); err == nil {
+			m.use(block, answer, now)
+		}
+	}
+}
+
+func (m *mesh) use(s *packet.SURB, c packet.Content, now time.Time) {
+	raw, err := s.Use(nil, c, now)
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	m.enter(1, raw)
+}
+
+// put is false for a mailbox that does not exist.
+func (m *mesh) put(id packet.ID, u content.BoxUnit) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.boxes[id]
+	if b == nil {
+		return false
+	}
+	b.item++
+	u.Item = b.item
+	unit, err := content.AppendBoxUnit(nil, u)
+	if err != nil {
+		m.t.Error(err)
+		return false
+	}
+	b.wait[u.Item] = unit
+	b.order = append(b.order, u.Item)
+	m.post(b, u.Item)
+	return true
+}
+
+// user is a client of the mesh, with its own disk.
+type user struct {
+	*mesh
+	name    string
+	fs      vfs.FS
+	id      *Identity
+	store   *Store
+	mailbox packet.ID
+	now     func() time.Time
+	rand    *lockedReader
+
+	client *Client
+	halt   func()
+}
+
+type lockedReader struct {
+	mu sync.Mutex
+	r  rngReader
+}
+
+func (r *lockedReader) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.r.Read(b)
+}
+
+func (m *mesh) user(name string, now func() time.Time, seed uint64) *user {
+	u := &user{mesh: m, name: name, fs: crvfs.NewMem(), mailbox: sha256.Sum256([]byte("mailbox of " + name)), now: now, rand: &lockedReader{r: rngReader{rng(seed)}}}
+	must(m.t, u.fs.MkdirAll("dir", 0o700))
+	var err error
+	u.id, err = NewIdentity(u.fs, "dir", u.rand)
+	must(m.t, err)
+	key, err := link.KeyOf(u.id.Link.Public().(ed25519.PublicKey))
+	must(m.t, err)
+	m.mu.Lock()
+	m.peers[key] = u.mailbox
+	m.boxes[u.mailbox] = &box{wait: make(map[uint64][]byte)}
+	m.mu.Unlock()
+	u.open()
+	return u
+}
+
+func (u *user) open() {
+	var err error
+	u.store, err = OpenStore(u.fs, "dir", u.id, StoreLimits{}, u.rand, u.now)
+	must(u.t, err)
+}
+
+// start runs the client until halt.
+func (u *user) start(free bool) {
+	var err error
+	u.client, err = New(Options{Store: u.store, Relay: FindNode(u.cons, "relay0").ID, Mailbox: u.mailbox, Peer: u.mesh.link.Key(),
+		Consensus: func() (*directory.Consensus, error) { return u.cons, nil }, Parameters: func() directory.Parameters { return u.cons.Parameters },
+		Addresses: func() []string { return []string{"relay"} }, Free: free,
+		Link:   link.Options{Dial: u.dial(u.name), Chance: func() float64 { return .5 }},
+		Random: u.rand, Now: u.now})
+	must(u.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	c := u.client
+	go func() { ended <- c.Run(ctx) }()
+	u.halt = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			u.t.Error(err)
+		}
+	}
+}
+
+// write queues a letter to somebody.
+func (u *user) write(to *user, text []byte, ack bool) string {
+	o := letter.Options{Room: letter.RoomPlain, Coded: true}
+	if ack {
+		o = letter.Options{Room: letter.RoomACK}
+	}
+	s, err := letter.Seal(to.id.Letter.Public(), letter.Message{Content: text}, o)
+	must(u.t, err)
+	name, err := u.store.Queue(Outgoing{Kind: content.Letter, Relay: FindNode(u.cons, "relay1").ID, Mailbox: to.mailbox, Ack: ack, Bodies: s.Bodies, Note: to.name})
+	must(u.t, err)
+	return name
+}
+
+// fetch takes out all letters that are whole.
+func (u *user) fetch() (out []string) {
+	in, err := u.store.Collect()
+	must(u.t, err)
+	if in.Damaged > 0 {
+		u.t.Errorf("%d damaged files", in.Damaged)
+	}
+	for _, r := range in.Letters {
+		must(u.t, r.Err)
+		out = append(out, string(r.Letter.Content))
+		must(u.t, in.Settle(u.store, r))
+	}
+	slices.Sort(out)
+	return out
+}
