@@ -29,7 +29,7 @@ const (
 )
 
 // Options of a Cache. FS, Dir and Network are needed. Nothing that is called may call back
-// into the Cache but Current, Next, Newest and Answer.
+// into the Cache but Current, Next, Of, Newest, Proofs and Answer.
 type Options struct {
 	FS      vfs.FS
 	Dir     string // made if it is not there; belongs to this Cache alone

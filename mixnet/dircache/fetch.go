@@ -14,7 +14,7 @@ import (
 // How fetching is spread over time, as parts of a period (docs/directory.md §13).
 const (
 	headStart = 64 // before the next source is asked beside the one that is silent
-	patience  = 2  // for one try with all sources
+	patience  = 2  // for one try with several sources
 	soon      = 16 // within which what is missing but not needed at once is fetched
 	minPause  = 64 // after the first failure
 	maxPause  = 8
@@ -23,6 +23,10 @@ const (
 	// Where there is no consensus to be used, tries are closer.
 	minUrgentPause = 2 * time.Second
 	maxUrgentPause = 5 * time.Minute
+
+	// lonePatience is for a try with one source, in periods: over a link with a slow clock a
+	// whole consensus takes long, and beginning anew would not make it shorter.
+	lonePatience = directory.ValidEpochs
 
 	atOnce  = 2 // sources that are asked at the same time
 	gossips = 3 // sources that are compared with after each consensus
@@ -148,10 +152,14 @@ func (c *Cache) moment(epoch uint64, now time.Time) time.Time {
 
 // try asks the sources once.
 func (c *Cache) try(ctx context.Context, p *plan) {
-	limit, cancel := context.WithTimeout(ctx, c.o.Network.Period()/patience)
-	defer cancel()
 	sources := c.o.Sources()
 	sources = sources[:min(len(sources), maxSources)]
+	long := c.o.Network.Period() / patience
+	if len(sources) == 1 {
+		long = c.o.Network.Period() * lonePatience
+	}
+	limit, cancel := context.WithTimeout(ctx, long)
+	defer cancel()
 	winner, err := race(limit, sources, c.o.Network.Period()/headStart, func(ctx context.Context, s Source) error {
 		return c.fetch(ctx, s, p.epoch)
 	})

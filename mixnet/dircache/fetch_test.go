@@ -454,3 +454,34 @@ func TestDifferenceIsFetched(t *testing.T) {
 		}
 	})
 }
+
+// A relay that sends a whole consensus slowly, a frame at a time, is given the time; the
+// present one is used until then, and later there are differences.
+func TestSlowSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		honest := w.authority()
+		asked := 0
+		c := w.cache(from(source(func(ctx context.Context, r *directory.Request) ([]byte, error) {
+			b, err := honest(ctx, r)
+			if asked++; asked == 1 {
+				select {
+				case <-time.After(2 * time.Hour):
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+			return b, err
+		})))
+		must(t, c.Put(w.of(hour0-1).Bytes()))
+		defer run(c)()
+		time.Sleep(time.Hour + 59*time.Minute)
+		if cur, err := c.Current(); err != nil || cur.Epoch != hour0-1 || asked != 1 {
+			t.Errorf("%v, %v, asked %d times", cur, err, asked)
+		}
+		time.Sleep(10 * time.Minute)
+		if cur, err := c.Current(); err != nil || cur.Epoch != hour0+2 {
+			t.Errorf("%v, %v", cur, err)
+		}
+	})
+}
