@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -88,6 +89,16 @@ func (f *traffic) check(what, victim string) {
 	}
 }
 
+// slow is a disk whose syncs of the log take a while: an answer that does not wait for them is
+// on its way when the crash comes.
+func slow(fs vfs.FS) vfs.FS {
+	return vfs.NewSyncPoints(fs, func(p vfs.SyncPoint) {
+		if !p.After && strings.HasPrefix(p.Path, "/data/log") {
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+}
+
 // session is a life of the network in which one member crashes at its n-th sync (0: nobody
 // does). It gives the number of syncs of that member.
 func session(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced) (syncs int64) {
@@ -100,11 +111,11 @@ func session(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced
 			m = w.members[victim]
 			if n == 0 {
 				points = vfs.NewSyncPoints(m.disk, nil)
-				m.fs = points
+				m.fs = slow(points)
 				return
 			}
 			cut = vfs.CutAt(m.disk, n, after, mode, uint64(n), m.cut)
-			m.fs = cut.FS
+			m.fs = slow(cut.FS)
 		})
 		alice := w.client("alice", w.members["relay0"])
 		f := &traffic{t: t, w: w, alice: alice}

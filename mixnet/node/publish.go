@@ -17,11 +17,9 @@ import (
 // When a descriptor is made anew, and when authorities that could not be reached are asked
 // again.
 const (
-	publishLeast  = directory.MaxAge / 2 // its age then, at least
-	publishSpread = directory.MaxAge / 4 // and up to so much more
-	publishFirst  = 10 * time.Second     // pauses
-	publishLast   = time.Hour
-	askTime       = 2 * time.Minute // for one answer
+	publishFirst = 10 * time.Second // pauses
+	publishLast  = time.Hour
+	askTime      = 2 * time.Minute // for one answer
 )
 
 // authority is one of the network's, and the line to it.
@@ -171,7 +169,8 @@ func (p *publisher) run(ctx context.Context) error {
 		p.waiters = nil
 		p.mu.Unlock()
 		now := n.o.Now()
-		if due || !now.Before(made.Add(publishLeast)) {
+		least, spread := n.o.Network.MaxAge()/4, n.o.Network.MaxAge()/4
+		if due || !now.Before(made.Add(least)) {
 			err := p.make(now)
 			p.mu.Lock()
 			p.err = err
@@ -186,7 +185,7 @@ func (p *publisher) run(ctx context.Context) error {
 		for _, w := range waiters {
 			close(w)
 		}
-		next := publishLeast - publishSpread + time.Duration(n.o.Chance()*float64(publishSpread)) - n.o.Now().Sub(made)
+		next := least + time.Duration(n.o.Chance()*float64(spread)) - n.o.Now().Sub(made)
 		if again {
 			pause = min(max(2*pause, min(publishFirst, n.o.Network.Period()/8)), publishLast)
 			next = time.Duration(float64(pause) * (0.5 + n.o.Chance()))
