@@ -28,6 +28,7 @@ var floors = [][]string{
 var sideways = map[string][]string{
 	"agent/access":     {},
 	"agent/deliver":    {"agent/road"},
+	"agent/mbox":       {},
 	"agent/submit":     {"agent/deliver"},
 	"agent/receive":    {"agent/deliver"},
 	"wire/smtp":        {"wire/lineio", "wire/sasl"},

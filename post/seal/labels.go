@@ -9,16 +9,21 @@ const (
 	labelRootShard   = "postern/v1 root: shard of names"
 	labelRootSeen    = "postern/v1 root: marks of mails"
 	labelRootNamed   = "postern/v1 root: records behind a name"
+	labelRootMix     = "postern/v1 root: mix network"
 	labelRootPurpose = "postern/v1 root: sealed for purpose: "
 	labelSeedWrap    = "postern/v1 password wraps account seed"
 	labelRecord      = "postern/v1 account: records of its owner"
 	labelChainInfo   = "postern/v1 chain: encapsulation"
 	labelChainExport = "postern/v1 chain: first state"
 	labelChainStep   = "postern/v1 chain: step"
+	labelMixMailbox  = "postern/v1 mix: mailbox of an account"
+	labelMixPlace    = "postern/v1 mix: place of a name"
+	labelMixPacket   = "postern/v1 mix: name of a packet"
+	labelMixKeys     = "postern/v1 mix: keys of the node"
 )
 
 // labels lists every label above for the test.
 func labels() []string {
-	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootSeen, labelRootNamed, labelRootPurpose, labelSeedWrap,
-		labelRecord, labelChainInfo, labelChainExport, labelChainStep}
+	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootSeen, labelRootNamed, labelRootMix, labelRootPurpose, labelSeedWrap,
+		labelRecord, labelChainInfo, labelChainExport, labelChainStep, labelMixMailbox, labelMixPlace, labelMixPacket, labelMixKeys}
 }

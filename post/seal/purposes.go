@@ -16,6 +16,9 @@ const (
 	PurposeQueueRcpt                // one recipient of a mail in the queue
 	PurposeQueueBody                // key of the bytes of a mail in the queue
 	PurposeDKIM                     // keys that sign mail
+	PurposeMixName                  // which account a mailbox or client of the mix network belongs to
+	PurposeMixClient                // an account's clients of the mix network
+	PurposeMixPacket                // a packet of the mix network that waits for its client
 	numPurposes
 )
 
@@ -47,6 +50,12 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"mail is sent on while its sender is away"},
 	PurposeDKIM: {PurposeDKIM, "dkim-key", "the private keys that sign mail of the domain (DKIM), and when each came into use and went out of it",
 		"mail is signed when it leaves, while its sender is away"},
+	PurposeMixName: {PurposeMixName, "mix-name", "which account number a mailbox and a link key of the mix network belong to",
+		"packets name a mailbox and clients show a link key, not an address"},
+	PurposeMixClient: {PurposeMixClient, "mix-client", "link keys of an account's clients of the mix network, and the day on which each was registered",
+		"a client is known by its link key, without a password"},
+	PurposeMixPacket: {PurposeMixPacket, "mix-packet", "of each packet of the mix network that waits: its account number, the day on which it came, whether it is a message or an answer and to which reply block, its payload (ciphertext, sealed end to end)",
+		"packets come while their owner is away, and are handed over without a password"},
 }
 
 // Purposes gives the table of everything that is ever sealed under the node key.

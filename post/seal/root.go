@@ -32,6 +32,7 @@ type Root struct {
 	shard   [KeyLen]byte
 	seen    [KeyLen]byte
 	named   [KeyLen]byte
+	mix     [KeyLen]byte
 	purpose [numPurposes]cipher.AEAD
 	rand    io.Reader
 }
@@ -47,17 +48,13 @@ func NewRoot(key []byte, random io.Reader) (*Root, error) {
 		random = rand.Reader
 	}
 	r := &Root{rand: random}
-	if err := expandInto(r.name[:], key, labelRootName); err != nil {
-		return nil, errs.E(op, errs.Internal, "", err)
-	}
-	if err := expandInto(r.shard[:], key, labelRootShard); err != nil {
-		return nil, errs.E(op, errs.Internal, "", err)
-	}
-	if err := expandInto(r.seen[:], key, labelRootSeen); err != nil {
-		return nil, errs.E(op, errs.Internal, "", err)
-	}
-	if err := expandInto(r.named[:], key, labelRootNamed); err != nil {
-		return nil, errs.E(op, errs.Internal, "", err)
+	for _, x := range []struct {
+		out   []byte
+		label string
+	}{{r.name[:], labelRootName}, {r.shard[:], labelRootShard}, {r.seen[:], labelRootSeen}, {r.named[:], labelRootNamed}, {r.mix[:], labelRootMix}} {
+		if err := expandInto(x.out, key, x.label); err != nil {
+			return nil, errs.E(op, errs.Internal, "", err)
+		}
 	}
 	for p := range numPurposes {
 		var k [KeyLen]byte

@@ -46,7 +46,8 @@ type Options struct {
 	Limit *limits.GCRA
 	// Closed gives why no new addresses are made now, nil when they are.
 	Closed func() error
-	Admin  string // URI of the operator's contact, or empty
+	Mix    MixClients // nil: this relay is in no mix network
+	Admin  string     // URI of the operator's contact, or empty
 	// DeleteAfter and InactiveAfter are told to users in words, "20 days"; empty: never.
 	DeleteAfter, InactiveAfter string
 	Rand                       io.Reader
@@ -94,6 +95,10 @@ func New(o Options) (*Site, error) {
 	s.mux.HandleFunc("POST /{$}", s.makePage)
 	for _, path := range []string{"/new", "/cgi-bin/newemail.py"} {
 		s.mux.HandleFunc("POST "+path, s.makeJSON)
+	}
+	if o.Mix != nil {
+		s.mux.HandleFunc("POST "+MixPath, s.mixClient)
+		s.mux.HandleFunc("DELETE "+MixPath, s.mixClient)
 	}
 	s.mux.HandleFunc("GET /new", s.getNew)
 	s.mux.HandleFunc("GET /cgi-bin/newemail.py", s.makeJSON) // never a redirect: old clients follow none
@@ -248,7 +253,7 @@ func (s *Site) allowed(r *http.Request) (ok bool, wait time.Duration) {
 // create is what all roads to new credentials share: rate, switch, the draw.
 func (s *Site) create(w http.ResponseWriter, r *http.Request) (c Credentials, status int, reason string) {
 	if ok, wait := s.allowed(r); !ok {
-		w.Header().Set("Retry-After", strconv.Itoa(int(max(wait, 0)/time.Second)+1))
+		retryAfter(w, wait)
 		return c, http.StatusTooManyRequests, "Too many new addresses from your network; please wait a moment."
 	}
 	if err := s.o.Closed(); err != nil {
@@ -282,14 +287,24 @@ func (s *Site) makePage(w http.ResponseWriter, r *http.Request) {
 func (s *Site) makeJSON(w http.ResponseWriter, r *http.Request) {
 	c, status, reason := s.create(w, r)
 	w.Header().Set("Content-Type", "application/json")
+	if reason != "" {
+		writeJSON(w, status, map[string]string{"reason": reason})
+		return
+	}
+	writeJSON(w, status, c)
+}
+
+// writeJSON answers with v.
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	if reason != "" {
-		e.Encode(map[string]string{"reason": reason})
-		return
-	}
-	e.Encode(c)
+	e.Encode(v)
+}
+
+// retryAfter tells when to ask again (RFC 9110 §10.2.3).
+func retryAfter(w http.ResponseWriter, wait time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(max(wait, 0)/time.Second)+1))
 }
 
 // getNew leads a browser into the app. Where the app could not come back over

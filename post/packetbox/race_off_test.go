@@ -1,0 +1,5 @@
+//go:build !race
+
+package packetbox
+
+const raceDetector = false
