@@ -249,7 +249,7 @@ func (c *computation) nodes() error {
 	for id, of := range found {
 		var best *candidate
 		for _, x := range of {
-			if x.d.ID() != id || x.d.Fresh(c.net.name, begin) != nil {
+			if x.d.ID() != id || x.d.Fresh(c.net, begin) != nil {
 				continue
 			}
 			if best == nil || x.votes > best.votes || x.votes == best.votes && newer(x.d, best.d) {

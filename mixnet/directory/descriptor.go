@@ -112,16 +112,16 @@ func (d *Descriptor) ID() packet.ID { return d.Identity.ID() }
 
 // Fresh tells why a descriptor cannot be used at a time: errs.Invalid with both times for
 // one from the future beyond MaxSkew, errs.Denied for one of another network, one that is
-// older than MaxAge, or one without a packet key that is valid in the time from now on.
-func (d *Descriptor) Fresh(network string, now time.Time) error {
+// older than Network.MaxAge, or one without a packet key that is valid in the time from now on.
+func (d *Descriptor) Fresh(n *Network, now time.Time) error {
 	const op = "directory.Descriptor.Fresh"
 	switch {
-	case d.Network != network:
+	case d.Network != n.name:
 		return errs.E(op, errs.Denied, "descriptor is of another network", nil)
 	case d.Published.Sub(now) > MaxSkew:
 		return errs.E(op, errs.Invalid, fmt.Sprintf("descriptor is from %s, and it is %s here: one of the clocks is wrong",
 			formatTime(d.Published), formatTime(now)), nil)
-	case now.Sub(d.Published) > MaxAge:
+	case now.Sub(d.Published) > n.MaxAge():
 		return errs.E(op, errs.Denied, "descriptor is too old", nil)
 	}
 	for _, k := range d.Keys {

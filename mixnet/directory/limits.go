@@ -40,7 +40,7 @@ const MaxParameter = 1<<53 - 1
 // Times.
 const (
 	MaxSkew       = 10 * time.Minute    // between a clock and the consensus, or a node's and an authority's
-	MaxAge        = 24 * time.Hour      // of a descriptor; nodes publish anew long before
+	FreshEpochs   = 4                   // how old a descriptor may be, in epochs; nodes publish anew each epoch or two
 	MaxKeyLife    = 33 * 24 * time.Hour // of a packet key: 30 days and 72 hours of overlap
 	MaxResidence  = 30 * 24 * time.Hour // expected stay in a pool mix
 	MinPeriod     = time.Second         // of an epoch, for tests in one process

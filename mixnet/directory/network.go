@@ -46,6 +46,10 @@ func (n *Network) Name() string { return n.name }
 // Period is the length of an epoch.
 func (n *Network) Period() time.Duration { return n.period }
 
+// MaxAge is how old a descriptor may be: FreshEpochs. A node that has stopped is out of the
+// consensus that soon.
+func (n *Network) MaxAge() time.Duration { return FreshEpochs * n.period }
+
 // Authorities gives the keys, sorted by ID.
 func (n *Network) Authorities() []*PublicKey { return slices.Clone(n.authorities) }
 

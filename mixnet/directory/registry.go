@@ -33,14 +33,14 @@ func (r *Registered) latest() *Descriptor {
 // nickname, mode, family or domain. It is no store: whoever owns it keeps what List and
 // Rejected give, and puts it back with Restore.
 type Registry struct {
-	network  string
+	network  *Network
 	nodes    map[packet.ID]*Registered
 	rejected map[packet.ID]bool
 }
 
 // NewRegistry begins an empty one.
 func NewRegistry(n *Network) *Registry {
-	return &Registry{network: n.name, nodes: map[packet.ID]*Registered{}, rejected: map[packet.ID]bool{}}
+	return &Registry{network: n, nodes: map[packet.ID]*Registered{}, rejected: map[packet.ID]bool{}}
 }
 
 // Restore puts back what was kept. Fields of one node may both be set.

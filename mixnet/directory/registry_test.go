@@ -117,19 +117,22 @@ func TestReject(t *testing.T) {
 
 // Fresh, expired, from the future, of another network.
 func TestFresh(t *testing.T) {
+	n, _ := testNetwork(t, 1)
+	other, err := NewNetwork("other.net", n.Period(), n.Authorities())
+	must(t, err)
 	d := testNode(t, "mix0", Mix, someTime)
-	must(t, d.Fresh("test.net", someTime))
-	must(t, d.Fresh("test.net", d.Published.Add(MaxAge)))
-	must(t, d.Fresh("test.net", d.Published.Add(-MaxSkew)))
-	refused(t, d.Fresh("other.net", someTime), errs.Denied, "descriptor is of another network")
-	refused(t, d.Fresh("test.net", d.Published.Add(MaxAge+1)), errs.Denied, "descriptor is too old")
-	refused(t, d.Fresh("test.net", d.Published.Add(-MaxSkew-time.Second)), errs.Invalid,
+	must(t, d.Fresh(n, someTime))
+	must(t, d.Fresh(n, d.Published.Add(n.MaxAge())))
+	must(t, d.Fresh(n, d.Published.Add(-MaxSkew)))
+	refused(t, d.Fresh(other, someTime), errs.Denied, "descriptor is of another network")
+	refused(t, d.Fresh(n, d.Published.Add(n.MaxAge()+1)), errs.Denied, "descriptor is too old")
+	refused(t, d.Fresh(n, d.Published.Add(-MaxSkew-time.Second)), errs.Invalid,
 		"descriptor is from 2027-01-15T07:00:00Z, and it is 2027-01-15T06:49:59Z here: one of the clocks is wrong")
 	short := testNode(t, "mix0", Mix, someTime, func(d *Descriptor) { d.Keys[0].Until = someTime })
-	must(t, short.Fresh("test.net", someTime.Add(-1)))
-	refused(t, short.Fresh("test.net", someTime), errs.Denied, "all packet keys of the descriptor have expired")
+	must(t, short.Fresh(n, someTime.Add(-1)))
+	refused(t, short.Fresh(n, someTime), errs.Denied, "all packet keys of the descriptor have expired")
 	r := testRegistry(t)
-	_, err := r.Offer(d.Bytes(), someTime.Add(MaxAge))
+	_, err = r.Offer(d.Bytes(), someTime.Add(n.MaxAge()))
 	refused(t, err, errs.Denied, "descriptor is too old")
 	_, err = r.Offer([]byte("hello\n"), someTime)
 	refused(t, err, errs.Invalid, "line 1: no postern-descriptor")

@@ -255,7 +255,7 @@ func (c *core) show(r *directory.Registered, now time.Time) Node {
 	case r.Held == nil:
 		n = describe(r.Approved)
 		n.State = StateApproved
-		n.Fresh = r.Approved.Fresh(c.net.Name(), now) == nil
+		n.Fresh = r.Approved.Fresh(c.net, now) == nil
 	case r.Approved == nil:
 		n = describe(r.Held)
 		n.State, n.Reason = StateWaits, "it is new"
@@ -263,7 +263,7 @@ func (c *core) show(r *directory.Registered, now time.Time) Node {
 		n = describe(r.Held)
 		was := describe(r.Approved)
 		n.State, n.Was, n.Reason = StateChanged, &was, "it claims another "+strings.Join(r.Changes(), ", another ")
-		n.Fresh = r.Approved.Fresh(c.net.Name(), now) == nil
+		n.Fresh = r.Approved.Fresh(c.net, now) == nil
 	}
 	if k := c.records[r.ID()]; k != nil {
 		n.Since = k.since.Format(stamp)
