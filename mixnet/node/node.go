@@ -272,7 +272,7 @@ func (n *Node) watch(ctx context.Context) error {
 }
 
 // lookShare is how often in an epoch the node looks at the directory without being told to.
-const lookShare = 8
+const lookShare = 16
 
 // look makes the view anew, if what it is made of has changed.
 func (n *Node) look() {
