@@ -54,6 +54,7 @@ var sideways = map[string][]string{
 	"mixnet/link":      {"mixnet/packet"},
 	"mixnet/letter":    {"mixnet/packet", "mixnet/content", "mixnet/directory"},
 	"mixnet/client":    {"mixnet/packet", "mixnet/content", "mixnet/directory", "mixnet/letter", "mixnet/link"},
+	"mixnet/sim":       {"mixnet/pool", "mixnet/client", "mixnet/directory", "mixnet/packet", "mixnet/letter"},
 	"store/pebble":     {"store"},
 	"store/storetest":  {"store"},
 	"mail/blacklist":   {"mail"},

@@ -210,6 +210,14 @@ func (s Schedule) Shortest() time.Duration {
 	return d
 }
 
+// LastInterval is the interval before the last attempt; 0 for the zero Schedule.
+func (s Schedule) LastInterval() time.Duration {
+	if len(s.steps) == 0 {
+		return 0
+	}
+	return s.steps[len(s.steps)-1].every
+}
+
 // Concerns says in words what is unusual about a schedule for mail or packets; mixInterval is how
 // often the node sends, 0 where it does so all the time. The bounds are mixminiond's.
 func (s Schedule) Concerns(mixInterval time.Duration) []string {
