@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,24 +28,37 @@ type streams struct {
 }
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+	os.Exit(run(context.Background(), namedArgs(os.Args), streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
 // run executes one command line and gives its exit code.
 func run(ctx context.Context, args []string, io streams) int {
 	root := newRoot(io)
+	args, obsolete := mixArgs(args)
+	if obsolete != "" {
+		fmt.Fprintf(io.err, "postern: %s is an old name; use %s\n", obsolete, args[1])
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
 	}
+	if code, ok := err.(exitError); ok {
+		return int(code)
+	}
 	fmt.Fprintln(io.err, "postern: "+say(err))
-	if u, ok := err.(usageError); ok {
+	var u usageError
+	if errors.As(err, &u) {
 		fmt.Fprintf(io.err, "\nSee: %s --help\n", u.path)
 		return exitUsage
 	}
 	return exitFailed
 }
+
+// exitError is the exit code of another process, which has said why.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // usageError is a command used wrongly: exit code 2.
 type usageError struct {
@@ -137,7 +151,7 @@ Run a real one:
 	root.SetHelpCommandGroupID(groupConfig)
 	root.SetCompletionCommandGroupID(groupConfig)
 	for _, c := range []*cobra.Command{upCommand(io), initCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), dnsCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
-		stopCommand(io), storeCommand(io), doctorCommand(io), authorityCommand(io), configCommand(io), versionCommand(io)} {
+		stopCommand(io), storeCommand(io), doctorCommand(io), mixCommand(io), authorityCommand(io), configCommand(io), importCommand(io), versionCommand(io)} {
 		root.AddCommand(c)
 	}
 	usage(root)

@@ -25,7 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"postern": main})
+	testscript.Main(m, map[string]func(){"postern": main, "mixminiond": main, "mixminion": main})
 }
 
 // TestScripts runs the promises of the command line: testdata/scripts/*.txtar.
@@ -48,6 +48,9 @@ func TestScripts(t *testing.T) {
 			"await":   awaitWhy,
 			"number":  firstNumber,
 			"logged":  waitLogged,
+
+			"mixsignal": mixSignal,
+			"gone":      mixGone,
 
 			"names": names["names"], "publish": names["publish"], "withdraw": names["withdraw"],
 		},

@@ -120,8 +120,11 @@ memory, never in a file.`,
 }
 
 // poll asks ten times a second until done says so.
-func poll(c *cobra.Command, done func() (bool, error)) error {
-	tick, end := time.NewTicker(100*time.Millisecond), time.NewTimer(waitTime)
+func poll(c *cobra.Command, done func() (bool, error)) error { return pollFor(c, waitTime, done) }
+
+// pollFor is poll with a time of its own.
+func pollFor(c *cobra.Command, most time.Duration, done func() (bool, error)) error {
+	tick, end := time.NewTicker(100*time.Millisecond), time.NewTimer(most)
 	defer tick.Stop()
 	defer end.Stop()
 	for {

@@ -17,9 +17,22 @@ func TestSetEverywhere(t *testing.T) {
 		"postern account delete": {"nobody", "--yes"}, "postern store reveal": {"--node-key"}, "postern store move-key": {"--to", "file"},
 		"postern serve":      {"--config", "testdata/empty.toml"},
 		"postern queue show": {"3f9c"}, "postern queue drop": {"3f9c", "--yes"}, "postern queue export": {"3f9c"},
-		"postern init": {"example.org"}, "postern queue retry": {"--all"}, "postern queue hold": {"--all"}, "postern queue release": {"--all"},
+		"postern init": {"example.org"}, "postern mix init": {"nobody"},
+		"postern authority init": {"some-net"}, "postern authority approve": {"3f9c"}, "postern authority reject": {"3f9c"}, "postern authority forget": {"3f9c"},
+		"postern queue retry": {"--all"}, "postern queue hold": {"--all"}, "postern queue release": {"--all"},
 	}
-	none := map[string]bool{"postern version": true, "postern config describe": true}
+	none := map[string]bool{"postern version": true, "postern config describe": true, "postern mix config": true, "postern authority config": true,
+		"postern authority network": true, "postern import mixminiond": true}
+	// Roles have their own options: what is written wrongly, and what was meant.
+	wrong := func(path string) (set, meant string) {
+		switch {
+		case strings.HasPrefix(path, "postern mix "):
+			return "mixing.intervall=1h", "mixing.interval"
+		case strings.HasPrefix(path, "postern authority "):
+			return "vote.profil=low", "vote.profile"
+		}
+		return "mail.max_mailbox_sice=1G", "mail.max_mailbox_size"
+	}
 	all := newRoot(streams{strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}}).Commands()
 	tried := 0
 	for len(all) > 0 {
@@ -39,9 +52,10 @@ func TestSetEverywhere(t *testing.T) {
 		var out, errs bytes.Buffer
 		// A command that takes the wrong option would start a server and stay.
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		code := run(ctx, append(args, "--set", "mail.max_mailbox_sice=1G"), streams{strings.NewReader(""), &out, &errs})
+		set, meant := wrong(c.CommandPath())
+		code := run(ctx, append(args, "--set", set), streams{strings.NewReader(""), &out, &errs})
 		cancel()
-		if code != exitUsage || !strings.Contains(errs.String(), `the nearest known key is "mail.max_mailbox_size"`) || out.Len() > 0 {
+		if code != exitUsage || !strings.Contains(errs.String(), `the nearest known key is "`+meant+`"`) || out.Len() > 0 {
 			t.Errorf("%s: exit code %d, %q, %q", c.CommandPath(), code, out.String(), errs.String())
 		}
 		tried++

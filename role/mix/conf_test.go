@@ -83,7 +83,7 @@ func TestConfFull(t *testing.T) {
 	seen := map[string]bool{}
 	for _, o := range i.Options {
 		seen[o.Section+"/"+o.Key] = true
-		if o.Verdict == Replaced && o.Note == "" || o.Verdict == Mapped && (o.To == "" || o.Value == "") || o.Verdict == Refused {
+		if o.Verdict == Replaced && o.Note == "" || o.Verdict == Mapped && (o.To == "" || o.Value == "") && o.Note == "" || o.Verdict == Refused {
 			t.Errorf("%s", o)
 		}
 	}

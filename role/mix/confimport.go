@@ -15,7 +15,7 @@ type Verdict string
 
 // Verdicts.
 const (
-	Mapped   Verdict = "mapped"   // one of our options has its meaning and its value
+	Mapped   Verdict = "mapped"   // one of our options has its meaning and its value, or it is so anyway
 	Replaced Verdict = "replaced" // it has no effect here; Note says what does instead
 	Refused  Verdict = "refused"  // the file cannot be used with it
 	Default  Verdict = "default"  // it is not in the file, and our default is another
@@ -180,6 +180,8 @@ func (m *importer) decide(entries []confEntry) {
 		switch why := m.refuses(at, o, value); {
 		case why != "":
 			r.Verdict, r.Note = Refused, why
+		case o.always != "":
+			r.Verdict, r.Note = Mapped, o.always
 		case o.to == "":
 			r.Verdict, r.Note = Replaced, o.replaced
 		case at == "Server/Homedir" && m.given["Server/BaseDir"] != nil:

@@ -5,6 +5,7 @@ type confOption struct {
 	read     reader // what mixminiond takes as its value
 	many     bool   // may be given several times
 	to       string // our option that it sets
+	always   string // it is so without any option: what mixminiond needed to be told
 	replaced string // why there is none, and what is there instead; the value is read all the same
 	refused  string // why a file that sets it cannot be used
 }
@@ -45,7 +46,7 @@ var confOptions = map[string]map[string]confOption{
 		"PublicKeyLifetime":   {read: asInterval, to: "keys.lifetime"},
 		"PublicKeyOverlap":    {read: asInterval, to: "keys.overlap"},
 		"PublicKeySloppiness": {read: asInterval, replaced: "PublicKeyOverlap says how long an old key works; this is its name before 0.0.4"},
-		"Mode":                {read: asMode, replaced: "mixminiond did not look at it; here mode says what the node does, and follows from the sections under Delivery"},
+		"Mode":                {read: asMode, always: "mixminiond did not look at it; here mode says what the node does, and follows from the sections under Delivery"},
 		"Nickname":            {read: asNickname, to: "nickname"},
 		"Contact-Email":       {read: asEmail, to: "contact_email"},
 		"Contact-Fingerprint": {read: asText, to: "contact_fingerprint"},
@@ -77,7 +78,7 @@ var confOptions = map[string]map[string]confOption{
 		"MaxSkew":    {read: asInterval, replaced: "clocks may differ by 10 minutes, for all members of a network"},
 	},
 	"Incoming/MMTP": {
-		"Enabled":    {read: asEnabled, replaced: "a node listens"},
+		"Enabled":    {read: asEnabled, always: "a node listens"},
 		"IP":         {read: asIP, to: "incoming.addresses"},
 		"Hostname":   {read: asHost, to: "incoming.addresses"},
 		"Port":       {read: asPort, to: "incoming.addresses"},
@@ -88,7 +89,7 @@ var confOptions = map[string]map[string]confOption{
 		"Deny":       {read: asRule, many: true, to: "incoming.deny"},
 	},
 	"Outgoing/MMTP": {
-		"Enabled":        {read: asEnabled, replaced: "a node sends packets on"},
+		"Enabled":        {read: asEnabled, always: "a node sends packets on"},
 		"Retry":          {read: asSchedule, to: "outgoing.retry"},
 		"MaxConnections": {read: asNumber, replaced: "a connection is kept to each node of the next layer, of which there are as many as the directory lists; incoming ones are bounded by server.connections"},
 		"Allow":          {read: asRule, many: true, to: "outgoing.allow"},
