@@ -47,6 +47,7 @@ var sideways = map[string][]string{
 	"post/packetbox":   {"post/seal"},
 	"mixnet/directory": {"mixnet/packet"},
 	"mixnet/content":   {"mixnet/packet"},
+	"mixnet/feed":      {"mixnet/packet", "mixnet/content", "mixnet/link"},
 	"mixnet/dirtest":   {"mixnet/directory", "mixnet/packet"},
 	"mixnet/dircache":  {"mixnet/directory", "mixnet/link"},
 	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
@@ -72,6 +73,7 @@ var outside = []string{"interop", "bench", "docs", "web", "deploy"}
 // reachesIn is what packages outside may import from inside the house.
 var reachesIn = map[string][]string{
 	"bench/mixbench":     {"mixnet/packet"},
+	"bench/nodebench":    {"mixnet", "kit"},
 	"bench/storebench":   {"store", "store/pebble", "kit"},
 	"interop":            {"wire/dns/dnstest"},
 	"interop/smallworld": {"wire/dns/dnstest"},
