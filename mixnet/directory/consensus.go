@@ -40,6 +40,7 @@ type Consensus struct {
 	Signatures []Signature // of endorsements, sorted by signer; not verified before Verify
 
 	text
+	sum Hash // of text, which may be megabytes
 }
 
 var consensusForm = concat(form{
@@ -72,6 +73,9 @@ func (c *Consensus) ValidAfter() time.Time {
 
 // ValidUntil is when the consensus may no longer be used: ValidEpochs after its begin.
 func (c *Consensus) ValidUntil() time.Time { return c.ValidAfter().Add(ValidEpochs * c.Period) }
+
+// Hash names the consensus: SHA-256 of what is signed.
+func (c *Consensus) Hash() Hash { return c.sum }
 
 // Name is what others call this consensus.
 func (c *Consensus) Name() Previous { return Previous{c.Epoch, c.Hash()} }
@@ -192,6 +196,7 @@ func parseConsensus(op string, b []byte, other *Consensus) (*Consensus, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.sum = c.text.Hash()
 	return c, nil
 }
 
