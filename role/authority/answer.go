@@ -61,7 +61,7 @@ func (s *Server) answer(_ context.Context, from link.Peer, request []byte) ([]by
 		}
 		return b, nil
 	case directory.RequestProofs:
-		return directory.NewProofList(s.net, s.core.proofList()).Bytes(), nil
+		return s.core.namedProofs(), nil
 	case directory.RequestVersion:
 		return (&directory.VersionInfo{Network: s.net.Name(), Version: s.d.Version}).Bytes(), nil
 	case directory.RequestPublish:

@@ -41,6 +41,7 @@ type core struct {
 	agreements  map[uint64]*agreement       // of the epoch that is now and the next one
 	consensuses map[uint64]directory.Hash   // on the disk, by epoch
 	proofs      map[string]*directory.Proof // by file
+	proofNames  []byte                      // their list, as an answer
 	sitOut      uint64                      // no part is taken in agreements on epochs up to this one
 }
 
@@ -146,6 +147,7 @@ func (c *core) loadProofs() (err error) {
 	c.proofs, err = c.disk.proofs(c.net, func(err error) {
 		c.log.Warn("a proof on the disk proves nothing in this network; it is left alone", "err", err)
 	})
+	c.proofNames = directory.NewProofList(c.net, sorted(c.proofs)).Bytes()
 	return err
 }
 
@@ -414,6 +416,7 @@ func (c *core) prove(p *directory.Proof) {
 		return
 	}
 	c.proofs[name] = p
+	c.proofNames = directory.NewProofList(c.net, sorted(c.proofs)).Bytes()
 	text := "an authority broke a rule; the proof is published"
 	if p.Accused == c.self {
 		text = "a rule was broken with the keys of this authority: does another process use them, or is its line to the others cut?"
@@ -654,6 +657,13 @@ func (c *core) consensus(epoch uint64) []byte {
 		}
 	}
 	return nil
+}
+
+// namedProofs lists the proofs, as an answer.
+func (c *core) namedProofs() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.proofNames
 }
 
 // proofList gives all proofs, sorted by file name.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"postern.email/mixnet/dircache"
-	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 	"postern.email/web"
 )
@@ -39,7 +38,7 @@ func (s *Server) pages() http.Handler {
 		return s.answer(context.Background(), link.Peer{}, request)
 	}))
 	mux.HandleFunc("GET /postern/proofs", func(w http.ResponseWriter, r *http.Request) {
-		document(w, r, directory.NewProofList(s.net, s.core.proofList()).Bytes())
+		document(w, r, s.core.namedProofs())
 	})
 	mux.HandleFunc("GET /postern/proofs/{hash}", func(w http.ResponseWriter, r *http.Request) {
 		for _, p := range s.core.proofList() {

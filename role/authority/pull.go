@@ -28,8 +28,8 @@ func (p *puller) run(ctx context.Context) error {
 	var lines sync.WaitGroup
 	defer lines.Wait()
 	lines.Go(func() { p.line.Run(ctx) })
-	for {
-		err := p.pull(ctx)
+	for round := 0; ; round++ {
+		err := p.pull(ctx, round%proofRounds == 0)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -59,8 +59,12 @@ const pullTime = 8
 // leastPullTime bounds it where epochs are short.
 const leastPullTime = 5 * time.Second
 
+// proofRounds is in which of the looks the others' proofs are looked at too: once a quarter of
+// an epoch or so.
+const proofRounds = 8
+
 // pull looks once at all that may be lacking.
-func (p *puller) pull(ctx context.Context) error {
+func (p *puller) pull(ctx context.Context, proofs bool) error {
 	c := p.s.core
 	ctx, cancel := context.WithTimeout(ctx, max(pullTime*c.beat(), leastPullTime))
 	defer cancel()
@@ -69,7 +73,7 @@ func (p *puller) pull(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := p.newest(ctx); err != nil {
+	if err := p.newest(ctx); err != nil || !proofs {
 		return err
 	}
 	return p.proofs(ctx)

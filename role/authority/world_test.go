@@ -141,6 +141,7 @@ type world struct {
 	file   []byte // the network file
 	net    *directory.Network
 	all    []*authority
+	nodes  []*someNode // that were admitted: they publish again now and then
 }
 
 type authority struct {
@@ -165,7 +166,7 @@ func newWorld(t testing.TB, n int, period time.Duration) *world {
 		must(t, config.Load(&a.c, "", []string{"dir=/data", "network=" + networkPath, "listen.link=127.0.0.1:0"}))
 		a.c.Listen.Link = a.addr
 		a.d = Deps{FS: a.disk, Listen: w.ether.listen, Dial: w.ether.dial(a.addr), NoControl: true, Rand: rand.NewChaCha8(sha256.Sum256([]byte(a.addr))),
-			Chance: func() float64 { return 0.5 }, Logger: slog.New(slog.NewTextHandler(testWriter{t, a.addr}, &slog.HandlerOptions{Level: slog.LevelInfo}))}
+			Chance: func() float64 { return 0.5 }, Logger: slog.New(slog.NewTextHandler(testWriter{t, a.addr}, &slog.HandlerOptions{Level: slog.LevelError}))}
 		part, made, err := Init(t.Context(), a.c, a.d, "test.net", period, []string{a.addr})
 		must(t, err)
 		if !made {
@@ -218,8 +219,18 @@ func (w *world) stop(list ...int) {
 	}
 }
 
-// until lets time pass up to a part of the epoch before one, in eighths of a period.
+// until lets time pass up to a part of the epoch before one, in eighths of a period. The nodes
+// publish before.
 func (w *world) until(epoch uint64, eighths float64) {
+	w.t.Helper()
+	for _, a := range w.all {
+		for _, n := range w.nodes {
+			if a.Server != nil {
+				_, err := a.core.publish(n.linkKey(w.t), n.descriptor(w.t, time.Now()).Bytes())
+				must(w.t, err)
+			}
+		}
+	}
 	at := w.net.Begin(epoch - 1).Add(time.Duration(eighths * float64(w.period) / 8))
 	if d := time.Until(at); d > 0 {
 		<-time.After(d)
@@ -332,6 +343,7 @@ func someNodes(t testing.TB, mixes int) (out []*someNode) {
 // admit publishes nodes to authorities, and lets their operators approve them.
 func (w *world) admit(nodes []*someNode, list ...int) {
 	w.t.Helper()
+	w.nodes = nodes
 	for i, a := range w.all {
 		if a.Server == nil || len(list) > 0 && !slices.Contains(list, i) {
 			continue
