@@ -52,6 +52,7 @@ func (c Config) queueDir() string {
 }
 func (c Config) packetDir() string    { return filepath.Join(c.queueDir(), "packets") }
 func (c Config) deliverDir() string   { return filepath.Join(c.queueDir(), "deliver") }
+func (c Config) boxDir() string       { return filepath.Join(c.queueDir(), "boxes") }
 func (c Config) directoryDir() string { return filepath.Join(c.workDir(), "dir") }
 func (c Config) statsTmp() string     { return filepath.Join(c.workDir(), "stats.tmp") }
 func (c Config) currentDesc() string  { return filepath.Join(c.Server.BaseDir, "current-desc") }
@@ -182,6 +183,8 @@ func (c Config) checkEnds() string {
 		return "mbox needs smtp_server or sendmail_command, one of them"
 	case c.Fragmented.Enabled && !b.Enabled:
 		return "fragmented.enabled needs mbox.enabled"
+	case c.Mailbox.Retention.Std()%day != 0:
+		return "mailbox.retention must be a number of whole days: the day is all that is kept of when a packet came"
 	case m.Has(directory.Relay) && c.Clients.File == "":
 		return "mode relay needs clients.file"
 	case m.Has(directory.Mailbox) && !m.Has(directory.Relay):

@@ -12,37 +12,57 @@ import (
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
+	"postern.email/post/seal"
 )
 
 // MaxClients bounds the clients of a bare relay.
 const MaxClients = 100_000
 
-// clients are those who may use a bare node as their relay, by link key. The zero value is
-// none. It may be used by many goroutines.
+// clients are those who may use a bare node as their relay. The zero value is none. It may
+// be used by many goroutines.
 type clients struct {
-	table atomic.Pointer[map[link.Key][8]byte]
+	table atomic.Pointer[clientTable]
 }
 
-// Client tells whether a key is of a client, and of which account. Two lines of one file are
-// two accounts.
+// clientTable is what was read of a file of clients. It does not change.
+type clientTable struct {
+	accounts  map[link.Key][8]byte // by link key
+	mailboxes map[packet.ID]seal.AccountID
+	ids       map[seal.AccountID]bool
+}
+
+// Client tells whether a key is of a client, and of which account. Two keys are two accounts.
 func (c *clients) Client(k link.Key) (account [8]byte, ok bool) {
 	if t := c.table.Load(); t != nil {
-		account, ok = (*t)[k]
+		account, ok = t.accounts[k]
 	}
 	return account, ok
 }
 
-// count is how many there are.
-func (c *clients) count() int {
+// mailbox finds the account of a mailbox on the network.
+func (c *clients) mailbox(id packet.ID) (account seal.AccountID, ok bool) {
 	if t := c.table.Load(); t != nil {
-		return len(*t)
+		account, ok = t.mailboxes[id]
 	}
-	return 0
+	return account, ok
 }
 
-// read takes the clients from their file in place of those before. A file that is not there
-// is one without clients.
-func (c *clients) read(fs vfs.FS, path string) error {
+func (c *clients) has(id seal.AccountID) bool {
+	t := c.table.Load()
+	return t != nil && t.ids[id]
+}
+
+// all gives key and account of each.
+func (c *clients) all() map[link.Key][8]byte {
+	if t := c.table.Load(); t != nil {
+		return t.accounts
+	}
+	return nil
+}
+
+// read takes the clients of a node from their file in place of those before. A file that is
+// not there is one without clients.
+func (c *clients) read(fs vfs.FS, path string, self packet.ID) error {
 	const op = "role/mix.clients.read"
 	text, err := vfs.ReadFile(fs, path)
 	if err != nil && errs.KindOf(err) != errs.NotFound {
@@ -52,11 +72,12 @@ func (c *clients) read(fs vfs.FS, path string) error {
 	if err != nil {
 		return errs.E(op, errs.KindOf(err), path+": "+errs.Public(err), err)
 	}
-	t := make(map[link.Key][8]byte, len(keys))
+	t := &clientTable{make(map[link.Key][8]byte, len(keys)), make(map[packet.ID]seal.AccountID, len(keys)), make(map[seal.AccountID]bool, len(keys))}
 	for _, k := range keys {
-		t[k] = accountOf(k)
+		id := accountOf(k)
+		t.accounts[k], t.mailboxes[MailboxOf(self, k)], t.ids[id] = id, id, true
 	}
-	c.table.Store(&t)
+	c.table.Store(t)
 	return nil
 }
 

@@ -88,7 +88,7 @@ type Config struct {
 
 	Mailbox struct {
 		Packets   int             `toml:"packets" default:"2000" unit:"packets" min:"1" max:"1000000" doc:"Mode mailbox: what is kept for one client."`
-		Retention config.Duration `toml:"retention" default:"30d" min:"1m" max:"365d" doc:"How long it is kept."`
+		Retention config.Duration `toml:"retention" default:"30d" min:"1d" max:"365d" doc:"How long it is kept, in whole days."`
 	} `toml:"mailbox"`
 
 	MBOX struct {

@@ -138,7 +138,7 @@ func (s *Server) Info() Info {
 func (s *Server) Status() Status {
 	n := s.node.Status()
 	st := Status{Info: s.Info(), PID: os.Getpid(), Since: clock(s.started), Health: "ok", Network: s.network.Name(), Layers: n.Layers, Listed: n.Listed,
-		Epoch: n.Epoch, Until: clock(n.ValidUntil), Insecure: n.Insecurities, Authorities: []AuthorityStatus{}, Peers: []PeerStatus{}, Keys: []KeyStatus{}, Clients: s.ends.clients.count()}
+		Epoch: n.Epoch, Until: clock(n.ValidUntil), Insecure: n.Insecurities, Authorities: []AuthorityStatus{}, Peers: []PeerStatus{}, Keys: []KeyStatus{}, Clients: len(s.ends.clients.all())}
 	if n.Health != nil {
 		st.Health = errs.Public(n.Health)
 	}
@@ -231,7 +231,7 @@ func (s *Server) commands() map[string]control.Handler {
 			}
 			return s.Status(), nil
 		},
-		"reload": func(context.Context, json.RawMessage, func(any) error) (any, error) {
+		"reload": func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) {
 			if s.reread == nil {
 				return nil, errs.E("role/mix.reload", errs.Unsupported, "this node cannot read its configuration again", nil)
 			}
@@ -239,7 +239,7 @@ func (s *Server) commands() map[string]control.Handler {
 			if err != nil {
 				return nil, err
 			}
-			return s.Reload(next)
+			return s.Reload(ctx, next)
 		},
 	}
 }

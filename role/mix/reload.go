@@ -1,6 +1,7 @@
 package mix
 
 import (
+	"context"
 	"maps"
 	"slices"
 
@@ -37,7 +38,7 @@ func (s *Server) Config() Config {
 // is named and logged. The log and the file of statistics are opened anew, and the lists
 // of clients and addresses read again, whether their options changed or not. If something
 // fails the options stay as they were.
-func (s *Server) Reload(next Config) (r Reloaded, err error) {
+func (s *Server) Reload(ctx context.Context, next Config) (r Reloaded, err error) {
 	const op = "role/mix.Reload"
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +66,7 @@ func (s *Server) Reload(next Config) (r Reloaded, err error) {
 	}
 	settings, err := s.settings(now)
 	if err == nil {
-		err = s.ends.reload(s, now)
+		err = s.ends.reload(ctx, s, now)
 	}
 	if err == nil {
 		err = s.node.Reload(settings)

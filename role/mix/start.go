@@ -324,9 +324,13 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 	if err != nil {
 		return node.Settings{}, err
 	}
+	offers, err := s.ends.advertised(s, c)
+	if err != nil {
+		return node.Settings{}, err
+	}
 	out := node.Settings{
 		About: directory.Node{Nickname: c.Nickname, Mode: c.mode(), Addresses: addresses, Family: c.Family, Version: s.d.Version,
-			Parameters: c.advertised()},
+			Parameters: offers},
 		Operator: directory.Operator{Contact: c.ContactEmail, Fingerprint: words(c.ContactFingerprint), Comments: words(c.Comments)},
 		Mixing:   c.pool(), Retry: c.retries(), Publish: c.Directory.Publish,
 		PeerOk: admits(c.Incoming.Allow, c.Incoming.Deny), DialOk: admits(c.Outgoing.Allow, c.Outgoing.Deny),
@@ -342,18 +346,6 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 
 // words gives a text with one space between its words, as the directory writes it.
 func words(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// advertised is what the descriptor says of deliveries: the largest mail of each kind, in KiB.
-func (c Config) advertised() (all directory.Parameters) {
-	kib := func(n int64) uint64 { return uint64(n+1023) >> 10 }
-	if c.Fragmented.Enabled && c.MBOX.Advertise {
-		all = append(all, directory.Parameter{Name: "fragmented", Value: kib(int64(c.Fragmented.MaximumSize))})
-	}
-	if c.MBOX.Enabled && c.MBOX.Advertise {
-		all = append(all, directory.Parameter{Name: "mbox", Value: kib(int64(c.MBOX.MaximumSize))})
-	}
-	return all
-}
 
 // addresses are those under which others reach the node: those of the configuration, else those
 // that it listens on, with the public ones of the machine for one that stands for all.
