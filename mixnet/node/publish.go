@@ -154,7 +154,7 @@ func (p *publisher) run(ctx context.Context) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
 	pause := time.Duration(0)
-	var made time.Time
+	var again time.Time // when the next one is due
 	due := true
 	for {
 		select {
@@ -169,8 +169,7 @@ func (p *publisher) run(ctx context.Context) error {
 		p.waiters = nil
 		p.mu.Unlock()
 		now := n.o.Now()
-		least, spread := n.o.Network.MaxAge()/4, n.o.Network.MaxAge()/4
-		if due || !now.Before(made.Add(least)) {
+		if due || !now.Before(again) {
 			err := p.make(now)
 			p.mu.Lock()
 			p.err = err
@@ -178,17 +177,20 @@ func (p *publisher) run(ctx context.Context) error {
 			if err != nil {
 				n.o.Logger.Error("the descriptor of this node could not be made", "error", errs.Public(err))
 			} else {
-				due, made, pause = false, now, 0
+				due, pause = false, 0
+				// Long before it is too old, and not all nodes at the same moment.
+				least := n.o.Network.MaxAge() / 4
+				again = now.Add(least + time.Duration(n.o.Chance()*float64(least)))
 			}
 		}
-		again := due || !p.give(ctx)
+		left := due || !p.give(ctx)
 		for _, w := range waiters {
 			close(w)
 		}
-		next := least + time.Duration(n.o.Chance()*float64(spread)) - n.o.Now().Sub(made)
-		if again {
+		next := again.Sub(n.o.Now())
+		if left {
 			pause = min(max(2*pause, min(publishFirst, n.o.Network.Period()/8)), publishLast)
-			next = time.Duration(float64(pause) * (0.5 + n.o.Chance()))
+			next = min(time.Duration(float64(pause)*(0.5+n.o.Chance())), max(next, time.Second))
 		}
 		t.Reset(max(next, time.Millisecond))
 	}
