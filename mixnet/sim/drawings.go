@@ -131,23 +131,13 @@ func drawDelay(p *plan) *Figure {
 		p.curve(f, fmt.Sprintf("%d users", users), []float64{1, 2, 5, 10, 20, 50, 100}, func(ctx context.Context, x float64, part string) (Point, error) {
 			s := p.o.Setup
 			s.Users, s.Mixes, s.Corrupt, s.CorruptRelays = users, 2, 0, true
-			s.Parameters = set(directory.ProfileLow(), directory.Delay, uint64(x*1000))
+			s.Parameters = put(directory.ProfileLow(), directory.Delay, uint64(x*1000))
 			e, err := runEnds(ctx, s, p.effort(s), p.o.Seed, part)
 			of := 100 / float64(users)
 			return between(x, hidden(e.Senders)*of, hidden(e.SendersLow)*of, hidden(e.Senders)*of), err
 		})
 	}
 	return f
-}
-
-// set changes one of the parameters.
-func set(list directory.Parameters, name string, value uint64) directory.Parameters {
-	for i := range list {
-		if list[i].Name == name {
-			list[i].Value = value
-		}
-	}
-	return list
 }
 
 func drawLatency(p *plan) *Figure {
@@ -327,7 +317,7 @@ func drawMailTime(p *plan) *Figure {
 	sizes := []float64{2, 10, 50, 200, 1000, 5000}
 	for _, profile := range profiles {
 		s := p.o.Setup
-		s.Layers, s.Parameters = mixLayers, set(profile.p(), directory.Delay, p.o.Parameters.Get(directory.Delay))
+		s.Layers, s.Parameters = mixLayers, put(profile.p(), directory.Delay, p.o.Parameters.Get(directory.Delay))
 		p.curve(f, profile.name, sizes, func(ctx context.Context, x float64, part string) (Point, error) {
 			packets := takes(int(x * 1000))
 			times, err := runMail(ctx, s, packets, max(20, p.e.mails/(1+packets/20)), p.o.Seed, part)

@@ -74,7 +74,7 @@ type effort struct {
 
 var (
 	quick = effort{departures: 20_000, ends: Effort{3, 48}, users: 1000, likelihood: 4, latency: 40_000, sieges: 40, losses: 12, mails: 60, waits: 4000}
-	full  = effort{departures: 300_000, ends: Effort{12, 64}, users: 10_000, likelihood: 100, latency: 500_000, sieges: 400, losses: 300, mails: 400, waits: 100_000}
+	full  = effort{departures: 200_000, ends: Effort{12, 64}, users: 10_000, likelihood: 40, latency: 300_000, sieges: 200, losses: 100, mails: 300, waits: 50_000}
 )
 
 // Run simulates, and draws. errs.Invalid for a Setup that cannot be, or an unknown figure;

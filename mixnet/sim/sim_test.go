@@ -414,7 +414,7 @@ func TestLimits(t *testing.T) {
 		"the number of mixes must be from 1 to 100":    func(s *Setup) { s.Mixes = MaxMixes + 1 },
 		"the number of layers must be from 1 to 12":    func(s *Setup) { s.Layers = 0 },
 		"from 0 to 1": func(s *Setup) { s.Corrupt = math.NaN() },
-		"the network's parameter delay must not be zero": func(s *Setup) { s.Parameters = set(directory.ProfileLow(), directory.Delay, 0) },
+		"the network's parameter delay must not be zero": func(s *Setup) { s.Parameters = put(directory.ProfileLow(), directory.Delay, 0) },
 		"the mix interval must be longer than zero":      func(s *Setup) { s.Pool = pool.Config{Algorithm: pool.Timed} },
 	} {
 		s := setup(1, 1, directory.ProfileLow())
@@ -432,6 +432,28 @@ func TestLimits(t *testing.T) {
 	must(t, tr.add(move{}))
 	if err := tr.add(move{}); errs.KindOf(err) != errs.Full {
 		t.Errorf("a trace beyond its bound: %v", err)
+	}
+}
+
+// TestScale: rates keep the proportions of the profile; what no network can have is refused.
+func TestScale(t *testing.T) {
+	p, err := Scale(directory.ProfileLow(), 0.5, 0.1)
+	must(t, err)
+	near(t, "rate", client.Rate(p, time.Second), 0.5, 0.001)
+	if p.Get(directory.Delay) != 10_000 || p.Get(directory.PayloadInterval) != 3333 || p.Get(directory.LoopInterval) != 10_000 {
+		t.Error(p)
+	}
+	if directory.ProfileLow().Get(directory.Delay) != 20_000 {
+		t.Error("the profile itself was changed")
+	}
+	for _, c := range []struct {
+		lambda, mu float64
+		want       string
+	}{{1e6, 0, "the mean of the clock payload-interval would not be from 10 ms to a day"}, {1e-9, 0, "from 10 ms to a day"}, {math.NaN(), 0, "from 10 ms to a day"},
+		{0, 1e9, "the mean delay would not be from 1 ms to an hour"}, {0, -1, "from 1 ms to an hour"}} {
+		if _, err := Scale(directory.ProfileLow(), c.lambda, c.mu); errs.KindOf(err) != errs.Invalid || !strings.Contains(errs.Public(err), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
 	}
 }
 
@@ -461,7 +483,7 @@ func report(t *testing.T, seed uint64, workers int) []byte {
 	s.Corrupt, s.CorruptRelays = 0.34, true
 	var only []string
 	for _, n := range Names() {
-		if !slices.Contains([]string{"bandwidth", "flood", "loss", "mail-time", "nym-users", "loopix-rate", "loopix-delay", "loopix-corrupt"}, n) { // which take longer
+		if !slices.Contains([]string{"bandwidth", "delay", "flood", "loss", "mail-time", "queue", "nym-users", "loopix-rate", "loopix-delay", "loopix-layers", "loopix-corrupt"}, n) { // which take longer
 			only = append(only, n)
 		}
 	}
