@@ -265,6 +265,7 @@ type member struct {
 	stats *counter
 	tune  func(*Options)
 	rand  *seeded
+	root  string // of all files
 
 	keys  *keys.Keys
 	cache *dircache.Cache
@@ -347,7 +348,7 @@ func setParameter(p directory.Parameters, name string, v uint64) {
 func (w *world) add(name string, mode directory.Mode, tune ...func(*Options)) *member {
 	w.t.Helper()
 	m := &member{w: w, name: name, mode: mode, disk: vfs.NewCrashDisk(), boxes: newBoxes(), exits: &exits{}, stats: &counter{m: map[string]int{}},
-		rand: newSeeded("member " + name)}
+		rand: newSeeded("member " + name), root: "/data"}
 	m.fs = m.disk
 	for _, f := range tune {
 		old := m.tune
@@ -384,7 +385,19 @@ func (w *world) add(name string, mode directory.Mode, tune ...func(*Options)) *m
 var made sync.Map
 
 func (m *member) keyOptions() keys.Options {
-	return keys.Options{FS: m.fs, Dir: "/data/keys", Rand: m.rand, Now: time.Now}
+	return keys.Options{FS: m.fs, Dir: m.root + "/keys", Rand: m.rand, Now: time.Now}
+}
+
+// onDisk moves a member that has not run yet to a real disk, with new keys.
+func (m *member) onDisk(dir string) {
+	t := m.w.t
+	t.Helper()
+	m.fs, m.root = vfs.OS(), dir
+	k, err := keys.Create(m.keyOptions())
+	must(t, err)
+	_, err = k.Rotate(t.Context(), time.Now(), nil)
+	must(t, err)
+	m.keys = k
 }
 
 func (m *member) about() directory.Node {
@@ -402,14 +415,14 @@ func (m *member) open() {
 	var err error
 	m.keys, err = keys.Open(m.keyOptions())
 	must(t, err)
-	m.cache, err = dircache.Open(dircache.Options{FS: m.fs, Dir: "/data/dir", Network: m.w.net, Now: time.Now,
+	m.cache, err = dircache.Open(dircache.Options{FS: m.fs, Dir: m.root + "/dir", Network: m.w.net, Now: time.Now,
 		Changed: func(*directory.Consensus) {
 			if m.Node != nil {
 				m.Renew()
 			}
 		}})
 	must(t, err)
-	o := Options{FS: m.fs, Dir: "/data/log", Keys: m.keys, Network: m.w.net, Cache: m.cache, Stats: m.stats,
+	o := Options{FS: m.fs, Dir: m.root + "/log", Keys: m.keys, Network: m.w.net, Cache: m.cache, Stats: m.stats,
 		Settings: Settings{About: m.about()}, Rand: m.rand, noLoops: true, Chance: newSeeded("chance " + m.name).float,
 		Dial: m.w.wires.dialer(m.name), Workers: 2}
 	o.Log.MinFree = 1
