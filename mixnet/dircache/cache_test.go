@@ -202,6 +202,7 @@ func TestGossip(t *testing.T) {
 			c := w.cache(from(w.authority(), k.from), func(o *Options) { o.Proof = func(*directory.Proof) { told++ } })
 			stop := run(c)
 			time.Sleep(2 * time.Minute)
+			synctest.Wait()
 			if told != k.want || len(c.Proofs()) != k.want {
 				t.Errorf("%s: %d proofs", name, told)
 			}

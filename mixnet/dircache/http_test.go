@@ -133,7 +133,7 @@ func TestHTTPFaults(t *testing.T) {
 	refused(t, err, errs.TooLarge, "the web server's consensus is too large")
 	bomb := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Encoding", "gzip")
-		z := gzip.NewWriter(rw)
+		z, _ := gzip.NewWriterLevel(rw, gzip.BestSpeed)
 		_, _ = io.Copy(z, io.LimitReader(zeros{}, directory.MaxConsensus+1))
 		_ = z.Close()
 	}))

@@ -40,29 +40,33 @@ var hour0 = uint64(bubble.Unix() / 3600)
 // world is a network of one authority and its consensuses, each made when it is first asked for.
 type world struct {
 	*dirtest.Authorities
-	t     testing.TB
-	first uint64
-
-	mu    sync.Mutex
-	chain []*directory.Consensus // from the epoch first on
+	t testing.TB
 }
 
 func newWorld(t testing.TB) *world {
-	return &world{Authorities: dirtest.New(t, "test.net", time.Hour, 1), t: t, first: hour0 - 3}
+	return &world{Authorities: dirtest.New(t, "test.net", time.Hour, 1), t: t}
 }
+
+// chain holds the consensuses of all worlds, which are the same, as making them is slow.
+var chain struct {
+	sync.Mutex
+	list []*directory.Consensus // from firstEpoch on
+}
+
+var firstEpoch = hour0 - 3
 
 // of gives the consensus of an epoch.
 func (w *world) of(epoch uint64) *directory.Consensus {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for w.first+uint64(len(w.chain)) <= epoch {
+	chain.Lock()
+	defer chain.Unlock()
+	for firstEpoch+uint64(len(chain.list)) <= epoch {
 		var last *directory.Consensus
-		if n := len(w.chain); n > 0 {
-			last = w.chain[n-1]
+		if n := len(chain.list); n > 0 {
+			last = chain.list[n-1]
 		}
-		w.chain = append(w.chain, w.Agree(w.t, w.first+uint64(len(w.chain)), last))
+		chain.list = append(chain.list, w.Agree(w.t, firstEpoch+uint64(len(chain.list)), last))
 	}
-	return w.chain[epoch-w.first]
+	return chain.list[epoch-firstEpoch]
 }
 
 // other gives another consensus of an epoch, signed by the same authorities: they lie.
