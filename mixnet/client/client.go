@@ -33,6 +33,10 @@ type Options struct {
 	// sees when mail is sent, and how much of it.
 	Free bool
 
+	// Chosen is told of each way that a packet of mail takes: the message's name, the number of
+	// its packet from 0, and the way. It must be quick. nil: nobody asks.
+	Chosen func(name string, packet int, w Way)
+
 	Link   link.Options     // bounds, times, Dial, Chance; the rest is filled in
 	Random io.Reader        // must serve many goroutines; nil: crypto/rand
 	Now    func() time.Time // nil: time.Now
@@ -63,7 +67,8 @@ type Client struct {
 	fetching int // requests on the line
 	events   []event
 	acks     map[packet.Mark]awaited // acknowledgements that may come
-	loops    map[letter.ID]time.Time // loops under way
+	loops    map[letter.ID]roundTrip // loops under way
+	pings    []*ping                 // loops that were asked for and not made yet
 	status   Status
 	changed  chan struct{} // closed when something has changed that a Wait may wait for
 }
@@ -124,7 +129,7 @@ func New(o Options) (*Client, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{o: o, ticks: make(chan time.Time, 1), slots: make(chan Tick, 1), wake: make(chan struct{}, 1),
-		acks: make(map[packet.Mark]awaited), loops: make(map[letter.ID]time.Time), changed: make(chan struct{})}
+		acks: make(map[packet.Mark]awaited), loops: make(map[letter.ID]roundTrip), changed: make(chan struct{})}
 	r, err := NewChooser(o.Random)
 	if err != nil {
 		return nil, errs.Wrap(op, err)

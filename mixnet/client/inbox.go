@@ -22,7 +22,7 @@ func (s *Store) put(item uint64, f *letter.Fragment) error {
 	} else if ok {
 		return errs.Wrap(op, vfs.SyncDir(s.fs, s.path(inDir))) // a crash may have come before that
 	}
-	names, err := s.names(inDir, "")
+	names, err := s.items()
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
@@ -106,11 +106,10 @@ func (s *Store) Collect() (*Inbox, error) {
 			seen[k.ID] = true
 		}
 	}
-	names, err := s.names(inDir, "")
+	names, err := s.items()
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	slices.Sort(names)
 	type group struct {
 		headers []letter.Header
 		size    int
@@ -123,7 +122,7 @@ func (s *Store) Collect() (*Inbox, error) {
 	for _, n := range names {
 		f, at, err := s.stored(n)
 		switch {
-		case errs.KindOf(err) == errs.NotFound && err != nil:
+		case err != nil && errs.KindOf(err) == errs.NotFound:
 			continue
 		case err != nil:
 			in.Damaged++

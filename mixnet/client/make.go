@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"time"
 
 	"postern.email/kit/errs"
@@ -47,7 +48,9 @@ func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int)
 		}
 		u.stay += back
 	}
-	u.unit, err = c.build(&way, dest, what)
+	if u.unit, err = c.build(&way, dest, what); err == nil && c.o.Chosen != nil {
+		c.o.Chosen(m.name, i, way)
+	}
 	return u, err
 }
 
@@ -139,32 +142,102 @@ var loopContent = []byte("postern/loop\n")
 
 // loop makes a packet to oneself.
 func (c *Client) loop(cons *directory.Consensus) (*outUnit, error) {
+	u, _, err := c.loopVia(cons, Path{}, nil, nil)
+	return u, err
+}
+
+// loopVia makes a packet to oneself on a way that a path names. done is told when it is back.
+func (c *Client) loopVia(cons *directory.Consensus, path Path, read func(string) (*directory.Descriptor, error), done chan<- time.Duration) (*outUnit, Way, error) {
 	home, err := c.home(cons)
 	if err != nil {
-		return nil, err
+		return nil, Way{}, err
 	}
 	want := Want{To: packet.Last, Mode: directory.Mailbox}
 	want.Hops[0], want.Hops[packet.Last] = home.Relay, home.Relay
+	if want, err = path.Apply(cons, want, read); err != nil {
+		return nil, Way{}, err
+	}
 	way, err := Pick(cons, c.o.Now(), c.choose, want)
 	if err != nil {
-		return nil, err
+		return nil, Way{}, err
 	}
 	sealed, err := letter.Seal(c.o.Store.id.Letter.Public(), letter.Message{Content: loopContent}, letter.Options{Room: letter.RoomPlain})
 	if err != nil {
-		return nil, err
+		return nil, Way{}, err
 	}
 	u := &outUnit{}
 	u.unit, err = c.build(&way, packet.Dest{Command: packet.Deliver, Mailbox: home.Mailbox},
 		packet.Content{Kind: content.Letter, Body: sealed.Bodies[0]})
 	if err != nil {
-		return nil, err
+		return nil, Way{}, err
 	}
 	c.mu.Lock()
-	if len(c.loops) < maxLoops {
-		c.loops[sealed.ID] = c.o.Now()
+	defer c.mu.Unlock()
+	if len(c.loops) >= maxLoops && done == nil {
+		return u, way, nil // it comes back all the same, and is not counted
 	}
+	c.loops[sealed.ID] = roundTrip{sent: c.o.Now(), done: done}
+	return u, way, nil
+}
+
+// roundTrip is a loop under way.
+type roundTrip struct {
+	sent time.Time
+	done chan<- time.Duration // has room for one; nil: nobody waits
+}
+
+// ping is a loop that somebody asked for.
+type ping struct {
+	path Path
+	read func(string) (*directory.Descriptor, error)
+	made chan made
+	done chan time.Duration
+}
+
+type made struct {
+	way Way
+	err error
+}
+
+// Ping sends a loop on a way that a path names, through the own relay and back to it. It returns
+// when the packet was made; back gets the time that it took, if it comes back. In constant mode
+// it takes the place of the next packet of mail. The errors are those of Path.Apply and Pick.
+func (c *Client) Ping(ctx context.Context, path Path, read func(string) (*directory.Descriptor, error)) (way Way, back <-chan time.Duration, err error) {
+	const op = "mixnet/client.Ping"
+	p := &ping{path: path, read: read, made: make(chan made, 1), done: make(chan time.Duration, 1)}
+	c.mu.Lock()
+	if len(c.pings) >= maxLoops {
+		c.mu.Unlock()
+		return Way{}, nil, errs.E(op, errs.Busy, "too many pings wait", nil)
+	}
+	c.pings = append(c.pings, p)
 	c.mu.Unlock()
-	return u, nil
+	c.Poke()
+	select {
+	case m := <-p.made:
+		return m.way, p.done, errs.Wrap(op, m.err)
+	case <-ctx.Done():
+		return Way{}, nil, errs.E(op, errs.Canceled, "", ctx.Err())
+	}
+}
+
+// pinging makes the next loop that was asked for. nil: there is none.
+func (c *Client) pinging(cons *directory.Consensus) *outUnit {
+	for {
+		c.mu.Lock()
+		if len(c.pings) == 0 {
+			c.mu.Unlock()
+			return nil
+		}
+		p := c.pings[0]
+		c.pings = c.pings[1:]
+		c.mu.Unlock()
+		u, way, err := c.loopVia(cons, p.path, p.read, p.done)
+		p.made <- made{way, err}
+		if err == nil {
+			return u
+		}
+	}
 }
 
 // loopPatience is when a loop counts as lost.
@@ -173,8 +246,8 @@ const loopPatience = 24 * time.Hour
 func (c *Client) sweepLoops(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, at := range c.loops {
-		if now.Sub(at) > loopPatience {
+	for id, l := range c.loops {
+		if now.Sub(l.sent) > loopPatience {
 			delete(c.loops, id)
 			c.status.Lost++
 		}

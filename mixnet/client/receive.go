@@ -66,7 +66,7 @@ func (c *Client) keep(item uint64, f *letter.Fragment, r link.Receipt) bool {
 	return true
 }
 
-// ownLoop reports whether a fragment is a loop of this client.
+// ownLoop reports whether a fragment is a loop of this client, also one from before a restart.
 func (c *Client) ownLoop(f *letter.Fragment) bool {
 	if f.Total != 1 {
 		return false
@@ -78,16 +78,21 @@ func (c *Client) ownLoop(f *letter.Fragment) bool {
 		return false
 	}
 	c.mu.Lock()
-	sent, ok := c.loops[f.ID]
+	loop, ok := c.loops[f.ID]
 	delete(c.loops, f.ID)
 	c.mu.Unlock()
+	if !ok {
+		return true
+	}
+	took := c.o.Now().Sub(loop.sent)
+	if loop.done != nil {
+		loop.done <- took
+	}
 	c.note(func(s *Status) {
-		if ok {
-			s.Back++
-			s.Round = c.o.Now().Sub(sent)
-		}
+		s.Back++
+		s.Round = took
 	})
-	return true // also one of the time before a restart
+	return true
 }
 
 func (c *Client) takeReply(u content.BoxUnit, r link.Receipt) {

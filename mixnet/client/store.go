@@ -3,6 +3,7 @@ package client
 import (
 	"crypto/rand"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,6 +112,19 @@ func (s *Store) names(dir, suffix string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// items lists the fragments in the inbox, in the order of their numbers.
+func (s *Store) items() ([]string, error) {
+	all, err := s.names(inDir, "")
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(n string) bool {
+		return len(n) != 16 || strings.Trim(n, "0123456789abcdef") != ""
+	})
+	slices.Sort(all)
+	return all, nil
 }
 
 // remove removes files of a directory, and makes that durable. What is not there is well.

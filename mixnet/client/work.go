@@ -297,9 +297,12 @@ func (c *Client) fill(slot Slot) {
 		return
 	}
 	var u *outUnit
-	load := slot.Load(len(c.working.order) > 0)
+	load := slot.Load(true)
 	if load == Mail {
-		if u, err = c.mail(cons); u == nil {
+		if u = c.pinging(cons); u == nil {
+			u, err = c.mail(cons)
+		}
+		if u == nil {
 			load = Nothing
 		}
 	}
@@ -324,7 +327,7 @@ func (c *Client) pump() bool {
 	c.mu.Lock()
 	full := c.pending >= freeWindow
 	c.mu.Unlock()
-	if full || len(c.working.order) == 0 {
+	if full {
 		return false
 	}
 	cons, err := c.o.Consensus()
@@ -332,9 +335,11 @@ func (c *Client) pump() bool {
 		c.problem(err)
 		return false
 	}
-	u, err := c.mail(cons)
-	if err != nil {
-		c.problem(err)
+	u := c.pinging(cons)
+	if u == nil {
+		if u, err = c.mail(cons); err != nil {
+			c.problem(err)
+		}
 	}
 	return u != nil && c.post(u, Mail)
 }

@@ -1,0 +1,250 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/kit/vfs"
+	"postern.email/mixnet/client"
+	"postern.email/mixnet/content"
+	"postern.email/mixnet/dircache"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/link"
+)
+
+// registerTime bounds a registration.
+const registerTime = time.Minute
+
+// identity opens the keys in a directory, or makes both.
+func (o *Options) identity() (*client.Identity, error) {
+	if err := vfs.MkdirAll(o.FS, o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	id, err := client.OpenIdentity(o.FS, o.Dir, o.Careless)
+	if errs.KindOf(err) == errs.NotFound {
+		id, err = client.NewIdentity(o.FS, o.Dir, o.Random)
+	}
+	return id, err
+}
+
+// LinkKey is the name by which relays know the client in a directory; its keys are made if there
+// are none.
+func LinkKey(o Options) (link.Key, error) {
+	const op = "role/client.LinkKey"
+	o = o.complete()
+	id, err := o.identity()
+	if err != nil {
+		return link.Key{}, errs.Wrap(op, err)
+	}
+	k, err := keyOf(id)
+	return k, errs.Wrap(op, err)
+}
+
+// Account is how a user is known to a relay.
+type Account struct {
+	URL      string // of the relay's page, "https://relay.example"
+	Name     string // address
+	Password string
+}
+
+// Register makes the keys of a client, if there are none, and registers it with the relay of an
+// account (docs/mix-relay.md §2). errs.Auth for a wrong password, errs.Denied where the relay
+// refuses, errs.NotFound where it is in no mix network, errs.Full when the account has as
+// many clients as it may, errs.Busy and errs.Unavailable for now; public texts say what the
+// relay said. Registering again changes nothing.
+func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Profile, error) {
+	const op = "role/client.Register"
+	o = o.complete()
+	id, err := o.identity()
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	key, err := keyOf(id)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	url := strings.TrimSuffix(a.URL, "/") + "/mix"
+	if !strings.HasPrefix(url, "https://") {
+		return nil, errs.E(op, errs.Invalid, "the address of the relay's page begins with https://: the password would be readable on the way", nil)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(hex.EncodeToString(key[:])+"\n"))
+	if err != nil {
+		return nil, errs.E(op, errs.Invalid, "this is no address of a page", err)
+	}
+	req.SetBasicAuth(a.Name, a.Password)
+	res, err := hc.Do(req)
+	if err != nil {
+		return nil, errs.E(op, errs.Unavailable, "the relay cannot be reached", err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxProfile+1))
+	if err != nil {
+		return nil, errs.E(op, errs.Unavailable, "the relay cannot be reached", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, refused(op, res.StatusCode, b)
+	}
+	p, err := parseProfile(b)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	return p, errs.Wrap(op, p.save(o.FS, o.Dir))
+}
+
+// refused puts a relay's refusal into our kinds.
+func refused(op string, status int, body []byte) error {
+	var said struct{ Reason string }
+	_ = json.Unmarshal(body, &said) // a page without a reason has only its status
+	why := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, said.Reason)
+	if len(why) > 200 {
+		why = why[:200]
+	}
+	if why == "" {
+		why = fmt.Sprintf("it answered %d", status)
+	}
+	kinds := map[int]errs.Kind{401: errs.Auth, 403: errs.Denied, 404: errs.NotFound, 409: errs.Full, 429: errs.Busy, 503: errs.Unavailable, 400: errs.Invalid}
+	kind, ok := kinds[status]
+	if !ok {
+		kind = errs.Unavailable
+	}
+	if status == http.StatusNotFound {
+		return errs.E(op, kind, "this relay is in no mix network", nil)
+	}
+	return errs.E(op, kind, "the relay refused: "+why, nil)
+}
+
+// RegisterBare makes the keys of a client, if there are none, and takes a bare node of a network as
+// its relay, whose operator adds the client's link key to the node's list. relay is a nickname or
+// an ID. The consensus comes from the authorities that the network file names.
+func RegisterBare(ctx context.Context, o Options, network []byte, relay string) (*Profile, error) {
+	const op = "role/client.RegisterBare"
+	o = o.complete()
+	id, err := o.identity()
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	n, err := directory.ParseNetwork(bytes.Clone(network))
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	cache, err := o.cache(n, func() []dircache.Source { return authorities(n, &o) })
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	cons, err := await(ctx, cache)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	e := client.FindNode(cons, relay)
+	switch {
+	case e == nil:
+		return nil, errs.E(op, errs.NotFound, "no node of the network is called "+relay, nil)
+	case !e.Mode.Has(directory.Relay | directory.Mailbox):
+		return nil, errs.E(op, errs.Invalid, e.Nickname+" is no relay with mailboxes", nil)
+	}
+	key, err := keyOf(id)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	mailbox := content.ClientMailbox(e.ID, key)
+	p := &Profile{Network: string(network), Node: hex.EncodeToString(e.ID[:]), LinkKey: hex.EncodeToString(e.LinkKey[:]), Addresses: e.Addresses,
+		Mailbox: hex.EncodeToString(mailbox[:]), network: n, node: e.ID, key: link.Key(e.LinkKey), mailbox: mailbox}
+	return p, errs.Wrap(op, p.save(o.FS, o.Dir))
+}
+
+// await runs a cache until it has a consensus to be used.
+func await(ctx context.Context, cache *dircache.Cache) (*directory.Consensus, error) {
+	if c, err := cache.Current(); err == nil {
+		return c, nil
+	}
+	within, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- cache.Run(within) }()
+	defer func() { cancel(); <-ended }()
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	for {
+		c, err := cache.Current()
+		if err == nil {
+			return c, nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// authorities are sources that ask the authorities themselves, each time over a link of its own
+// and under a key that is used once: they need not know who asks.
+func authorities(n *directory.Network, o *Options) []dircache.Source {
+	var out []dircache.Source
+	for _, c := range n.Contacts() {
+		out = append(out, stranger{contact: c, o: o})
+	}
+	return out
+}
+
+// stranger is a Source over a link to somebody who need not know this client.
+type stranger struct {
+	contact directory.Contact
+	o       *Options
+}
+
+// Fetch is that of dircache.Source.
+func (s stranger) Fetch(ctx context.Context, request []byte) ([]byte, error) {
+	const op = "role/client.Fetch"
+	key, err := newLinkKey(s.o.Random)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	peer := link.Peer{Key: link.Key(s.contact.LinkKey), Role: link.Authority}
+	l, err := link.New(link.Options{Key: key, Who: func(k link.Key) (link.Peer, bool) { return peer, k == peer.Key },
+		Handler: nobody{}, Dial: s.o.Dial, Logger: s.o.Logger})
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	line, err := l.Line(link.LineOptions{Peer: peer, Addresses: func() []string { return s.contact.Addresses }})
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	within, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); line.Run(within) }()
+	defer func() { cancel(); <-ended }()
+	got, err := line.Fetch(ctx, request)
+	return got, errs.Wrap(op, err)
+}
+
+// nobody takes no units.
+type nobody struct{}
+
+// Take is that of link.Handler.
+func (nobody) Take(_ context.Context, _ link.Peer, _ []byte, r link.Receipt) { r.Later() }
+
+var _ dircache.Source = stranger{}
+
+// dialTCP is how links connect.
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
