@@ -50,6 +50,7 @@ var sideways = map[string][]string{
 	"mixnet/feed":      {"mixnet/packet", "mixnet/content", "mixnet/link"},
 	"mixnet/dirtest":   {"mixnet/directory", "mixnet/packet"},
 	"mixnet/dircache":  {"mixnet/directory", "mixnet/link"},
+	"mixnet/keys":      {"mixnet/packet", "mixnet/directory"},
 	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
 	"mixnet/pool":      {"mixnet/replay"},
 	"mixnet/link":      {"mixnet/packet"},

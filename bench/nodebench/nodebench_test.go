@@ -44,7 +44,6 @@ type bench struct {
 	dir     string
 	job     job
 	keys    *keys.Keys
-	node    directory.Descriptor
 	sinkKey *packet.PrivateKey
 	sinkID  packet.ID
 	relay   *link.Link

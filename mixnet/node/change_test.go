@@ -64,7 +64,7 @@ func TestConsensusMovesMix(t *testing.T) {
 			alice.send(t, letter([]string{"a", "b"}[i], r))
 		}
 		epoch := w.net.Epoch(time.Now())
-		wait(w.net.Published(epoch + 1).Add(time.Minute).Sub(time.Now()))
+		wait(time.Until(w.net.Published(epoch + 1).Add(time.Minute)))
 		var rest []string
 		for _, name := range w.names {
 			if name != gone.name {
@@ -99,17 +99,17 @@ func TestConsensusMovesMix(t *testing.T) {
 			}
 		}
 		serves("when the next consensus is known", from, to)
-		wait(w.net.Begin(epoch + 1).Add(time.Minute).Sub(time.Now()))
+		wait(time.Until(w.net.Begin(epoch + 1).Add(time.Minute)))
 		serves("in the new epoch", from, to)
 		alice.send(t, letter("new", route(pick(1), pick(2), pick(3))))
 		wait(40 * time.Minute)
 		if got := texts(t, relay1.boxes.list()); got["a"] != 1 || got["b"] != 1 || got["new"] != 1 {
 			t.Errorf("%v", got)
 		}
-		wait(w.net.Begin(epoch + 2).Add(-10 * time.Minute).Sub(time.Now()))
+		wait(time.Until(w.net.Begin(epoch + 2).Add(-10 * time.Minute)))
 		w.agree(epoch+2, rest...)
 		w.give()
-		wait(w.net.Begin(epoch + 2).Add(time.Minute).Sub(time.Now()))
+		wait(time.Until(w.net.Begin(epoch + 2).Add(time.Minute)))
 		serves("an epoch later", to)
 		// A packet for the old layer is dropped now.
 		before := moved.stats.get("Dropped layer")
@@ -199,7 +199,7 @@ func TestPeerGone(t *testing.T) {
 			if i == 1 {
 				alice.send(t, late) // it was in the one before
 			}
-			wait(w.net.Begin(epoch + i + 1).Add(time.Minute).Sub(time.Now()))
+			wait(time.Until(w.net.Begin(epoch + i + 1).Add(time.Minute)))
 			w.agree(epoch+i+1, rest...)
 			w.give()
 			hours := int(i) + 1

@@ -214,7 +214,7 @@ func TestLoops(t *testing.T) {
 		w.startAll()
 		epoch := w.net.Epoch(time.Now())
 		next := func() {
-			wait(w.net.Begin(w.last.Epoch + 1).Add(-time.Minute).Sub(time.Now()))
+			wait(time.Until(w.net.Begin(w.last.Epoch + 1).Add(-time.Minute)))
 			w.agree(w.last.Epoch + 1)
 			w.give()
 		}
