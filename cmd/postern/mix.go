@@ -54,7 +54,7 @@ Without -f the configuration is looked for in
 func mixCommands(io streams) []*cobra.Command {
 	all := []*cobra.Command{mixInitCommand(io), mixStartCommand(io), mixStopCommand(io), mixReloadCommand(io), mixRepublishCommand(io), mixDelkeysCommand(io),
 		mixStatsCommand(io), mixQueueCommand(io), mixStatusCommand(io), mixUpgradeCommand(io), mixConfigCommand(io)}
-	return all
+	return append(all, mixClientCommands(io)...)
 }
 
 // mixNames are the names by which this program is mixminiond.

@@ -23,6 +23,10 @@ func TestSetEverywhere(t *testing.T) {
 	}
 	none := map[string]bool{"postern version": true, "postern config describe": true, "postern mix config": true, "postern authority config": true,
 		"postern authority network": true, "postern import mixminiond": true}
+	// A client of the mix network has a directory and no configuration.
+	for _, name := range []string{"register", "address", "run", "send", "fetch", "sent", "ping", "reply-block make", "reply-block list", "reply-block use", "reply-block inspect"} {
+		none["postern mix "+name] = true
+	}
 	// Roles have their own options: what is written wrongly, and what was meant.
 	wrong := func(path string) (set, meant string) {
 		switch {
