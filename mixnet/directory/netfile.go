@@ -107,11 +107,7 @@ func readContact(s *scanner) (c Contact, err error) {
 		case "link-key":
 			c.LinkKey = v.hash()
 		case "address":
-			a := v.str()
-			if !validAddress(a) || slices.Contains(c.Addresses, a) {
-				v.fail("not a host and a port, or named twice")
-			}
-			c.Addresses = append(c.Addresses, a)
+			readAddress(v, &c.Addresses)
 		}
 		return nil
 	})

@@ -110,11 +110,7 @@ func (n *Node) read(key string, v *fields) error {
 	case "link-key":
 		n.LinkKey = v.hash()
 	case "address":
-		a := v.str()
-		if !validAddress(a) || slices.Contains(n.Addresses, a) {
-			v.fail("not a host and a port, or named twice")
-		}
-		n.Addresses = append(n.Addresses, a)
+		readAddress(v, &n.Addresses)
 	case "name-key":
 		n.NameKey = v.key()
 	case "domain":
@@ -138,6 +134,15 @@ func (n *Node) read(key string, v *fields) error {
 		n.readKey(v)
 	}
 	return nil
+}
+
+// readAddress reads one more address.
+func readAddress(v *fields, list *[]string) {
+	a := v.str()
+	if !validAddress(a) || slices.Contains(*list, a) {
+		v.fail("not a host and a port, or named twice")
+	}
+	*list = append(*list, a)
 }
 
 func (n *Node) readMixing(v *fields) {

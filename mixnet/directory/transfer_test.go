@@ -47,18 +47,7 @@ func crowd(t testing.TB, n *Network, keys []*PrivateKey, nodes int, epoch uint64
 		c.Nodes = append(c.Nodes, e)
 	}
 	slices.SortFunc(c.Nodes, func(a, b Entry) int { return compareID(a.ID, b.ID) })
-	var sigs []Signature
-	c, err := c.seal("test")
-	must(t, err)
-	for _, k := range keys {
-		e := c.endorsement(k.Public().ID())
-		s, err := k.Sign(e.write().b)
-		must(t, err)
-		sigs = append(sigs, s)
-	}
-	c, err = c.WithSignatures(sigs)
-	must(t, err)
-	return c
+	return signedBy(t, n, c, keys...)
 }
 
 var crowdKeys sync.Map

@@ -13,7 +13,7 @@ import (
 )
 
 // signedBy gives a consensus with endorsements of some authorities.
-func signedBy(t *testing.T, n *Network, c *Consensus, keys ...*PrivateKey) *Consensus {
+func signedBy(t testing.TB, n *Network, c *Consensus, keys ...*PrivateKey) *Consensus {
 	t.Helper()
 	c, err := c.seal("test")
 	must(t, err)
