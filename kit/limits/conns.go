@@ -18,6 +18,13 @@ func NewConns(total, perNetwork int) *Conns {
 	return &Conns{total: total, perNetwork: perNetwork, networks: make(map[string]int)}
 }
 
+// SetTotal changes how many connections are allowed at once; those that are open stay.
+func (c *Conns) SetTotal(total int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total = total
+}
+
 // Acquire takes a place for one connection. When ok, release gives it back; it
 // may be called more than once. When not ok, nothing is held and release is nil.
 // A nil *Conns has no limits.

@@ -62,6 +62,11 @@ func TestConns(t *testing.T) {
 	release[0]() // a second time changes nothing
 	take(peer(3), true)
 	take(peer(4), false)
+	c.SetTotal(5)
+	take(peer(4), true)
+	c.SetTotal(2) // those that are open stay
+	take(peer(5), false)
+	c.SetTotal(4)
 	for _, r := range release {
 		r()
 	}

@@ -229,6 +229,15 @@ func newLink(o Options, lowest, highest uint8) (*Link, error) {
 	return l, nil
 }
 
+// SetConns changes how many connections peers may have open at once (Options.Conns, whose
+// default 0 or less is); those that are open stay.
+func (l *Link) SetConns(n int) {
+	if n <= 0 {
+		n = DefaultConns
+	}
+	l.conns.SetTotal(n)
+}
+
 // SetClientRate changes how many frames a client may send, a minute and at once: for what
 // connects from now on.
 func (l *Link) SetClientRate(perMinute, burst int) {

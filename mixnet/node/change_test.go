@@ -243,8 +243,20 @@ func TestReload(t *testing.T) {
 		s := *mix.settings()
 		s.Mixing = pool.Config{Algorithm: pool.Timed, Interval: 10 * time.Minute}
 		s.Retry = sixHours(t)
-		s.Bandwidth = Bandwidth{Rate: 1 << 20}
+		s.Bandwidth, s.Conns = Bandwidth{Rate: 1 << 20}, 1
 		must(t, mix.Reload(s))
+		late := w.neighbourOf(w.members["relay1"], mix)
+		wait(5 * time.Second)
+		if late.line.Status().Connected {
+			t.Error("more connections than are allowed")
+		}
+		s.Conns = 0
+		must(t, mix.Reload(s))
+		wait(time.Minute)
+		if !late.line.Status().Connected {
+			t.Errorf("%+v", late.line.Status())
+		}
+		late.end()
 		if mix.Status().Pool.Held != 1 {
 			t.Errorf("%+v", mix.Status().Pool)
 		}

@@ -46,27 +46,38 @@ func newLoops(n *Node) *loops {
 	return &loops{n: n, pending: make(map[packet.Mark]loop), counts: make(map[uint64]map[packet.ID]*directory.Loops)}
 }
 
-// run sends loops and tells what became of them until ctx ends.
+// run sends loops until ctx ends.
 func (l *loops) run(ctx context.Context) error {
 	n := l.n
 	if n.o.noLoops {
 		return nil
 	}
-	send, tell := time.NewTimer(l.wait()), time.NewTimer(0)
-	defer send.Stop()
-	defer tell.Stop()
+	t := time.NewTimer(l.wait())
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-send.C:
-			if err := l.send(); err != nil {
-				n.o.Logger.Warn("a measuring packet could not be made", "error", errs.Public(err))
-			}
-			send.Reset(l.wait())
-		case <-tell.C:
-			tell.Reset(l.tell(ctx))
+		case <-t.C:
 		}
+		if err := l.send(); err != nil {
+			n.o.Logger.Warn("a measuring packet could not be made", "error", errs.Public(err))
+		}
+		t.Reset(l.wait())
+	}
+}
+
+// report tells what became of loops until ctx ends.
+func (l *loops) report(ctx context.Context) error {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		t.Reset(l.tell(ctx))
 	}
 }
 

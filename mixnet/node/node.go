@@ -114,6 +114,7 @@ func (n *Node) openAbove() error {
 		return err
 	}
 	l := o.Link
+	l.Conns = n.conns(&o.Settings)
 	l.Key, l.Who, l.Handler, l.Documents = o.Keys.Link(), n.who, handler{n}, n.document
 	l.Opened, l.Closed, l.Pace = n.opened, n.closed, n.paceOf
 	l.Dial, l.Chance, l.Logger = n.dial, o.Chance, o.Logger
@@ -203,6 +204,7 @@ func (n *Node) Run(ctx context.Context, ln ...net.Listener) error {
 	task(n.rotate)
 	task(n.desc.run)
 	task(n.loops.run)
+	task(n.loops.report)
 	task(n.ends.runBoxes)
 	task(n.ends.runExits)
 	n.startAuthorities(ctx)

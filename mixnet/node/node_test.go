@@ -357,6 +357,35 @@ func (m *member) whoIs(other *member) func(link.Key) (link.Peer, bool) {
 	return func(k link.Key) (link.Peer, bool) { return other.who(k) }
 }
 
+// TestNoDirectory: a node that has started without a valid directory puts off what comes, as it
+// cannot tell what is right, and takes it when it has one.
+func TestNoDirectory(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, alice *client) {
+		relay0, relay1 := w.members["relay0"], w.members["relay1"]
+		relay0.stop()
+		wait(4 * time.Hour)
+		relay0.open()
+		relay0.run()
+		u := w.letter(relay0, relay1, packet.ID{}, "x")
+		answer := make(chan error, 1)
+		must(t, alice.line.Post(bytes.Clone(u), func(err error) { answer <- err }))
+		if err := <-answer; !errors.Is(err, link.ErrLater) {
+			t.Errorf("without a directory: %v", err)
+		}
+		if relay0.Status().Directory == nil {
+			t.Error("Status says nothing")
+		}
+		w.agree(w.net.Epoch(time.Now()))
+		w.give()
+		wait(10 * time.Minute)
+		alice.send(t, w.letter(relay0, relay1, packet.ID{}, "x"))
+		wait(10 * time.Minute)
+		if got := texts(t, relay1.boxes.list()); got["x"] != 1 {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 // TestSources: a node without a directory asks the authorities first.
 func TestSources(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, _ *client) {

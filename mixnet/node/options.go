@@ -79,6 +79,8 @@ type Settings struct {
 	Publish bool
 	// PeerOk says which addresses may connect, DialOk which may be connected to. nil: all.
 	PeerOk, DialOk func(netip.Addr) bool
+	// Conns is how many connections others may have open at once; 0: as Options.Link says.
+	Conns int
 	// Bandwidth bounds each direction.
 	Bandwidth Bandwidth
 	// Insecure are reasons for Status.Insecurities that only the role knows.

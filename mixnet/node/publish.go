@@ -19,7 +19,9 @@ import (
 const (
 	publishFirst = 10 * time.Second // pauses
 	publishLast  = time.Hour
-	askTime      = 2 * time.Minute // for one answer
+	askTime      = 2 * time.Minute // for one answer, in networks with long epochs
+	askLeast     = time.Second
+	askShare     = 8 // of an epoch, in others: an authority that is away must not keep the rest waiting
 )
 
 // authority is one of the network's, and the line to it.
@@ -89,7 +91,7 @@ func (n *Node) tellAll(ctx context.Context, request []byte) {
 	var wg sync.WaitGroup
 	for _, a := range n.authorities {
 		wg.Go(func() {
-			if _, err := a.ask(ctx, request); err != nil {
+			if _, err := n.ask(ctx, a, request); err != nil {
 				n.o.Logger.Debug("an authority did not take a document", "error", errs.Public(err))
 			}
 		})
@@ -98,8 +100,8 @@ func (n *Node) tellAll(ctx context.Context, request []byte) {
 }
 
 // ask gives a document to an authority: held, or why it was not taken.
-func (a *authority) ask(ctx context.Context, request []byte) (held bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+func (n *Node) ask(ctx context.Context, a *authority, request []byte) (held bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, max(askLeast, min(askTime, n.o.Network.Period()/askShare)))
 	defer cancel()
 	b, err := a.line.Fetch(ctx, request)
 	if err != nil {
@@ -264,7 +266,7 @@ func (p *publisher) give(ctx context.Context) bool {
 	var wg sync.WaitGroup
 	for _, a := range ask {
 		wg.Go(func() {
-			held, err := a.ask(ctx, request)
+			held, err := n.ask(ctx, a, request)
 			if ctx.Err() == nil {
 				p.note(d, a, held, err)
 			}

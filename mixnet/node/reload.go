@@ -34,6 +34,9 @@ func (n *Node) Reload(s Settings) error {
 		}
 	}
 	n.set.Store(&s)
+	if s.Conns != old.Conns {
+		n.link.SetConns(n.conns(&s))
+	}
 	if s.Bandwidth != old.Bandwidth {
 		n.rate.set(s.Bandwidth)
 	}
@@ -41,6 +44,14 @@ func (n *Node) Reload(s Settings) error {
 		n.desc.renew()
 	}
 	return nil
+}
+
+// conns is how many connections others may have open.
+func (n *Node) conns(s *Settings) int {
+	if s.Conns > 0 {
+		return s.Conns
+	}
+	return n.o.Link.Conns
 }
 
 // sameNode reports whether two nodes say the same, but for what the node fills in.

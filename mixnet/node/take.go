@@ -34,6 +34,9 @@ const (
 	whyNext    = "next"    // the next hop is no node of the next layer
 	whyEnd     = "end"     // for a mailbox or an exit, and this node has none
 	whyEnded   = "ended"   // the key ended, or its memory is lost, at that moment
+
+	// whyLater is none of them: nothing can be judged yet, and the unit is to come again.
+	whyLater = "later"
 )
 
 // How many units wait between the stages, and how many groups wait for the disk: while one
@@ -91,6 +94,9 @@ func (n *Node) judge(raw []byte, from link.Peer, o *outcome) (why string) {
 		return whyForm
 	}
 	v := n.view.Load()
+	if v.current == nil {
+		return whyLater // no directory since the start: who is in which layer is not known
+	}
 	if !v.own.has(prefix.Layer) || from.Role == link.Client && prefix.Layer != 0 {
 		return whyLayer
 	}
@@ -186,7 +192,13 @@ func (n *Node) addGroup(group []outcome, records []replay.Record) {
 	next := 0
 	for i := range group {
 		o := &group[i]
-		if o.why != "" {
+		switch o.why {
+		case "":
+		case whyLater:
+			n.count(stats.Later, "")
+			o.receipt.Later()
+			continue
+		default:
 			n.drop(o.why)
 			o.receipt.Commit()
 			continue
