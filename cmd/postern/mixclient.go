@@ -184,18 +184,22 @@ is for comparing by voice.`,
 			return err
 		}
 		a := opened.Address()
+		key, err := opened.LinkKey()
+		if err != nil {
+			return err
+		}
 		if file != "" {
 			if err := writeNew(file, []byte(a.String()+"\n")); err != nil {
 				return err
 			}
 		}
 		if *js {
-			return printJSON(io.out, map[string]string{"address": a.String(), "fingerprint": a.Key.Fingerprint(), "relay": fmt.Sprintf("%x", a.Relay), "mailbox": fmt.Sprintf("%x", a.Mailbox)})
+			return printJSON(io.out, map[string]string{"address": a.String(), "fingerprint": a.Key.Fingerprint(), "relay": fmt.Sprintf("%x", a.Relay), "mailbox": fmt.Sprintf("%x", a.Mailbox), "link_key": key.String()})
 		}
 		if file == "" {
 			fmt.Fprintln(io.out, a)
 		}
-		fmt.Fprintln(io.err, "Fingerprint: "+a.Key.Fingerprint())
+		fmt.Fprintf(io.err, "Fingerprint: %s\nLink key, for the operator of a bare relay: %s\n", a.Key.Fingerprint(), key)
 		return nil
 	}
 	return c

@@ -151,7 +151,7 @@ func (c *Client) Run(ctx context.Context, m Mode, during func(context.Context, *
 	err = during(within, live)
 	cancel()
 	for range 2 {
-		if e := <-ended; err == nil && e != nil && ctx.Err() == nil {
+		if e := <-ended; err == nil && e != nil && errs.KindOf(e) != errs.Canceled {
 			err = errs.Wrap(op, e)
 		}
 	}
