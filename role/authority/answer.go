@@ -56,9 +56,7 @@ func (s *Server) answer(_ context.Context, from link.Peer, request []byte) ([]by
 		if b == nil {
 			return nil, none
 		}
-		if r.Packed {
-			b = directory.Pack(b)
-		}
+		// Not packed, which is the giver's choice: strangers could keep this authority busy so.
 		return b, nil
 	case directory.RequestProofs:
 		return s.core.namedProofs(), nil
@@ -103,8 +101,5 @@ func (s *Server) answerConsensus(request []byte, r *directory.Request) ([]byte, 
 	if b = s.core.consensus(r.Epoch); b == nil {
 		return nil, err
 	}
-	if r.Packed {
-		b = directory.Pack(b)
-	}
-	return b, nil
+	return b, nil // not packed, as above
 }
