@@ -44,8 +44,8 @@ type Options struct {
 	Early bool
 
 	Changed func(current *directory.Consensus) // the one to be used has changed
-	Warn    func(directory.Warning)            // about a consensus that is used
-	Proof   func(*directory.Proof)             // a new one; it is kept already
+	Warn    func(directory.Warning)            // about a consensus that is used; nil: the log says it
+	Proof   func(*directory.Proof)             // a new one; it is kept already; nil: the log says it
 
 	Now    func() time.Time // nil: time.Now
 	Chance func() float64   // from 0 to less than 1; nil: math/rand
@@ -98,10 +98,12 @@ func Open(o Options) (*Cache, error) {
 		o.Changed = func(*directory.Consensus) {}
 	}
 	if o.Warn == nil {
-		o.Warn = func(directory.Warning) {}
+		o.Warn = func(w directory.Warning) { o.Log.Warn("the consensus has a flaw", "flaw", w.String()) }
 	}
 	if o.Proof == nil {
-		o.Proof = func(*directory.Proof) {}
+		o.Proof = func(p *directory.Proof) {
+			o.Log.Warn("an authority broke a rule", "rule", string(p.Kind), "epoch", p.Epoch, "authority", fmt.Sprintf("%x", p.Accused[:8]))
+		}
 	}
 	if o.Sources == nil {
 		o.Sources = func() []Source { return nil }
@@ -221,7 +223,6 @@ func (c *Cache) take(con *directory.Consensus) error {
 	c.mu.Unlock()
 	c.prune()
 	for _, w := range warnings {
-		c.o.Log.Warn("the consensus has a flaw", "epoch", con.Epoch, "flaw", w.String())
 		c.o.Warn(w)
 	}
 	c.o.Log.Info("a consensus was taken", "epoch", con.Epoch, "nodes", len(con.Nodes))

@@ -401,6 +401,16 @@ func TestWarnings(t *testing.T) {
 	if !slices.Contains(kinds, directory.BrokenChain) {
 		t.Errorf("warned of %v", kinds)
 	}
+	// Where nobody wants to be told, the log is.
+	var log bytes.Buffer
+	c = w.cache(at(clock), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	must(t, c.Put(w.of(hour0+1).Bytes()))
+	_ = c.Put(branch.Bytes())
+	for _, want := range []string{"a layer has too few mixes: 1", "two-endorsements"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("the log does not say %q: %s", want, &log)
+		}
+	}
 }
 
 func TestAnswers(t *testing.T) {

@@ -147,7 +147,6 @@ func (c *Cache) expose(mine, other *directory.Consensus) {
 		if err := vfs.WriteFileAtomic(c.o.FS, c.path(proofDir, name), p.Bytes(), filePerm); err != nil {
 			c.o.Log.Warn("a proof against an authority could not be written to the disk", "why", errs.Public(err))
 		}
-		c.o.Log.Warn("an authority signed two consensuses of one epoch", "epoch", p.Epoch, "authority", fmt.Sprintf("%x", p.Accused[:8]))
 		c.o.Proof(p)
 	}
 }
