@@ -53,7 +53,7 @@ Without -f the configuration is looked for in
 // mixCommands are the commands of a node, and those of people who use the network by hand.
 func mixCommands(io streams) []*cobra.Command {
 	all := []*cobra.Command{mixInitCommand(io), mixStartCommand(io), mixStopCommand(io), mixReloadCommand(io), mixRepublishCommand(io), mixDelkeysCommand(io),
-		mixStatsCommand(io), mixQueueCommand(io), mixStatusCommand(io), mixUpgradeCommand(io), mixConfigCommand(io)}
+		mixStatsCommand(io), mixQueueCommand(io), mixStatusCommand(io), mixUpgradeCommand(io), mixConfigCommand(io), mixSimulateCommand(io)}
 	return append(all, mixClientCommands(io)...)
 }
 

@@ -60,7 +60,7 @@ same result. What the figures mean: docs/anonymity.md.`,
 	f.IntVar(&rate, "pool-rate", defaults.Rate/100, "`percent` of its packets that a pool lets go in an interval")
 	f.IntVar(&minSize, "pool-min-size", defaults.MinSize, "packets that stay in a pool")
 	f.Uint64Var(&o.Seed, "seed", 1, "another one gives other random choices")
-	f.BoolVar(&o.Full, "full", false, "ten times the effort and up to 10,000 users, for figures to be published: takes many minutes")
+	f.BoolVar(&o.Full, "full", false, "several times the effort and up to 10,000 users, for figures to be published: takes minutes")
 	f.StringArrayVar(&o.Only, "only", nil, "draw this `figure` alone; may be repeated")
 	f.BoolVar(&list, "list", false, "print the names of the figures and stop")
 	f.StringVar(&out, "out", simDir, "`directory` for the figures, as SVG and JSON; \"\": draw none")

@@ -204,7 +204,9 @@ func drawFlood(p *plan) *Figure {
 			p.add(func(ctx context.Context) error {
 				s := p.o.Setup
 				s.Layers, s.Parameters = mixLayers, profile.p()
-				list, err := runSieges(ctx, s, layer, p.e.sieges, moments[len(moments)-1], p.o.Seed, fmt.Sprintf("flood/%s/%d", profile.name, layer))
+				// Three loops, and some more time than it takes on average until they are missing.
+				watch := min(moments[len(moments)-1], 12*s.seconds(directory.MixLoopInterval)/float64(s.Relays+(layer-1)*s.Mixes)+300)
+				list, err := runSieges(ctx, s, layer, p.e.sieges, watch, p.o.Seed, fmt.Sprintf("flood/%s/%d", profile.name, layer))
 				if err != nil {
 					return err
 				}

@@ -19,7 +19,7 @@ type Options struct {
 	Setup
 	Seed uint64 // the same one gives the same Report
 
-	Full bool     // for figures that are published: ten times the effort, up to 10,000 users
+	Full bool     // for figures that are published: several times the effort, up to 10,000 users
 	Only []string // names of figures, see Names; nil: all
 
 	Workers  int                   // 0: as many as there are processors
@@ -74,7 +74,7 @@ type effort struct {
 
 var (
 	quick = effort{departures: 20_000, ends: Effort{3, 48}, users: 1000, likelihood: 4, latency: 40_000, sieges: 40, losses: 12, mails: 60, waits: 4000}
-	full  = effort{departures: 200_000, ends: Effort{12, 64}, users: 10_000, likelihood: 40, latency: 300_000, sieges: 200, losses: 100, mails: 300, waits: 50_000}
+	full  = effort{departures: 200_000, ends: Effort{12, 64}, users: 10_000, likelihood: 25, latency: 300_000, sieges: 100, losses: 50, mails: 300, waits: 50_000}
 )
 
 // Run simulates, and draws. errs.Invalid for a Setup that cannot be, or an unknown figure;
