@@ -142,6 +142,7 @@ func New(o Options) (*Client, error) {
 	c.clocks = NewClocks(o.Parameters(), o.Now(), r)
 	peer := link.Peer{Key: o.Peer, Role: link.Relay}
 	lo := o.Link
+	lo.MaxDocument = max(lo.MaxDocument, directory.MaxConsensus)
 	lo.Key, lo.Handler, lo.Logger = o.Store.id.Link, c, o.Logger
 	lo.Who = func(k link.Key) (link.Peer, bool) { return peer, k == o.Peer }
 	l, err := link.New(lo)

@@ -115,6 +115,7 @@ func (n *Node) openAbove() error {
 	}
 	l := o.Link
 	l.Conns = n.conns(&o.Settings)
+	l.MaxDocument = max(l.MaxDocument, directory.MaxConsensus)
 	l.Key, l.Who, l.Handler, l.Documents = o.Keys.Link(), n.who, handler{n}, n.document
 	l.Opened, l.Closed, l.Pace = n.opened, n.closed, n.paceOf
 	l.Dial, l.Chance, l.Logger = n.dial, o.Chance, o.Logger

@@ -219,7 +219,7 @@ func (s stranger) Fetch(ctx context.Context, request []byte) ([]byte, error) {
 	}
 	peer := link.Peer{Key: link.Key(s.contact.LinkKey), Role: link.Authority}
 	l, err := link.New(link.Options{Key: key, Who: func(k link.Key) (link.Peer, bool) { return peer, k == peer.Key },
-		Handler: nobody{}, Dial: s.o.Dial, Logger: s.o.Logger})
+		Handler: nobody{}, MaxDocument: directory.MaxConsensus, Dial: s.o.Dial, Logger: s.o.Logger})
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
