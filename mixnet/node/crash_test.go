@@ -157,7 +157,7 @@ func TestCrashAtEverySync(t *testing.T) {
 			}
 			step := int64(1)
 			if testing.Short() || raceEnabled {
-				step = 4
+				step = 8
 			}
 			for n := 1 + rand.Int64N(step); n <= total; n += step {
 				modes := []vfs.Unsynced{vfs.Dropped, vfs.Kept, vfs.Torn}

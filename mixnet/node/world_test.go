@@ -326,6 +326,7 @@ func newWorld(t testing.TB, period time.Duration, change ...func(directory.Param
 		members: map[string]*member{}, clients: map[link.Key][8]byte{}}
 	w.set(directory.LayerMinimum, 1)
 	w.set(directory.MixLoopInterval, 86_400_000)
+	w.set(directory.LinkInterval, 86_400_000)
 	for _, f := range change {
 		f(w.params)
 	}
