@@ -23,7 +23,7 @@ func smallMixNet(t *testing.T, authorities int) *smallworld.MixNet {
 		n.Node(t, name, "mix")
 	}
 	for _, name := range []string{"relay1", "relay2"} {
-		n.Node(t, name, "relay")
+		n.Node(t, name, "relay,mailbox")
 	}
 	n.Approve(t)
 	n.Lists(t, ids(n.Nodes)...)

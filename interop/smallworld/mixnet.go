@@ -52,6 +52,7 @@ type DirectoryNode struct {
 // Consensus is one as `authority show --json` prints it.
 type Consensus struct {
 	Epoch      uint64
+	ValidAfter time.Time `json:"valid_after"`
 	Hash       string
 	SignedBy   []string `json:"signed_by"`
 	Parameters map[string]int
@@ -234,11 +235,11 @@ func (n *MixNet) Wait(t testing.TB, what string, f func(Consensus) bool) Consens
 	return last
 }
 
-// Lists waits for a consensus in which exactly these nodes are.
+// Lists waits until a consensus in which exactly these nodes are is that of the present epoch.
 func (n *MixNet) Lists(t testing.TB, ids ...string) Consensus {
 	t.Helper()
 	slices.Sort(ids)
-	return n.Wait(t, fmt.Sprintf("a consensus with %d nodes", len(ids)), func(c Consensus) bool {
+	c := n.Wait(t, fmt.Sprintf("a consensus with %d nodes", len(ids)), func(c Consensus) bool {
 		var have []string
 		for _, x := range c.Nodes {
 			have = append(have, x.ID)
@@ -246,6 +247,8 @@ func (n *MixNet) Lists(t testing.TB, ids ...string) Consensus {
 		slices.Sort(have)
 		return slices.Equal(have, ids)
 	})
+	<-time.After(time.Until(c.ValidAfter))
+	return c
 }
 
 // Command is a call of the program.

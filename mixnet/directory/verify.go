@@ -35,7 +35,7 @@ var warningTexts = map[WarningKind]string{
 	UnknownSigner: "signed by an unknown authority", WrongSignature: "the signature of an authority is wrong",
 	MissingSignature: "an authority did not sign", BrokenChain: "the consensus does not follow the one that was here before",
 	EquivocatedMember: "an authority made two different documents", WithheldMember: "an authority withheld its random value",
-	FewMixes: "a layer has too few mixes",
+	FewMixes: "layer %d has too few mixes",
 }
 
 func (w Warning) String() string {
@@ -43,7 +43,7 @@ func (w Warning) String() string {
 	case BrokenChain:
 		return warningTexts[w.Kind]
 	case FewMixes:
-		return fmt.Sprintf("%s: %d", warningTexts[w.Kind], w.Layer)
+		return fmt.Sprintf(warningTexts[w.Kind], w.Layer)
 	}
 	return fmt.Sprintf("%s: %x", warningTexts[w.Kind], w.Authority[:8])
 }

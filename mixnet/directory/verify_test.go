@@ -164,7 +164,7 @@ func TestWarnings(t *testing.T) {
 	}
 	for x, want := range map[Warning]string{
 		{Kind: BrokenChain}:                               "the consensus does not follow the one that was here before",
-		{Kind: FewMixes, Layer: 2}:                        "a layer has too few mixes: 2",
+		{Kind: FewMixes, Layer: 2}:                        "layer 2 has too few mixes",
 		{Kind: WrongSignature, Authority: [32]byte{0xab}}: "the signature of an authority is wrong: ab00000000000000",
 	} {
 		if x.String() != want {
