@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"postern.email/kit/daemon"
-	"postern.email/kit/errs"
 )
 
 // watchSignals ends the context on SIGTERM and SIGINT, at once on a second one, and gives a
@@ -34,15 +33,4 @@ func notifier(logger *slog.Logger) func(state string) {
 }
 
 // closeWithin stops a server, or gives up after d.
-func closeWithin(s io.Closer, d time.Duration) error {
-	done := make(chan error, 1)
-	go func() { done <- s.Close() }()
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-t.C:
-		return errs.E("cmd.stop", errs.Unavailable, "the server did not stop in time and was cut; nothing acknowledged is lost", nil)
-	}
-}
+func closeWithin(s io.Closer, d time.Duration) error { return daemon.CloseWithin(s, d) }

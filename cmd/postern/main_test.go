@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 
 			"mixsignal": mixSignal,
 			"gone":      mixGone,
+			"webproxy":  webProxy,
 
 			"names": names["names"], "publish": names["publish"], "withdraw": names["withdraw"],
 		},

@@ -236,7 +236,7 @@ func mixPassphrase(io streams, c mix.Config) func(fresh bool) ([]byte, error) {
 		}
 		f, err := os.Open(file)
 		if err != nil {
-			return nil, errs.E("cmd.passphrase", errs.NotFound, "cannot read the passphrase in "+file, err)
+			return nil, errs.E("cmd.passphrase", errs.Auth, "cannot read the passphrase in "+file, err)
 		}
 		defer f.Close()
 		b, err := readLine(f)

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,4 +166,17 @@ func TestMixReferenceIsFresh(t *testing.T) {
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("docs/mix-config.md is stale (%v); run: go run ./cmd/postern mix config --markdown > docs/mix-config.md", err)
 	}
+}
+
+// webProxy FILE starts a web proxy that has nothing, puts its URL into $PROXY, and writes what
+// it is asked for into a file.
+func webProxy(ts *testscript.TestScript, _ bool, args []string) {
+	file, err := os.OpenFile(ts.MkAbs(args[0]), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	ts.Check(err)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		fmt.Fprintf(file, "%s %s\n", q.Method, q.URL)
+		http.NotFound(w, q)
+	}))
+	ts.Defer(func() { s.Close(); file.Close() })
+	ts.Setenv("PROXY", s.URL)
 }

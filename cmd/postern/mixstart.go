@@ -136,7 +136,7 @@ func (o *mixStart) run(ctx context.Context, io streams, l mixLoaded, back *daemo
 	if back == nil {
 		echo = io.err
 	}
-	book, err := mix.OpenLogbook(l.Config, echoOf(l.Config, echo))
+	book, err := mix.OpenLogbook(l.Config, echo)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (o *mixStart) run(ctx context.Context, io streams, l mixLoaded, back *daemo
 			notify("RELOADING=1")
 			next, err := reread()
 			if err == nil {
-				_, err = s.Reload(next)
+				_, err = s.Reload(ctx, next)
 			}
 			if err != nil {
 				logger.Error("the configuration cannot be read again; the old one stays", "err", err)
@@ -209,21 +209,13 @@ func (o *mixStart) run(ctx context.Context, io streams, l mixLoaded, back *daemo
 		case <-ctx.Done():
 			notify("STOPPING=1")
 			logger.Info("stopping")
-			err := closeWithin(s, s.Config().Server.StopTime.Std())
+			err := s.Stop()
 			if err != nil {
 				logger.Error("the node did not stop cleanly", "err", err)
 			}
 			return err
 		}
 	}
-}
-
-// echoOf is standard error where the configuration asks for an echo.
-func echoOf(c mix.Config, w stdio.Writer) stdio.Writer {
-	if !c.Log.Echo {
-		return nil
-	}
-	return w
 }
 
 // warn says what makes the node weak.

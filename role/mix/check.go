@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.email/kit/config"
 	"postern.email/kit/errs"
 	"postern.email/kit/retry"
 	"postern.email/mixnet/directory"
@@ -217,7 +218,7 @@ func (c Config) Insecurities() (list []string) {
 		list = append(list, "the log is too verbose: with level "+c.Log.Level+" it shows addresses and single packets")
 	}
 	if c.Server.Stats && c.Server.StatsInterval.Std() < shortStats {
-		list = append(list, fmt.Sprintf("the period of the statistics is short: counts of less than %v tell about single packets", shortStats))
+		list = append(list, fmt.Sprintf("the period of the statistics is short: counts of less than %v tell about single packets", config.Duration(shortStats)))
 	}
 	if !c.Host.FileParanoia {
 		list = append(list, "the rights of private files are not looked at")

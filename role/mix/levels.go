@@ -31,8 +31,8 @@ type Logbook struct {
 	file *os.File
 }
 
-// OpenLogbook opens the log that the configuration names, for appending; echo may be nil.
-// errs.Unavailable.
+// OpenLogbook opens the log that the configuration names, for appending; echo is where to echo
+// if it says so, and may be nil. errs.Unavailable.
 func OpenLogbook(c Config, echo io.Writer) (*Logbook, error) {
 	l := &Logbook{}
 	return l, l.Reopen(c, echo)
@@ -42,6 +42,9 @@ func OpenLogbook(c Config, echo io.Writer) (*Logbook, error) {
 // name: that may have been moved away. If it cannot be opened, the old one stays in use.
 func (l *Logbook) Reopen(c Config, echo io.Writer) error {
 	path, file := "", (*os.File)(nil)
+	if !c.Log.Echo {
+		echo = nil
+	}
 	if c.Log.File != "" {
 		path = c.path(c.Log.File)
 		var err error

@@ -79,11 +79,7 @@ func (s *Server) Reload(ctx context.Context, next Config) (r Reloaded, err error
 		s.d.Level.Set(now.Level())
 	}
 	if s.d.Log != nil {
-		echo := s.d.Echo
-		if !now.Log.Echo {
-			echo = nil
-		}
-		err = s.d.Log.Reopen(now, echo)
+		err = s.d.Log.Reopen(now, s.d.Echo)
 	}
 	if s.stats != nil {
 		if serr := s.stats.Reopen(); err == nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -92,6 +93,7 @@ type Server struct {
 	stats   *stats.Stats // nil: nothing is counted
 	cache   *dircache.Cache
 	ends    ends
+	options node.Options // that node was made with
 	node    *node.Node
 
 	listeners []net.Listener
@@ -247,7 +249,7 @@ func (s *Server) openState(ctx context.Context) (err error) {
 			if s.node == nil {
 				return web
 			}
-			return append(s.node.Sources(), web...)
+			return slices.Concat(web, s.node.Sources()) // who names a web server wants it asked
 		},
 		Changed: func(*directory.Consensus) {
 			if s.node != nil {
@@ -314,6 +316,7 @@ func (s *Server) openNode() (err error) {
 		o.Stats = s.stats
 	}
 	s.ends.options(&o)
+	s.options = o
 	s.node, err = node.New(o)
 	return err
 }
@@ -414,6 +417,9 @@ func (s *Server) supervise(ctx context.Context, name string, fn func(context.Con
 // Broken gives the error of a part that ended although nobody stopped it; the server should
 // then be closed.
 func (s *Server) Broken() <-chan error { return s.broken }
+
+// Stop is Close within server.stop_time.
+func (s *Server) Stop() error { return daemon.CloseWithin(s, s.Config().Server.StopTime.Std()) }
 
 // Close stops the node: it takes nothing new, links are told, what is under way is answered or stays on
 // the disk. A killed node loses nothing either.
