@@ -42,6 +42,7 @@ type core struct {
 	consensuses map[uint64]directory.Hash   // on the disk, by epoch
 	proofs      map[string]*directory.Proof // by file
 	proofNames  []byte                      // their list, as an answer
+	tidied      uint64                      // the epoch in which tidy was run last
 	sitOut      uint64                      // no part is taken in agreements on epochs up to this one
 }
 
@@ -451,24 +452,23 @@ func (c *core) refresh(a *agreement) {
 	a.list = directory.NewOffers(c.net, a.epoch, out).Bytes()
 }
 
-// tidy removes what belongs to epochs that are over.
+// tidy removes what belongs to epochs that are over, once an epoch.
 func (c *core) tidy(current uint64) {
 	fail := func(what string, err error) {
 		if err != nil {
-			c.log.Warn("old files cannot be removed; it is tried again", "what", what, "err", err)
+			c.log.Warn("old files cannot be removed; it is tried again in the next epoch", "what", what, "err", err)
 		}
 	}
+	if c.tidied == current {
+		return
+	}
+	c.tidied = current
 	epochs, err := c.disk.epochs(epochDir)
 	fail(epochDir, err)
-	gone := false
 	for _, e := range epochs {
 		if e < current {
-			gone = true
 			fail(epochDir, c.disk.fs.RemoveAll(c.disk.path(epochDir, epochText(e))))
 		}
-	}
-	if !gone {
-		return // all else is done once an epoch
 	}
 	names, err := c.disk.list(documentDir)
 	fail(documentDir, err)
