@@ -265,7 +265,7 @@ func ParseAssembler(b []byte, limits Limits) (*Assembler, error) {
 			break
 		}
 		size := p.size()
-		a.room(size, 1, ID{})
+		a.room(size, 1, id)
 		if a.bytes+size <= a.limits.Bytes {
 			a.parts[id] = p
 			a.bytes += size
