@@ -129,6 +129,62 @@ func TestBoxFails(t *testing.T) {
 	})
 }
 
+// TestOneFails: a packet that its box does not take does not keep the others waiting.
+func TestOneFails(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, alice *client) {
+		relay0, relay1 := w.members["relay0"], w.members["relay1"]
+		relay1.boxes.setFail(func(a Arrival) error {
+			if a.Mailbox == (packet.ID{9}) {
+				return errs.Internal
+			}
+			return nil
+		})
+		for range 3 {
+			alice.send(t, w.letter(relay0, relay1, packet.ID{9}, "stuck"))
+			wait(10 * time.Minute) // the pauses have become long
+		}
+		sent := make([]time.Time, 5)
+		for i := range sent {
+			sent[i] = time.Now()
+			must(t, alice.line.Post(w.letter(relay0, relay1, packet.ID{1}, "x"), func(error) {}))
+			wait(3 * time.Minute)
+		}
+		if len(relay1.boxes.at) != len(sent) {
+			t.Fatalf("%d arrived", len(relay1.boxes.at))
+		}
+		for i, at := range relay1.boxes.at[1:] {
+			if d := at.Sub(sent[i+1]); d > 5*time.Second {
+				t.Errorf("it took %v", d)
+			}
+		}
+		if s := relay1.Status(); s.Boxes != 3 || s.BoxError == nil {
+			t.Errorf("%d wait, %v", s.Boxes, s.BoxError)
+		}
+		relay1.boxes.setFail(nil)
+		wait(10 * time.Minute)
+		if s := relay1.Status(); s.Boxes != 0 || s.BoxError != nil || len(relay1.boxes.list()) != 8 {
+			t.Errorf("%d wait, %v", s.Boxes, s.BoxError)
+		}
+	})
+}
+
+// TestBoxesExpire: what no box takes for as long as the schedule lasts is given up and counted.
+func TestBoxesExpire(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, alice *client) {
+		relay0, relay1 := w.members["relay0"], w.members["relay1"]
+		relay1.boxes.setFail(func(Arrival) error { return errs.Internal })
+		alice.send(t, w.letter(relay0, relay1, packet.ID{9}, "x"))
+		wait(5 * time.Hour)
+		if s := relay1.Status(); s.Boxes != 1 {
+			t.Errorf("%+v", s)
+		}
+		wait(2 * time.Hour)
+		if s := relay1.Status(); s.Boxes != 0 || s.Log.Waiting != 0 || relay1.stats.get("UnretriableDelivery") != 1 {
+			t.Errorf("%+v", s)
+		}
+	}, func(w *world) { w.members["relay1"].tune = func(o *Options) { o.Retry = sixHours(w.t) } })
+}
+
 // TestExit: what is for the world outside goes to the exits, with its kind; a failure that may
 // pass is tried again, one that does not pass is not; a relay without exits drops it.
 func TestExit(t *testing.T) {
@@ -140,8 +196,8 @@ func TestExit(t *testing.T) {
 		exit := packet.Dest{Command: packet.Exit}
 		alice.send(t, w.build(w.route(relay0, relay1, time.Second), exit, mbox))
 		wait(time.Minute)
-		if len(relay1.exits.got) != 1 || relay1.exits.got[0].Kind != content.Mbox || !bytes.Equal(relay1.exits.got[0].Body, body) {
-			t.Fatalf("%+v", relay1.exits.got)
+		if got := relay1.exits.list(); len(got) != 1 || got[0].Kind != content.Mbox || !bytes.Equal(got[0].Body, body) {
+			t.Fatalf("%+v", got)
 		}
 		setFail := func(err error) {
 			relay1.exits.mu.Lock()
@@ -156,8 +212,8 @@ func TestExit(t *testing.T) {
 		}
 		setFail(nil)
 		wait(10 * time.Minute)
-		if s := relay1.Status(); len(relay1.exits.got) != 2 || s.Exits != 0 || s.ExitErr != nil {
-			t.Errorf("%d came out, %+v", len(relay1.exits.got), s)
+		if s := relay1.Status(); len(relay1.exits.list()) != 2 || s.Exits != 0 || s.ExitErr != nil {
+			t.Errorf("%d came out, %+v", len(relay1.exits.list()), s)
 		}
 		setFail(errs.E("test", errs.Unsupported, "", nil))
 		alice.send(t, w.build(w.route(relay0, relay1, time.Second), exit, packet.Content{Kind: content.SMTP, Body: []byte("x")}))

@@ -3,14 +3,12 @@ package node
 import (
 	"context"
 	"io"
-	"sync"
 	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/packet"
-	"postern.email/mixnet/pool"
 	"postern.email/mixnet/replay"
 	"postern.email/mixnet/stats"
 
@@ -56,107 +54,6 @@ func newEnds(n *Node) *ends {
 		*l = endQueue{n: n, wake: make(chan struct{}, 1)}
 	}
 	return e
-}
-
-// endQueue is a queue of packets that one goroutine works on. After a failure that may pass, all
-// of them wait.
-type endQueue struct {
-	n    *Node
-	wake chan struct{} // capacity 1
-
-	mu    sync.Mutex
-	queue []waiting
-	pause time.Duration
-	err   error // the last failure; nil: the last try was none
-}
-
-func (l *endQueue) give(p *pool.Packet) {
-	l.n.count(stats.AttemptedDelivery, "")
-	l.mu.Lock()
-	l.queue = append(l.queue, waiting{p, l.n.o.Now()})
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// next gives up to most packets.
-func (l *endQueue) next(most int) []waiting {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := min(most, len(l.queue))
-	out := l.queue[:k:k]
-	if l.queue = l.queue[k:]; len(l.queue) == 0 {
-		l.queue = nil
-	}
-	return out
-}
-
-// again has packets wait, or gives them up when they waited too long.
-func (l *endQueue) again(ws []waiting, err error) {
-	l.mu.Lock()
-	l.err = err
-	l.pause = min(max(2*l.pause, firstPause), lastPause)
-	l.mu.Unlock()
-	for _, w := range ws {
-		if l.n.expired(w) {
-			w.p.Drop()
-			l.n.count(stats.UnretriableDelivery, "")
-			continue
-		}
-		l.n.count(stats.FailedDelivery, "")
-		w.p.Unload()
-		l.mu.Lock()
-		l.queue = append(l.queue, w)
-		l.mu.Unlock()
-	}
-}
-
-// well ends the pauses.
-func (l *endQueue) well() {
-	l.mu.Lock()
-	l.pause, l.err = 0, nil
-	l.mu.Unlock()
-}
-
-func (l *endQueue) state() (length int, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.queue), l.err
-}
-
-// run works on what is in the queue until ctx ends.
-func (l *endQueue) run(ctx context.Context, most int, do func(context.Context, []waiting)) error {
-	for {
-		l.mu.Lock()
-		pause, some := l.pause, len(l.queue) > 0
-		l.mu.Unlock()
-		if pause > 0 {
-			t := time.NewTimer(l.n.soonest(l.n.o.Now(), l.n.o.Now(), pause).Sub(l.n.o.Now()))
-			select {
-			case <-ctx.Done():
-				t.Stop()
-				return nil
-			case <-t.C:
-			}
-		}
-		if !some {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-l.wake:
-			}
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if ws := l.next(most); len(ws) > 0 {
-			do(ctx, ws)
-		} else {
-			l.well()
-		}
-	}
 }
 
 func (e *ends) runBoxes(ctx context.Context) error { return e.boxes.run(ctx, boxBatch, e.put) }
@@ -217,15 +114,13 @@ func (e *ends) put(ctx context.Context, ws []waiting) {
 		// They are in the box, which knows them by name when they come again.
 		failed, failure = append(failed, unsent...), err
 	}
-	if len(failed) == 0 {
-		e.boxes.well()
-		return
-	}
 	if ctx.Err() != nil {
-		return // they are in the log, and come again at the next start
+		return // what failed is in the log, and comes again at the next start
 	}
-	n.o.Logger.Warn("packets could not be put into their boxes; they are tried again", "error", errs.Public(failure))
-	e.boxes.again(failed, failure)
+	if len(failed) > 0 {
+		n.o.Logger.Warn("packets could not be put into their boxes; they are tried again", "error", errs.Public(failure))
+	}
+	e.boxes.tried(len(have)-len(failed), failed, failure)
 }
 
 func boxReason(err error) string {
@@ -347,12 +242,12 @@ func (e *ends) exit(ctx context.Context, ws []waiting) {
 		}
 		switch {
 		case err == nil:
-			e.exits.well()
+			e.exits.tried(1, nil, nil)
 		case ctx.Err() != nil:
 			return
 		default:
 			n.o.Logger.Warn("a packet could not leave the network here; it is tried again", "error", errs.Public(err))
-			e.exits.again([]waiting{w}, err)
+			e.exits.tried(0, []waiting{w}, err)
 		}
 	}
 }

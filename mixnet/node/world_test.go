@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -230,6 +231,12 @@ func (e *exits) Exit(_ context.Context, _ [16]byte, c packet.Content) error {
 	c.Body = append([]byte(nil), c.Body...)
 	e.got = append(e.got, c)
 	return nil
+}
+
+func (e *exits) list() []packet.Content {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.got)
 }
 
 // counter counts events.
