@@ -43,8 +43,11 @@ type MBox struct {
 	bytes   int64
 	damaged int // files that are kept aside
 	dests   map[mail.Address]*pause
+	toDest  map[mail.Address]int // mails that wait
 	way     wayPause
 	ending  map[handle]bool // done, and their files could not be removed yet
+
+	nextNames time.Time // when the first name is forgotten; zero: not known. Run's own
 }
 
 // waiting is a mail that is to be sent.
@@ -65,7 +68,7 @@ func Open(o Options) (*MBox, error) {
 	}
 	m := &MBox{o: o, started: o.Now(), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		waiting: make(map[handle]*waiting), done: make(map[handle]time.Time),
-		letters: make(map[letterKey]*partial), parts: make(map[handle]letterKey), dests: make(map[mail.Address]*pause), ending: make(map[handle]bool)}
+		letters: make(map[letterKey]*partial), parts: make(map[handle]letterKey), dests: make(map[mail.Address]*pause), toDest: make(map[mail.Address]int), ending: make(map[handle]bool)}
 	m.turn <- struct{}{}
 	if err := m.Reload(o.Config); err != nil {
 		return nil, errs.Wrap(op, err)
@@ -161,8 +164,7 @@ func (m *MBox) openMails() error {
 			return errs.Wrap(op, err)
 		}
 		delete(metas, h)
-		m.waiting[h] = &waiting{to: to, dest: to.Canonical(), since: since, size: info.Size()}
-		m.bytes += info.Size()
+		m.add(h, &waiting{to: to, since: since, size: info.Size()})
 	}
 	for h := range metas {
 		if err := s.remove(meta, h); err != nil {
@@ -170,6 +172,16 @@ func (m *MBox) openMails() error {
 		}
 	}
 	return errs.Wrap(op, s.sync())
+}
+
+// add puts a mail on the list.
+func (m *MBox) add(h handle, w *waiting) {
+	w.dest = w.to.Canonical()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting[h] = w
+	m.toDest[w.dest]++
+	m.bytes += w.size
 }
 
 // keepAside keeps a mail that cannot be read.
@@ -273,10 +285,7 @@ func (m *MBox) whole(cfg *Config, box string, k letterKey, list []*letter.Fragme
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	m.mu.Lock()
-	m.waiting[h] = &waiting{to: to, dest: to.Canonical(), since: now, size: size}
-	m.bytes += size
-	m.mu.Unlock()
+	m.add(h, &waiting{to: to, since: now, size: size})
 	m.poke()
 	return nil
 }

@@ -326,7 +326,8 @@ func (m *MBox) forget(h handle) {
 	}
 	delete(m.waiting, h)
 	m.bytes -= w.size
-	if p := m.dests[w.dest]; p != nil && !slices.ContainsFunc(slices.Collect(maps.Values(m.waiting)), func(o *waiting) bool { return o.dest == w.dest }) {
+	if m.toDest[w.dest]--; m.toDest[w.dest] == 0 {
+		delete(m.toDest, w.dest)
 		delete(m.dests, w.dest)
 	}
 }
@@ -394,6 +395,13 @@ func (m *MBox) forgetNames(now time.Time, cfg *Config) (next time.Time) {
 	keep := max(doneTime, cfg.Fragments.MaxInterval+doneTime)
 	settled := m.started.Add(settleTime)
 	m.mu.Lock()
+	if len(m.done) == 0 || len(m.done) <= m.o.MaxDone && now.Before(m.nextNames) {
+		defer m.mu.Unlock()
+		if len(m.done) == 0 {
+			m.nextNames = time.Time{}
+		}
+		return m.nextNames
+	}
 	var list []handle
 	for h := range m.done {
 		if !m.ending[h] {
@@ -401,7 +409,10 @@ func (m *MBox) forgetNames(now time.Time, cfg *Config) (next time.Time) {
 		}
 	}
 	slices.SortFunc(list, func(a, b handle) int { return m.done[a].Compare(m.done[b]) })
-	over := len(list) - m.o.MaxDone
+	over := 0
+	if len(m.done) > m.o.MaxDone {
+		over = len(m.done) - m.o.MaxDone + m.o.MaxDone/16 // many at once, as the list is costly to make
+	}
 	gone := 0
 	for gone < len(list) && (gone < over || !now.Before(m.done[list[gone]].Add(keep)) && !now.Before(settled)) {
 		gone++
@@ -411,11 +422,13 @@ func (m *MBox) forgetNames(now time.Time, cfg *Config) (next time.Time) {
 			next = settled
 		}
 	}
+	m.nextNames = next
 	m.mu.Unlock()
 	for _, h := range list[:gone] {
 		if err := m.mails.remove(rmvm, h); err != nil {
 			m.o.Log.Warn("a name cannot be forgotten", "kind", errs.KindOf(err))
-			return now.Add(retryWhole)
+			m.nextNames = now.Add(retryWhole)
+			return m.nextNames
 		}
 		m.mu.Lock()
 		delete(m.done, h)
