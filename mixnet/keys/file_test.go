@@ -136,7 +136,7 @@ func TestPassphrase(t *testing.T) {
 		text string
 	}{
 		{with("another passphrase"), "the passphrase does not open identity.key"},
-		{options(disk, clock), "identity.key is sealed by a passphrase, and there is nobody to ask for it: set EncryptIdentityKey"},
+		{options(disk, clock), "identity.key is sealed by a passphrase, and the configuration does not say so"},
 	} {
 		if _, err := Open(c.o); errs.KindOf(err) != errs.Auth || errs.Public(err) != c.text {
 			t.Errorf("%v", err)

@@ -210,7 +210,7 @@ func (k *Keys) openIdentity(f *sealedFile, create bool) error {
 	const op = "mixnet/keys.openIdentity"
 	switch {
 	case f.under == "passphrase" && k.o.Passphrase == nil:
-		return errs.E(op, errs.Auth, "identity.key is sealed by a passphrase, and there is nobody to ask for it: set EncryptIdentityKey", nil)
+		return errs.E(op, errs.Auth, "identity.key is sealed by a passphrase, and the configuration does not say so", nil)
 	case f.under == "passphrase":
 		phrase, err := k.o.Passphrase(false)
 		if err != nil {
