@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"postern.email/interop/smallworld"
 )
@@ -80,4 +83,85 @@ func TestMixSend(t *testing.T) {
 	if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != letter {
 		t.Errorf("fetched: %q", got)
 	}
+}
+
+// TestMixKills: packets that a link has acknowledged are neither lost nor doubled while random
+// nodes are killed and started again. The letters ask for no acknowledgement, so nothing is sent
+// again from end to end.
+func TestMixKills(t *testing.T) {
+	t.Parallel()
+	kills, letters := 6, 20
+	if long() {
+		kills, letters = 20, 200
+	}
+	n := smallMixNet(t, 1)
+	anna, berta := newMixClient(t, n, n.Nodes[6]), newMixClient(t, n, n.Nodes[7])
+	for _, c := range []*mixClient{anna, berta} {
+		c.background(t)
+	}
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		for range kills {
+			m := n.Nodes[rand.IntN(len(n.Nodes))]
+			m.Kill()
+			m.Start(t)
+		}
+	}()
+	for i := range letters {
+		anna.run(t, fmt.Sprintf("letter %d\r\n", i), "send", "-t", berta.address, "--no-ack")
+	}
+	<-killed
+
+	into := t.TempDir()
+	deadline := time.Now().Add(4 * time.Minute)
+	for {
+		berta.run(t, "", "fetch", "--for", "0", "-o", into)
+		files, err := os.ReadDir(into)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(files) >= letters || time.Now().After(deadline) {
+			break
+		}
+		<-time.After(time.Second)
+	}
+	<-time.After(5 * time.Second) // for what may come twice
+	berta.run(t, "", "fetch", "--for", "0", "-o", into)
+	files, err := os.ReadDir(into)
+	if err != nil {
+		t.Fatal(err)
+	}
+	times := map[string]int{}
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(into, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		times[strings.TrimSpace(string(b))]++
+	}
+	for i := range letters {
+		if k := times[fmt.Sprintf("letter %d", i)]; k != 1 {
+			t.Errorf("letter %d came %d times", i, k)
+		}
+	}
+	t.Logf("%d letters, %d kills", len(files), kills)
+}
+
+// background runs the client until the end of the test.
+func (c *mixClient) background(t *testing.T) {
+	t.Helper()
+	cmd := c.net.Command("mix", "run", "--dir", c.dir)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("mix run: %s", out.Bytes())
+		}
+	})
 }
