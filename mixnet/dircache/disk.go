@@ -1,6 +1,7 @@
 package dircache
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -48,7 +49,7 @@ func (c *Cache) load() error {
 			c.loadOne(name, epoch)
 		}
 	}
-	slices.SortFunc(c.list, func(a, b *entry) int { return int(int64(a.c.Epoch) - int64(b.c.Epoch)) })
+	slices.SortFunc(c.list, func(a, b *entry) int { return cmp.Compare(a.c.Epoch, b.c.Epoch) })
 	c.prune()
 	return c.loadProofs()
 }
@@ -85,7 +86,7 @@ func (c *Cache) save(e *entry) error {
 	return err
 }
 
-// saveAll writes what could not be written before, and reports whether all is there.
+// saveAll writes what could not be written before.
 func (c *Cache) saveAll() {
 	c.put.Lock()
 	defer c.put.Unlock()
