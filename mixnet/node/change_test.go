@@ -127,6 +127,30 @@ func TestConsensusMovesMix(t *testing.T) {
 	}, func(w *world) { w.add("mix3", directory.Mix) })
 }
 
+// TestEpochWithoutConsensus: where an epoch had no consensus, the one before it counts as the
+// previous one while it is still valid.
+func TestEpochWithoutConsensus(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, _ *client) {
+		relay := w.members["relay0"]
+		first := w.last.Epoch
+		for i, tc := range []struct{ skip, previous uint64 }{{2, 2}, {1, 1}, {3, 0}} {
+			epoch := w.last.Epoch + tc.skip
+			wait(time.Until(w.net.Begin(epoch).Add(-time.Minute)))
+			w.agree(epoch)
+			w.give()
+			wait(5 * time.Minute)
+			v := relay.view.Load()
+			got := uint64(0)
+			if v.previous != nil {
+				got = v.current.Epoch - v.previous.Epoch
+			}
+			if v.current.Epoch != epoch || got != tc.previous {
+				t.Errorf("%d: epoch %d, %d behind it", i, v.current.Epoch-first, got)
+			}
+		}
+	})
+}
+
 // sixHours is a short schedule.
 func sixHours(t testing.TB) retry.Schedule {
 	t.Helper()

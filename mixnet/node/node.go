@@ -289,7 +289,11 @@ func (n *Node) look() {
 		n.view.Store(&v)
 		return
 	}
-	previous, next := n.o.Cache.Of(current.Epoch-1), n.o.Cache.Of(current.Epoch+1)
+	next := n.o.Cache.Of(current.Epoch + 1)
+	var previous *directory.Consensus
+	for e := current.Epoch - 1; previous == nil && e > 0 && e+directory.ValidEpochs > current.Epoch; e-- {
+		previous = n.o.Cache.Of(e) // an epoch may have had none
+	}
 	if old != nil && old.valid == nil && same(old.current, current) && same(old.previous, previous) && same(old.next, next) {
 		return
 	}
