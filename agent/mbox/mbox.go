@@ -47,7 +47,9 @@ type MBox struct {
 	way     wayPause
 	ending  map[handle]bool // done, and their files could not be removed yet
 
-	nextNames time.Time // when the first name is forgotten; zero: not known. Run's own
+	// Run's own:
+	nextNames time.Time // when the first name is forgotten; zero: not known
+	first     int       // which mail of a round is tried first
 }
 
 // waiting is a mail that is to be sent.

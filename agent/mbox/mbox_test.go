@@ -323,6 +323,46 @@ func TestWayDown(t *testing.T) {
 	})
 }
 
+// TestPoison: a mail that breaks every connection keeps no other from being sent, whatever their
+// order; it is its destination's failure and waits for the schedule.
+func TestPoison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var addresses strings.Builder
+		for i := range 12 {
+			fmt.Fprintf(&addresses, "box%d: box@host%02d.example\n", i, i)
+		}
+		var err error
+		if w.o.Config.Addresses, err = ParseAddresses(strings.NewReader(addresses.String())); err != nil {
+			t.Fatal(err)
+		}
+		w.o.Config.Retry = retry.Every(time.Hour, 24*time.Hour)
+		w.open()
+		w.out.answer = func(to mail.Address, _ int) error {
+			if to.Domain < "host05.example" { // the first five in order
+				return errs.E("test", errs.Unavailable, "", nil)
+			}
+			return nil
+		}
+		for i := range 12 {
+			w.exit(w.one(fmt.Sprintf("box%d", i), "text"))
+		}
+		w.run(59 * time.Minute)
+		if s := w.m.Status(); len(w.out.taken) != 7 || s.Waiting != 5 || s.Paused < 2 {
+			t.Errorf("%d were sent, %+v", len(w.out.taken), s)
+		}
+		tries := len(w.out.tries)
+		if tries > 12+20 {
+			t.Errorf("%d tries in an hour", tries)
+		}
+		w.run(24 * time.Hour)
+		w.empty()
+		if a, n := w.c.get("AttemptedDelivery"), w.c.get("SuccessfulDelivery")+w.c.get("FailedDelivery"); a != n {
+			t.Errorf("%d attempts, %d ends: %v", a, n, w.c.n)
+		}
+	})
+}
+
 // TestCrashAtEverySync cuts the disk at each sync of a life of mails and fragments, before and
 // after it, with what was not synced gone, there or torn, and starts again: what Exit took over arrives,
 // whole; what was noted as sent is not sent again, also when the node puts everything again that it

@@ -144,23 +144,33 @@ func (m *MBox) nextTry() time.Time {
 	return next
 }
 
-// send sends mails in order. When the way out fails nothing more is tried; when a destination
-// does, its other mails are not.
+// maxBroken is how many connections may break in a round, each with another mail, until it is the
+// way out that does not work.
+const maxBroken = 3
+
+// round is one pass over the mails that are due.
+type round struct {
+	m       *MBox
+	cfg     *Config
+	session Session
+	fresh   bool                  // nothing was sent in this session yet
+	failed  map[mail.Address]bool // destinations of which no more is tried now
+	broken  []mail.Address        // whose mail broke a fresh session, since the last one that was taken
+}
+
+// send sends mails. When the way out fails nothing more is tried; when a destination does, its
+// other mails are not. A connection that breaks with a mail may be the fault of either: others are
+// tried then, and if one of them is answered it was that destination's.
 func (m *MBox) send(ctx context.Context, list []handle) {
-	var session Session
-	defer func() {
-		if session != nil {
-			session.Close()
-		}
-	}()
-	cfg := m.c.Load()
-	failed := make(map[mail.Address]bool)
-	for i := 0; i < len(list) && ctx.Err() == nil; i++ {
-		h := list[i]
+	r := &round{m: m, cfg: m.c.Load(), failed: make(map[mail.Address]bool)}
+	defer r.close()
+	// Not always the same mail first: it could be the one that breaks connections.
+	at := m.first % len(list)
+	for _, h := range append(slices.Clone(list[at:]), list[:at]...) {
 		m.mu.Lock()
 		w := m.waiting[h]
 		m.mu.Unlock()
-		if w == nil || failed[w.dest] {
+		if w == nil || r.failed[w.dest] {
 			continue
 		}
 		text, err := m.mails.read(msg, h)
@@ -168,53 +178,108 @@ func (m *MBox) send(ctx context.Context, list []handle) {
 			m.unreadable(h, w, err)
 			continue
 		}
-		m.o.Stats.Count(stats.AttemptedDelivery, module)
-		again := session != nil // a session that was used before may be used up
-		if session == nil {
-			session, err = cfg.Sender.Open(ctx)
-		}
-		if err == nil {
-			err = session.Send(ctx, cfg.Form.ReturnAddress, w.to, text)
-		}
-		kind := errs.KindOf(err)
-		if ctx.Err() != nil && err != nil {
+		if !r.one(ctx, h, w, text) {
 			return
 		}
-		switch {
-		case err == nil:
-			m.succeeded(h, w)
-		case kind == errs.Unavailable && again:
-			session.Close()
-			session = nil
-			i-- // once more, on a fresh one
-		case kind == errs.Unavailable || kind == errs.Canceled:
-			m.wayFailed(cfg, err)
-			return
-		case kind.Temporary():
-			failed[w.dest] = true
-			m.destinationFailed(cfg, w.dest)
-		default:
-			m.o.Stats.Count(stats.UnretriableDelivery, module)
-			m.o.Log.Info("a mail from the mix network was refused for good", "kind", kind)
-			m.mu.Lock()
-			m.way = wayPause{}
-			m.mu.Unlock()
-			m.finish(h)
-		}
+	}
+	if len(r.broken) > 0 {
+		r.down(errs.E("agent/mbox.send", errs.Unavailable, "connections break", nil))
 	}
 }
 
+func (r *round) close() {
+	if r.session != nil {
+		r.session.Close()
+		r.session = nil
+	}
+}
+
+// one sends one mail; false ends the round.
+func (r *round) one(ctx context.Context, h handle, w *waiting, text []byte) bool {
+	err := r.try(ctx, w, text)
+	if errs.KindOf(err) == errs.Unavailable && err != nil && r.session != nil && !r.fresh {
+		r.close() // it was used before and may be used up: once more on a fresh one
+		err = r.try(ctx, w, text)
+	}
+	if ctx.Err() != nil {
+		if err == nil {
+			r.m.succeeded(h, w)
+		}
+		return false
+	}
+	kind := errs.KindOf(err)
+	switch {
+	case err == nil:
+		r.answered()
+		r.m.succeeded(h, w)
+	case kind == errs.Unavailable || kind == errs.Canceled:
+		opened := r.session != nil
+		r.close()
+		r.broken = append(r.broken, w.dest)
+		r.failed[w.dest] = true
+		if !opened || len(r.broken) == maxBroken {
+			r.down(err)
+			return false
+		}
+	case kind.Temporary():
+		r.answered()
+		r.failed[w.dest] = true
+		r.m.destinationFailed(r.cfg, w.dest)
+	default:
+		r.answered()
+		r.m.o.Stats.Count(stats.AttemptedDelivery, module)
+		r.m.o.Stats.Count(stats.UnretriableDelivery, module)
+		r.m.o.Log.Info("a mail from the mix network was refused for good", "kind", kind)
+		r.m.finish(h)
+	}
+	return ctx.Err() == nil
+}
+
+// try opens a session if there is none, and sends a mail.
+func (r *round) try(ctx context.Context, w *waiting, text []byte) (err error) {
+	if r.session == nil {
+		if r.session, err = r.cfg.Sender.Open(ctx); err != nil {
+			r.session = nil
+			return err
+		}
+		r.fresh = true
+	}
+	err = r.session.Send(ctx, r.cfg.Form.ReturnAddress, w.to, text)
+	if err == nil || errs.KindOf(err) != errs.Unavailable {
+		r.fresh = false
+	}
+	return err
+}
+
+// answered notes that the way out works: who broke connections before did so by itself.
+func (r *round) answered() {
+	r.m.mu.Lock()
+	r.m.way = wayPause{}
+	r.m.mu.Unlock()
+	for _, to := range r.broken {
+		r.m.destinationFailed(r.cfg, to)
+	}
+	r.broken = nil
+}
+
+// down ends a round in which the way out does not work.
+func (r *round) down(err error) {
+	r.m.first += len(r.broken)
+	r.m.wayFailed(r.cfg, err)
+}
+
 func (m *MBox) succeeded(h handle, w *waiting) {
+	m.o.Stats.Count(stats.AttemptedDelivery, module)
 	m.o.Stats.Count(stats.SuccessfulDelivery, module)
 	m.mu.Lock()
 	delete(m.dests, w.dest) // what waits for it goes at once
-	m.way = wayPause{}
 	m.mu.Unlock()
 	m.finish(h)
 }
 
 // wayFailed notes that nothing can be sent, and gives up what has waited too long.
 func (m *MBox) wayFailed(cfg *Config, err error) {
+	m.o.Stats.Count(stats.AttemptedDelivery, module)
 	m.o.Stats.Count(stats.FailedDelivery, module)
 	m.o.Log.Warn("mail from the mix network cannot be sent", "why", errs.Public(err))
 	now := m.o.Now()
@@ -225,6 +290,7 @@ func (m *MBox) wayFailed(cfg *Config, err error) {
 }
 
 func (m *MBox) destinationFailed(cfg *Config, to mail.Address) {
+	m.o.Stats.Count(stats.AttemptedDelivery, module)
 	m.o.Stats.Count(stats.FailedDelivery, module)
 	now := m.o.Now()
 	m.mu.Lock()
@@ -234,7 +300,6 @@ func (m *MBox) destinationFailed(cfg *Config, to mail.Address) {
 		m.dests[to] = p
 	}
 	p.fail(now)
-	m.way = wayPause{}
 	m.mu.Unlock()
 	m.expire(cfg, func(w *waiting) bool { return w.dest == to })
 }

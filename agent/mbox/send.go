@@ -20,14 +20,14 @@ import (
 // Sender is a way on which mail leaves.
 type Sender interface {
 	// Open begins to send some mails, one after another. An error means that the way does not work
-	// now, for nobody; so does errs.Unavailable of Send.
+	// now, for nobody.
 	Open(ctx context.Context) (Session, error)
 }
 
 // Session sends mails. It is for one goroutine.
 type Session interface {
 	// Send returns nil when somebody else has taken the mail over. errs.Unavailable: the
-	// way does not work any more, and nothing is known of the mail; errs.Canceled: ctx ended. Other
+	// session broke, and nothing is known of the mail; errs.Canceled: ctx ended. Other
 	// temporary kinds: this recipient cannot be reached now. Any other kind: it never will be.
 	Send(ctx context.Context, from, to mail.Address, text []byte) error
 	Close()
