@@ -406,7 +406,7 @@ func TestWarnings(t *testing.T) {
 	c = w.cache(at(clock), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	must(t, c.Put(w.of(hour0+1).Bytes()))
 	_ = c.Put(branch.Bytes())
-	for _, want := range []string{"a layer has too few mixes: 1", "two-endorsements"} {
+	for _, want := range []string{directory.Warning{Kind: directory.FewMixes, Layer: 1}.String(), string(directory.TwoEndorsements)} {
 		if strings.Count(log.String(), want) != 1 {
 			t.Errorf("the log does not say %q: %s", want, &log)
 		}
