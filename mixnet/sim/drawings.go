@@ -79,7 +79,7 @@ func overCorrupt(p *plan, f *Figure, y func(x float64, e Ends) Point) {
 
 func drawSenders(p *plan) *Figure {
 	f := &Figure{Title: fmt.Sprintf("Who sent it? %d users, all relays against them", p.o.Users), X: Axis{Label: "mixes that the observer runs, %"}, Y: Axis{Label: "entropy over the users, bits"},
-		Note: "The observer sees all links. Bounds: one message in twenty has less than the lower one."}
+		Note: "The observer sees all links, and runs the whole number of mixes that is nearest. Bounds: one message in twenty has less than the lower one."}
 	overCorrupt(p, f, func(x float64, e Ends) Point { return between(x, e.Senders, e.SendersLow, e.Senders) })
 	f.law("all users alike", []float64{0, 50}, func(float64) float64 { return math.Log2(float64(p.o.Users)) })
 	return f
@@ -87,7 +87,7 @@ func drawSenders(p *plan) *Figure {
 
 func drawPackets(p *plan) *Figure {
 	f := &Figure{Title: fmt.Sprintf("Which packet was it? %d users, all relays against them", p.o.Users), X: Axis{Label: "mixes that the observer runs, %"}, Y: Axis{Label: "entropy over all packets, bits"},
-		Note: "The observer sees all links. The law is that of a network in which every mix mixes with every other, and none is corrupt."}
+		Note: "The observer sees all links, and runs the whole number of mixes that is nearest. The law is that of a network in which every mix mixes with every other, and none is corrupt."}
 	overCorrupt(p, f, func(x float64, e Ends) Point { return at(x, e.Packets) })
 	law := throughLaw(float64(p.o.Users)*p.o.rate(), p.o.seconds(directory.Delay), p.o.Layers)
 	f.law("law: Gamma", []float64{0, 50}, func(float64) float64 { return law })
@@ -348,7 +348,9 @@ func drawQueue(p *plan) *Figure {
 			xs = append(xs, math.Round(part*perDay))
 		}
 		p.curve(f, profile.name, xs, func(ctx context.Context, x float64, part string) (Point, error) {
-			wait, err := runWait(ctx, s, x, p.e.waits, p.o.Seed, part)
+			// As many slots for each point: where mail is rare, most of them pass.
+			mails := max(20, int(float64(p.e.waits)*x/perDay))
+			wait, err := runWait(ctx, s, x, mails, p.o.Seed, part)
 			return at(x, wait/60), err
 		})
 		f.law("law: "+profile.name, xs, func(x float64) float64 { return 24 * 60 / (perDay - x) })

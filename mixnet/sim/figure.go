@@ -69,16 +69,6 @@ func (p Point) MarshalJSON() ([]byte, error) {
 	}{short{p.X, p.Y}, p.Low, p.High})
 }
 
-// find gives the curve of that name, nil if there is none.
-func (f *Figure) find(name string) *Series {
-	for i := range f.Series {
-		if f.Series[i].Name == name {
-			return &f.Series[i]
-		}
-	}
-	return nil
-}
-
 // UnmarshalJSON reads what MarshalJSON writes.
 func (p *Point) UnmarshalJSON(b []byte) error {
 	var v struct{ X, Y, Low, High float64 }

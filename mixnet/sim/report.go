@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -237,15 +238,7 @@ func (f *Figure) law(name string, xs []float64, y func(x float64) float64) {
 // tidy sorts the points, whose x may have been measured.
 func (f *Figure) tidy() {
 	for i := range f.Series {
-		slices.SortStableFunc(f.Series[i].Points, func(a, b Point) int {
-			switch {
-			case a.X < b.X:
-				return -1
-			case a.X > b.X:
-				return 1
-			}
-			return 0
-		})
+		slices.SortStableFunc(f.Series[i].Points, func(a, b Point) int { return cmp.Compare(a.X, b.X) })
 	}
 }
 
