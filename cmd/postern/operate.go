@@ -47,6 +47,9 @@ func statusCommand(io streams) *cobra.Command {
 		fmt.Fprintf(io.out, "  queue         %d mails for %d recipients elsewhere (%d held, %d being sent, %d damaged), %s\n", st.Queue.Mails, st.Queue.Recipients,
 			st.Queue.Held, st.Queue.Sending, st.Queue.Damaged, size(st.Queue.Bytes))
 		fmt.Fprintf(io.out, "  store         %d transactions in %d groups, %d syncs\n", st.Store.Transactions, st.Store.Groups, st.Store.Syncs)
+		if st.Mixnet != nil {
+			printMix(io, st.Mixnet)
+		}
 		return nil
 	}
 	return c

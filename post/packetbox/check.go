@@ -217,7 +217,7 @@ func (b *Boxes) revealAccount(ctx context.Context, id seal.AccountID, shut strin
 	list, err := b.Clients(ctx, id)
 	switch {
 	case err == nil:
-		emit(seal.PurposeMixClient.String(), fmt.Sprintf("account %s: %d clients", id, len(list)))
+		emit(seal.PurposeMixClient.String(), fmt.Sprintf("account %s: clients: %d", id, len(list)))
 	case errs.KindOf(err) == errs.Corrupt:
 		emit(seal.PurposeMixClient.String(), fmt.Sprintf("account %s %s", id, shut))
 	case errs.KindOf(err) != errs.NotFound:

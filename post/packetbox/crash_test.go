@@ -60,7 +60,7 @@ func TestCrash(t *testing.T) {
 	for n, more := int64(1), true; more; n++ {
 		for _, after := range []bool{false, true} {
 			u = (u + 1) % 3
-			if raceDetector && cuts > 0 && (n%7 != 0 || after) && more {
+			if raceDetector && cuts > 0 && (n%29 != 0 || after) && more {
 				cuts++ // without the detector every one is tried
 				continue
 			}

@@ -125,7 +125,7 @@ func TestReveal(t *testing.T) {
 	}
 	mark := w.packet(anna, 8).Mark
 	want := []string{
-		fmt.Sprintf("mix-client: account %s: 2 clients", anna),
+		fmt.Sprintf("mix-client: account %s: clients: 2", anna),
 		fmt.Sprintf("mix-client: account %s: link key %x since 2026-11-20", anna, linkKey(1)),
 		fmt.Sprintf("mix-client: account %s: link key %x since 2026-11-20", anna, linkKey(2)),
 		fmt.Sprintf("mix-name: a link key is account %s's", anna),

@@ -19,6 +19,7 @@ const (
 	PurposeMixName                  // which account a mailbox or client of the mix network belongs to
 	PurposeMixClient                // an account's clients of the mix network
 	PurposeMixPacket                // a packet of the mix network that waits for its client
+	PurposeMixKey                   // keys of the node in the mix network
 	numPurposes
 )
 
@@ -56,6 +57,8 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"a client is known by its link key, without a password"},
 	PurposeMixPacket: {PurposeMixPacket, "mix-packet", "of each packet of the mix network that waits: its account number, the day on which it came, whether it is a message or an answer and to which reply block, its payload (ciphertext, sealed end to end)",
 		"packets come while their owner is away, and are handed over without a password"},
+	PurposeMixKey: {PurposeMixKey, "mix-key", "the keys of this node in the mix network (identity, link, packets, names, log of packets), and with them, of each packet in that log, its next hop or mailbox, its time, and its bytes, sealed for the next hop",
+		"a node takes and gives packets by itself"},
 }
 
 // Purposes gives the table of everything that is ever sealed under the node key.

@@ -13,6 +13,7 @@ import (
 	"postern.email/mail"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
+	"postern.email/post/packetbox"
 	"postern.email/post/queue"
 	"postern.email/post/seen"
 	"postern.email/wire/control"
@@ -48,6 +49,9 @@ type AccountArgs struct {
 	AcceptCleartext *bool   `json:"accept_cleartext,omitempty"`
 	Quota           *int64  `json:"quota,omitempty"`
 	Cursor          string  `json:"cursor,omitempty"`
+
+	Key    string `json:"key,omitempty"`    // of mix: a client's link key
+	Remove bool   `json:"remove,omitempty"` // of mix: take the client with Key away
 }
 
 // AccountPage is one answer of account.list.
@@ -58,7 +62,7 @@ type AccountPage struct {
 
 // Finding is one thing that store.check found wrong.
 type Finding struct {
-	Part string `json:"part"` // "store", "accounts", "mailboxes", "queue", "keys"
+	Part string `json:"part"` // "store", "accounts", "mailboxes", "queue", "packets", "keys"
 	Text string `json:"text"`
 	// Leftover: a crash between two steps left it, nothing refers to it, and the
 	// running relay removes it by itself. It is no damage.
@@ -99,6 +103,7 @@ func (s *Server) commands() map[string]control.Handler {
 		"account.list": s.listAccounts,
 		"store.check":  s.checkStore,
 		"store.reveal": s.revealStore,
+		"account.mix":  s.mixAccount,
 	})
 	maps.Copy(h, s.queueCommands())
 	for name, fn := range map[string]func(context.Context, mail.Address, AccountArgs) (account.Account, error){
@@ -114,7 +119,9 @@ func (s *Server) commands() map[string]control.Handler {
 			return s.then(ctx, addr, s.accounts.Reset(ctx, addr, a.Password))
 		},
 		"account.block": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
-			return s.then(ctx, addr, s.accounts.Block(ctx, addr))
+			err := s.accounts.Block(ctx, addr)
+			s.mix.recheck()
+			return s.then(ctx, addr, err)
 		},
 		"account.unblock": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
 			return s.then(ctx, addr, s.accounts.Unblock(ctx, addr))
@@ -273,6 +280,15 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 	if err := s.book.Check(ctx, func(text string) { report(Finding{Part: "policies", Text: text}) }); err != nil {
 		return errs.Wrap(op, err)
 	}
+	if err := s.packets.Check(ctx, func(f packetbox.Finding) {
+		text := f.What
+		if f.Account != "" {
+			text += fmt.Sprintf(" (account %s)", f.Account)
+		}
+		report(Finding{Part: "packets", Text: text, Leftover: f.Leftover})
+	}); err != nil {
+		return errs.Wrap(op, err)
+	}
 	if s.dkim != nil {
 		if err := s.dkim.Check(ctx, func(text string) { report(Finding{Part: "keys", Text: text}) }); err != nil {
 			return errs.Wrap(op, err)
@@ -309,6 +325,10 @@ func (s *Server) Reveal(ctx context.Context, emit func(Revealed)) error {
 			return errs.Wrap(op, err)
 		}
 	}
+	if err := s.packets.Reveal(ctx, say); err != nil {
+		return errs.Wrap(op, err)
+	}
+	s.revealMixKeys(say)
 	return errs.Wrap(op, s.queue.Reveal(ctx, say))
 }
 
@@ -327,6 +347,7 @@ func (s *Server) Status() Status {
 	st.Keys.InUse, st.Keys.Idle, st.Keys.TakenOver, st.Keys.LiveChains = l.KeysUsed, l.KeysIdle, s.handed, s.chains.Live()
 	c := &st.Connections
 	c.IMAP, c.SMTP, c.POP3, c.Web = s.limits.imap.Open(), s.limits.smtp.Open(), s.limits.pop3.Open(), s.limits.web.Open()
+	st.Mixnet = s.mixStatus()
 	d := s.db.Stats()
 	st.Store.Transactions, st.Store.Groups, st.Store.Syncs, st.Store.Bytes = d.Txs, d.Groups, d.Syncs, d.BytesWritten
 	return st

@@ -146,6 +146,21 @@ type Config struct {
 		CreatePerSecond int `toml:"requests_per_second" default:"2" unit:"a second" min:"0" max:"1000" doc:"Credentials that the web page makes for one address (IPv6: one /64), five at once. 0: no limit."`
 	} `toml:"web"`
 
+	Mixnet struct {
+		Enabled   bool            `toml:"enabled" default:"false" doc:"Be the two ends of ways through a mix network, for the users of this relay: docs/mix-relay.md."`
+		Network   string          `toml:"network" default:"" doc:"The network file: the name of the network, its period, and the keys and addresses of its authorities. Whoever runs an authority gives it out."`
+		Nickname  string          `toml:"nickname" default:"" doc:"The name by which the operators of the network speak of this relay: 1 to 19 letters, digits, hyphens and underscores. The authorities give a name to one relay only."`
+		Listen    string          `toml:"listen" default:":48099" check:"listen" doc:"Links of other nodes and of users' clients."`
+		Addresses []string        `toml:"addresses" default:"" max:"4" doc:"host:port under which others reach listen, the best first. Empty: the domain with the port of listen."`
+		Contact   string          `toml:"contact" default:"" check:"email" doc:"Where the operators of authorities reach you; it stands in the directory, for everybody to see. Empty: nothing does."`
+		Family    string          `toml:"family" default:"" doc:"A name that all nodes of one operator share, so that no packet passes through two of them. Empty: this is the operator's only node."`
+		Publish   bool            `toml:"publish" default:"true" doc:"Tell the authorities of this relay. It is in the network when their operators have approved it, once. false: they are not told."`
+		Packets   int             `toml:"packets_per_account" default:"2000" unit:"packets" min:"1" max:"1000000" doc:"Packets that may wait for the clients of one account; more are dropped, and their senders not told that they arrived."`
+		Keep      config.Duration `toml:"keep_packets" default:"30d" min:"1d" max:"365d" doc:"How long they wait, in whole days."`
+		Clients   int             `toml:"connections" default:"1024" unit:"connections" min:"1" max:"100000" doc:"Connections of other nodes and of clients at one time."`
+		Interval  config.Duration `toml:"stats_interval" default:"1d" min:"2h" max:"365d" doc:"Length of a period of the statistics that are kept of the mix network (mix/stats). A short one tells whoever reads them more about single packets."`
+	} `toml:"mixnet"`
+
 	NodeKey struct {
 		Source string `toml:"source" default:"file" oneof:"file credential passphrase" doc:"Where the node key comes from: a file, a systemd credential, or a passphrase that is asked for at each start."`
 		File   string `toml:"file" default:"" doc:"The file of the node key. Empty: node.key in the data directory. Put it on another disk, and a seized one shows nothing."`

@@ -28,6 +28,7 @@ import (
 func TestOptions(t *testing.T) {
 	tests := effects()
 	maps.Copy(tests, outEffects())
+	maps.Copy(tests, mixEffects())
 	for _, o := range config.Options(&Config{}) {
 		fn := tests[o.Key]
 		delete(tests, o.Key)

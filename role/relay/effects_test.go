@@ -28,6 +28,11 @@ func TestContradictions(t *testing.T) {
 		{"tls.cert=/x,tls.key=/x,tls.mode=acme", "one or the other"}, {"tls.cert=/x,tls.key=/x,tls.mode=self-signed", "one or the other"},
 		{"tls.mode=acme,listen.http=off,listen.https=off,listen.https_alt=off", "listen.http"},
 		{"password.threads=4", "password.memory"},
+		{"mixnet.keep_packets=36h", "whole days"}, {"mixnet.enabled=true", "mixnet.network"}, {"mixnet.enabled=true,mixnet.network=/n", "mixnet.nickname"},
+		{"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a b", "mixnet.nickname"}, {"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a,mixnet.family=Us", "mixnet.family"},
+		{"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a,mixnet.listen=off", "mixnet.listen"},
+		{"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a,mixnet.addresses=relay.example", "mixnet.addresses"},
+		{"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a,mixnet.addresses=relay.example:0", "mixnet.addresses"},
 		{"exchange.remember=36h", "whole days"}, {"accounts.delete_inactive_after=12h", "whole days"}, {"accounts.delete_inactive_after=36h", "whole days"},
 	} {
 		c := testConfig(t, "/data", strings.Split(x.set, ",")...)

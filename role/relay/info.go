@@ -27,6 +27,8 @@ type Info struct {
 	PrivateIMAP       string `json:"private_imap,omitempty"`
 	PrivateSubmission string `json:"private_submission,omitempty"`
 	PrivatePOP3       string `json:"private_pop3,omitempty"`
+
+	Mix string `json:"mix,omitempty"` // links of the mix network
 }
 
 // Info tells where the relay is reached. Ready is set by who has tried.
@@ -39,7 +41,7 @@ func (s *Server) Info() Info {
 	}
 	return Info{Domain: s.c.Domain, Dir: s.c.Dir, HTTPS: at["https"], HTTPSAlt: at["https_alt"], HTTP: at["http"], IMAPS: at["imaps"], IMAP: at["imap"], SMTP: at["smtp"],
 		Submissions: at["submissions"], Submission: at["submission"], POP3S: at["pop3s"], POP3: at["pop3"], TLSCert: s.certs.File(),
-		PrivateIMAP: at["private_imap"], PrivateSubmission: at["private_submission"], PrivatePOP3: at["private_pop3"]}
+		PrivateIMAP: at["private_imap"], PrivateSubmission: at["private_submission"], PrivatePOP3: at["private_pop3"], Mix: at["mix"]}
 }
 
 // Status is what `postern status` shows. No number in it tells about one user.
@@ -84,6 +86,7 @@ type Status struct {
 		Syncs        uint64 `json:"syncs"`
 		Bytes        uint64 `json:"bytes_written"`
 	} `json:"store"`
+	Mixnet *MixStatus `json:"mixnet,omitempty"` // nil: in no mix network
 }
 
 // read decodes a command's arguments; unknown ones are refused.

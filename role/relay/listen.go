@@ -97,6 +97,9 @@ func (s *Server) listen() error {
 			return err
 		}
 	}
+	if err := s.startMix(); err != nil {
+		return err
+	}
 	if err := s.webs(in); err != nil {
 		return err
 	}
@@ -105,7 +108,11 @@ func (s *Server) listen() error {
 	s.serve, s.work = stopServing, stopWorking
 
 	workers := map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "memory of mails": s.seen.Run,
-		"certificates": s.certs.Run, "queue": s.queue.Run, "policies of others": s.book.Run, "delivery": s.out.Run}
+		"certificates": s.certs.Run, "queue": s.queue.Run, "policies of others": s.book.Run, "delivery": s.out.Run,
+		"packets": s.packets.Run}
+	if s.mix != nil {
+		workers["counts of the mix network"] = s.mix.stats.Run
+	}
 	if s.policies != nil {
 		workers["MTA-STS policies"] = s.policies.Run
 	}
@@ -153,11 +160,19 @@ func (s *Server) bind(p *port) error {
 	return nil
 }
 
+// option is what the address of a port is set by.
+func (p *port) option() string {
+	if p.name == "mix" {
+		return "mixnet.listen"
+	}
+	return "listen." + p.name
+}
+
 func bindError(p *port, err error) error {
 	const op = "role/relay.bind"
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return errs.E(op, errs.Exists, fmt.Sprintf("%s is in use by another program (wanted for %s); choose another with --set listen.%s=…", p.addr, p.name, p.name), err)
+		return errs.E(op, errs.Exists, fmt.Sprintf("%s is in use by another program (wanted for %s); choose another with --set %s=…", p.addr, p.name, p.option()), err)
 	case errors.Is(err, syscall.EACCES):
 		return errs.E(op, errs.Denied, fmt.Sprintf("%s is not allowed to this user (wanted for %s); ports below 1024 need root or CAP_NET_BIND_SERVICE", p.addr, p.name), err)
 	}
@@ -198,6 +213,9 @@ func (s *Server) table(in *receive.Receive) {
 		return smtp.Serve(ctx, l, s.submitOptions(nil, false, true))
 	})
 	at("private_pop3", l.PrivatePOP3, s.pop3(nil, false, true))
+	if s.mix != nil {
+		at("mix", c.Mixnet.Listen, s.mix.run)
+	}
 }
 
 func (s *Server) grace() time.Duration {
@@ -263,7 +281,7 @@ func (s *Server) webs(in *receive.Receive) error {
 		Ports: web.Ports{HTTPS: port, IMAPS: s.portOf("imaps"), IMAP: s.portOf("imap"), Submissions: s.portOf("submissions"),
 			Submission: s.portOf("submission"), POP3S: s.portOf("pop3s"), POP3: s.portOf("pop3")},
 		NameLength: min(max(c.Web.NameLength, c.Accounts.UsernameMinLength), c.Accounts.UsernameMaxLength), PasswordMinLength: c.Accounts.PasswordMinLength,
-		Limit: limits.NewGCRA(60*c.Web.CreatePerSecond, webBurst, maxNetworks, s.d.Now), Closed: s.mayCreate, Admin: c.Metadata.Admin,
+		Limit: limits.NewGCRA(60*c.Web.CreatePerSecond, webBurst, maxNetworks, s.d.Now), Closed: s.mayCreate, Mix: s.mixClients(), Admin: c.Metadata.Admin,
 		DeleteAfter: after, InactiveAfter: inactive, Rand: s.d.Rand, Logger: s.d.Logger})
 	if err != nil {
 		return err

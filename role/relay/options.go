@@ -47,6 +47,8 @@ func (c Config) Check() error {
 		return bad("delivery.first_retry is greater than delivery.last_retry")
 	case c.DKIM.Overlap < c.Delivery.Lifetime:
 		return bad("dkim.rotate_overlap is shorter than delivery.lifetime: mail would arrive with a signature that nobody can check")
+	case c.checkMix() != "":
+		return bad(c.checkMix())
 	case c.Accounts.DeleteInactiveAfter.Std()%day != 0: // the day of the last login is all that is kept
 		return bad("accounts.delete_inactive_after must be a number of whole days, such as 90d, or 0 for never")
 	}

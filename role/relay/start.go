@@ -29,6 +29,7 @@ import (
 	"postern.email/post/account"
 	"postern.email/post/dkimkey"
 	"postern.email/post/mailbox"
+	"postern.email/post/packetbox"
 	"postern.email/post/policybook"
 	"postern.email/post/queue"
 	"postern.email/post/seal"
@@ -45,7 +46,7 @@ import (
 type Deps struct {
 	FS     vfs.FS
 	Listen func(network, addr string) (net.Listener, error)
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to other mail hosts
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to other mail hosts and nodes of the mix network
 	Now    func() time.Time
 	Rand   io.Reader
 	NewRSA func() (*rsa.PrivateKey, error) // keys that sign mail; nil: fresh ones of 2048 bits
@@ -109,6 +110,8 @@ type Server struct {
 	accounts *account.Accounts
 	boxes    *mailbox.Boxes
 	seen     *seen.Seen
+	packets  *packetbox.Boxes // there also where mixnet.enabled is off: what lies in them is not lost
+	mix      *mixPart         // nil: in no mix network
 	access   *access.Access
 	submit   *submit.Submit
 	deliver  *deliver.Deliver
@@ -178,6 +181,9 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	if err := s.openAgents(); err != nil {
+		return err
+	}
+	if err := s.openMix(); err != nil {
 		return err
 	}
 	if len(s.d.Keys) > 0 {
@@ -251,10 +257,16 @@ func (s *Server) openState(ctx context.Context) (err error) {
 		if err := s.seen.Remove(ctx, id); err != nil {
 			return err
 		}
+		if err := s.dropPackets(ctx, id); err != nil {
+			return err
+		}
 		return s.boxes.Remove(ctx, id)
 	}
 	ao.Now, ao.Rand, ao.Logger = d.Now, d.Rand, d.Logger
 	if s.accounts, err = account.New(ctx, ao); err != nil {
+		return err
+	}
+	if err = s.openPackets(ctx); err != nil {
 		return err
 	}
 	if err = s.openDKIM(ctx); err != nil {
@@ -321,6 +333,7 @@ func (s *Server) shut() error {
 	s.work()
 	s.working.Wait()
 	var all []error
+	all = append(all, s.mix.close())
 	if s.accounts != nil {
 		s.accounts.Close()
 	}

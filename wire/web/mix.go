@@ -38,6 +38,10 @@ const maxKeyText = 2*32 + 2
 // client's link key in the body.
 func (s *Site) mixClient(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
+	if s.o.Mix == nil {
+		refuse(w, http.StatusNotFound, "this relay is in no mix network")
+		return
+	}
 	if ok, wait := s.allowed(r); !ok {
 		retryAfter(w, wait)
 		refuse(w, http.StatusTooManyRequests, "Too many requests from your network; please wait a moment.")

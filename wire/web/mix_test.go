@@ -68,10 +68,10 @@ func TestMix(t *testing.T) {
 		t.Error(w.Code, w.Body, m.said)
 	}
 	// Nothing to be found where there is no mix network.
-	if w := askMix(site(t, Options{}), "POST", someKey, true, peer); w.Code != 404 && w.Code != 405 {
-		t.Error(w.Code)
+	if w := askMix(site(t, Options{}), "POST", someKey, true, peer); w.Code != 404 || w.Body.String() != "{\"reason\":\"this relay is in no mix network\"}\n" {
+		t.Error(w.Code, w.Body)
 	}
-	if w := askMix(s, "GET", "", true, peer); w.Code != 404 && w.Code != 405 {
+	if w := askMix(s, "GET", "", true, peer); w.Code != 404 {
 		t.Error(w.Code)
 	}
 }

@@ -96,10 +96,8 @@ func New(o Options) (*Site, error) {
 	for _, path := range []string{"/new", "/cgi-bin/newemail.py"} {
 		s.mux.HandleFunc("POST "+path, s.makeJSON)
 	}
-	if o.Mix != nil {
-		s.mux.HandleFunc("POST "+MixPath, s.mixClient)
-		s.mux.HandleFunc("DELETE "+MixPath, s.mixClient)
-	}
+	s.mux.HandleFunc("POST "+MixPath, s.mixClient)
+	s.mux.HandleFunc("DELETE "+MixPath, s.mixClient)
 	s.mux.HandleFunc("GET /new", s.getNew)
 	s.mux.HandleFunc("GET /cgi-bin/newemail.py", s.makeJSON) // never a redirect: old clients follow none
 	s.mux.HandleFunc("GET /info", s.page("info.html", "How it works"))
