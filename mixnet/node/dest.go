@@ -55,19 +55,24 @@ type dest struct {
 	loops     int           // measuring packets that are with the line
 	pause     time.Duration // the next one
 	until     time.Time     // nothing is tried before
+	gone      bool          // nothing is given to it any more
 }
 
-// give has a packet sent when it can be.
-func (d *dest) give(p *pool.Packet) {
-	d.n.count(stats.AttemptedRelay, d.n.nameOf(d.id))
-	d.put(waiting{p, d.n.o.Now()})
-}
-
-func (d *dest) put(w waiting) {
+// give has a packet sent when it can be; false: this dest has ended, there is another one.
+func (d *dest) give(p *pool.Packet) bool {
+	w := waiting{p, d.n.o.Now()}
 	d.mu.Lock()
-	d.queue = append(d.queue, w)
+	gone := d.gone
+	if !gone {
+		d.queue = append(d.queue, w)
+	}
 	d.mu.Unlock()
+	if gone {
+		return false
+	}
+	d.n.count(stats.AttemptedRelay, d.n.nameOf(d.id))
 	d.kick()
+	return true
 }
 
 func (d *dest) kick() {
@@ -295,9 +300,10 @@ func (d *dest) connect(nb *neighbour) error {
 	return nil
 }
 
-// empty reports whether nothing waits or is under way.
-func (d *dest) empty() bool {
+// retire ends a dest for which nothing waits or is under way; false: something does.
+func (d *dest) retire() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.queue) == 0 && d.posted == 0
+	d.gone = len(d.queue) == 0 && d.posted == 0
+	return d.gone
 }

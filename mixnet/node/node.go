@@ -366,8 +366,8 @@ func (n *Node) leave(list []*pool.Packet) {
 	for _, p := range list {
 		switch p.Entry.Use {
 		case useForward:
-			if d := n.dest(packet.ID(p.Next())); d != nil {
-				d.give(p)
+			for d := n.dest(packet.ID(p.Next())); d != nil && !d.give(p); {
+				d = n.dest(packet.ID(p.Next()))
 			}
 		case useDeliver, useReply:
 			n.ends.boxes.give(p)
@@ -419,7 +419,7 @@ func (n *Node) arrange() error {
 		if err := d.connect(nb); err != nil && failed == nil {
 			failed = err
 		}
-		if nb == nil && d.empty() {
+		if nb == nil && d.retire() {
 			d.end()
 			delete(n.dests, id)
 		}
