@@ -16,6 +16,7 @@ import (
 
 	"postern.email/kit/config"
 	"postern.email/kit/errs"
+	"postern.email/kit/sysinfo"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
@@ -381,4 +382,9 @@ func (a *authority) published(t testing.TB) []byte {
 		t.Fatal("nothing was published")
 		return nil
 	}
+}
+
+// noAddress is a machine without public addresses.
+func noAddress() *sysinfo.Reader {
+	return &sysinfo.Reader{Interfaces: func() ([]net.Addr, error) { return nil, nil }, ReadFile: func(string) ([]byte, error) { return nil, os.ErrNotExist }}
 }

@@ -13,7 +13,7 @@ import (
 // in a dot. A reload names those that were changed.
 var atRestart = []string{"mode", "network", "keys.", "host.", "mailbox.", "smtp.",
 	"server.base_dir", "server.key_dir", "server.work_dir", "server.queue_dir", "server.pid_file", "server.stats_file", "server.stats", "server.stats_interval",
-	"server.daemon", "server.timeout", "server.connections", "mixing.memory", "directory.urls", "incoming.listen"}
+	"server.daemon", "server.timeout", "mixing.memory", "directory.urls", "incoming.listen"}
 
 func needsRestart(key string) bool {
 	return slices.ContainsFunc(atRestart, func(a string) bool {

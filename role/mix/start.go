@@ -310,7 +310,7 @@ func (s *Server) openNode() (err error) {
 	}
 	o := node.Options{FS: d.FS, Dir: c.packetDir(), Keys: s.keys, Network: s.network, Cache: s.cache, Settings: settings,
 		Pool: pool.Options{Memory: int64(c.Mixing.Memory)},
-		Link: link.Options{Conns: c.Server.Connections, Idle: c.Server.Timeout.Std()},
+		Link: link.Options{Idle: c.Server.Timeout.Std()},
 		Dial: d.Dial, Rand: d.Rand, Chance: d.Chance, Now: d.Now, Logger: d.Logger}
 	if s.stats != nil {
 		o.Stats = s.stats
@@ -337,6 +337,7 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 		Operator: directory.Operator{Contact: c.ContactEmail, Fingerprint: words(c.ContactFingerprint), Comments: words(c.Comments)},
 		Mixing:   c.pool(), Retry: c.retries(), Publish: c.Directory.Publish,
 		PeerOk: admits(c.Incoming.Allow, c.Incoming.Deny), DialOk: admits(c.Outgoing.Allow, c.Outgoing.Deny),
+		Conns:     c.Server.Connections,
 		Bandwidth: node.Bandwidth{Rate: int64(c.Server.MaxBandwidth), Spike: int64(c.Server.MaxBandwidthSpike)},
 		Insecure:  c.Insecurities(),
 	}

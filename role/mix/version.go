@@ -157,9 +157,14 @@ func move(fs vfs.FS, from, to string) (bool, error) {
 	if err := vfs.MkdirAll(fs, fs.PathDir(to), 0o700); err != nil {
 		return false, err
 	}
+	// While from is there it is whole, and what lies at the other place is what a cut move
+	// left.
+	if err := fs.RemoveAll(to); err != nil {
+		return false, vfs.Error(op, err)
+	}
 	err = fs.Rename(from, to)
 	if errors.Is(err, syscall.EXDEV) {
-		if err := copyTree(fs, from, to); err != nil {
+		if err := errors.Join(copyTree(fs, from, to), vfs.SyncDir(fs, fs.PathDir(to))); err != nil {
 			return false, err
 		}
 		// A shredded half must never be copied over what was copied whole.
