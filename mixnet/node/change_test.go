@@ -187,7 +187,7 @@ func TestPeerComesBack(t *testing.T) {
 		if s := relay0.Status(); s.Log.Waiting != 0 || !peer(relay0, mix).Connected || peer(relay0, mix).Waiting != 0 {
 			t.Errorf("%+v", s)
 		}
-		if relay0.stats.get("FailedConnect "+mix.name) == 0 || relay0.stats.get("SuccessfulConnect "+mix.name) != 2 {
+		if relay0.stats.get("FailedConnect "+mix.name) == 0 || relay0.stats.get("SuccessfulConnect "+mix.name) < 2 {
 			t.Errorf("%v", relay0.stats.m)
 		}
 	}, func(w *world) { w.members["relay0"].tune = func(o *Options) { o.Retry = sixHours(w.t) } })
