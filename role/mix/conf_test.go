@@ -3,6 +3,7 @@ package mix
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -275,4 +276,38 @@ func FuzzConf(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSampleConf: the sample in docs works as it is, and with all that is proposed in it.
+func TestSampleConf(t *testing.T) {
+	text, err := os.ReadFile("../../docs/mixminiond.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(text string) *Import {
+		t.Helper()
+		i := conf(t, text)
+		if r := i.Refused(); len(r) > 0 {
+			t.Errorf("refused: %v", r)
+		}
+		if err := i.Config.Check(); err != nil {
+			t.Errorf("%v", err)
+		}
+		return i
+	}
+	if i := check(string(text)); i.Config.Nickname != "aurora" || i.Config.Mixing.Algorithm != "Poisson" || len(i.Config.Insecurities()) > 0 {
+		t.Errorf("%+v", i.Config)
+	}
+	proposal := regexp.MustCompile(`^# (\[.*\]|[A-Z][A-Za-z-]*: .*)\n$`)
+	var taken strings.Builder
+	for line := range strings.Lines(string(text)) {
+		// Of the pool only one can be taken; a rule for addresses is an example.
+		if m := proposal.FindStringSubmatch(line); m != nil && !strings.HasPrefix(m[1], "Mix") && !strings.HasPrefix(m[1], "Deny") {
+			line = m[1] + "\n"
+		}
+		taken.WriteString(line)
+	}
+	if i := check(taken.String()); !i.Config.MBOX.Enabled || !i.Config.Fragmented.Enabled || !i.Config.Directory.Publish || i.Config.Server.MaxBandwidth != 2<<20 {
+		t.Errorf("%+v in\n%s", i.Config, taken.String())
+	}
 }
