@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,15 +153,9 @@ func nodeVersion() string { return "postern-" + relay.Version }
 func credential(name string) ([]byte, error) {
 	const op = "cmd.credential"
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" {
-		return nil, hint(errs.E(op, errs.NotFound, "systemd passes no credential "+name+" here", nil), "In the unit: LoadCredentialEncrypted="+name+":FILE")
-	}
 	b, err := os.ReadFile(filepath.Join(dir, name))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, hint(errs.E(op, errs.NotFound, "systemd passes no credential "+name+" here", err), "In the unit: LoadCredentialEncrypted="+name+":FILE")
-	case err != nil:
-		return nil, errs.E(op, errs.Unavailable, "the credential "+name+" cannot be read", err)
+	if dir == "" || err != nil {
+		return nil, hint(errs.E(op, errs.Unavailable, "systemd passes no credential "+name+" here", err), "In the unit: LoadCredentialEncrypted="+name+":FILE")
 	}
 	return []byte(strings.TrimRight(string(b), "\r\n")), nil
 }

@@ -53,6 +53,10 @@ func TestScripts(t *testing.T) {
 			"gone":      mixGone,
 			"webproxy":  webProxy,
 
+			"settle":     settle,
+			"offer":      offerNode,
+			"authsignal": signalAuthority,
+
 			"names": names["names"], "publish": names["publish"], "withdraw": names["withdraw"],
 		},
 	})

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -198,10 +199,13 @@ func (s *script) look(c *core) {
 // another core takes over, on what it gives; nil: never.
 func (s *script) life(c *core, crashed func() vfs.FS) {
 	for i, step := range s.steps() {
+		before := *s // what was known before the step in which the crash comes
+		before.given, before.approved, before.done = maps.Clone(s.given), slices.Clone(s.approved), slices.Clone(s.done)
 		if err := step(c); err != nil {
 			s.t.Fatalf("step %d: %v", i, err)
 		}
 		if fs := crashed(); fs != nil {
+			s.given, s.approved, s.counted, s.done = before.given, before.approved, before.counted, before.done
 			c = s.open(fs)
 			c.tick()
 			s.survived(c)

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"postern.email/kit/daemon"
@@ -89,8 +90,13 @@ func checkNetwork(d Deps, name string, period time.Duration, addresses []string)
 	if err != nil {
 		return err
 	}
-	_, err = directory.FormatNetwork(name, period, []directory.Contact{{Key: k.Public(), Addresses: addresses}})
-	return err
+	if _, err := directory.NewNetwork(name, period, []*directory.PublicKey{k.Public()}); err != nil {
+		return err
+	}
+	if _, err := directory.FormatNetwork(name, period, []directory.Contact{{Key: k.Public(), Addresses: addresses}}); err != nil {
+		return errs.E("role/authority.Init", errs.Invalid, fmt.Sprintf("an authority has 1 to %d addresses, each a host and a port", directory.MaxAddresses), err)
+	}
+	return nil
 }
 
 // knownAddresses are those of an authority in the network file.
