@@ -102,7 +102,7 @@ type mesh struct {
 	wg   sync.WaitGroup
 	stop func()
 
-	lose func(packet.Result) bool // of packets at their end; nil: none
+	lose func(packet.Result) bool // of packets at their end, under mu; nil: none
 
 	mu    sync.Mutex
 	seen  map[[32]byte]bool
@@ -128,12 +128,7 @@ func clock() func() time.Time {
 func newMesh(t *testing.T, down time.Duration) *mesh {
 	m := &mesh{wire: &wire{conns: make(chan net.Conn), done: make(chan struct{})}, t: t, cons: usual(t, 2), rng: rng(99),
 		seen: make(map[[32]byte]bool), boxes: make(map[packet.ID]*box), peers: make(map[link.Key]packet.ID), count: make(map[packet.Command]int)}
-	// Little cover, as each packet costs the test a millisecond.
-	for i := range m.cons.Parameters {
-		if p := &m.cons.Parameters[i]; p.Name == directory.LoopInterval || p.Name == directory.DropInterval {
-			p.Value = 60_000
-		}
-	}
+	m.pace(10*time.Second, time.Minute)
 	seed := sha256.Sum256([]byte("relay's link"))
 	var err error
 	m.link, err = link.New(link.Options{Key: ed25519.NewKeyFromSeed(seed[:]), Handler: m, Chance: func() float64 { return .5 },
@@ -168,6 +163,19 @@ func newMesh(t *testing.T, down time.Duration) *mesh {
 		m.wg.Wait()
 	}
 	return m
+}
+
+// pace sets the clocks: little cover, as each packet costs the test a millisecond, and ten with
+// the race detector.
+func (m *mesh) pace(payload, cover time.Duration) {
+	for i := range m.cons.Parameters {
+		switch p := &m.cons.Parameters[i]; p.Name {
+		case directory.PayloadInterval:
+			p.Value = uint64(payload / time.Millisecond)
+		case directory.LoopInterval, directory.DropInterval:
+			p.Value = uint64(cover / time.Millisecond)
+		}
+	}
 }
 
 // fixedPace ticks at equal times.
@@ -286,10 +294,10 @@ func (m *mesh) later(d time.Duration, f func()) {
 func (m *mesh) arrive(res packet.Result) {
 	m.mu.Lock()
 	m.count[res.Command]++
-	lose := m.lose
-	now := begin.Add(0)
+	lost := m.lose != nil && m.lose(res)
+	now := begin
 	m.mu.Unlock()
-	if lose != nil && lose(res) {
+	if lost {
 		return
 	}
 	switch res.Command {

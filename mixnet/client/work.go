@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
@@ -127,6 +128,11 @@ func (c *Client) look() error {
 // adopt begins to work on a message.
 func (c *Client) adopt(name string) error {
 	w, s := &c.working, c.o.Store
+	if ok, err := vfs.Exists(s.fs, s.path(outDir+"/"+name+endSuffix)); err != nil {
+		return err
+	} else if ok { // it ended, and a crash came before it was removed
+		return s.remove(outDir, name+msgSuffix, name+stateSuffix)
+	}
 	m := &message{name: name}
 	h, f, err := s.openMessage(name)
 	if err == nil {
