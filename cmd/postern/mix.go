@@ -174,6 +174,10 @@ func (s *mixSource) load() (l mixLoaded, err error) {
 	if err == nil {
 		err = l.Check()
 	}
+	var before hinted
+	if asHint(err, &before) {
+		return l, err
+	}
 	return l, hint(err, "To see what can be set: postern mix config")
 }
 
