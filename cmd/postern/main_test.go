@@ -49,6 +49,8 @@ func TestScripts(t *testing.T) {
 			"number":  firstNumber,
 			"logged":  waitLogged,
 
+			"mixregister": mixRegister,
+
 			"mixsignal": mixSignal,
 			"gone":      mixGone,
 			"webproxy":  webProxy,

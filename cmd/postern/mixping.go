@@ -153,9 +153,12 @@ func pingAll(ctx context.Context, live *mixnet.Client, cons *directory.Consensus
 }
 
 func printPinged(io streams, results []pinged, js bool) error {
-	back := 0
+	sent, back := 0, 0
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
 	for _, p := range results {
+		if p.Error == "" {
+			sent++
+		}
 		if p.Back {
 			back++
 		}
@@ -180,7 +183,12 @@ func printPinged(io streams, results []pinged, js bool) error {
 		}
 		fmt.Fprintf(io.out, "%d of %d came back.\n", back, len(results))
 	}
-	if back == 0 && len(results) > 0 {
+	switch {
+	case len(results) == 0:
+		return errs.E("cmd.ping", errs.Unavailable, "there is no mix in the directory of the network", nil)
+	case sent == 0:
+		return errs.E("cmd.ping", errs.Invalid, "nothing could be sent", nil)
+	case back == 0:
 		return errs.E("cmd.ping", errs.Unavailable, "nothing came back", nil)
 	}
 	return nil

@@ -92,7 +92,11 @@ their own. The seed of a set is kept until its blocks have expired.`,
 		if err != nil {
 			return err
 		}
-		set, err := mixnet.NewSet(n, cons, time.Now(), chooser(), home, seed, life, want, rand.Reader)
+		r, err := mixnet.NewChooser(rand.Reader)
+		if err != nil {
+			return err
+		}
+		set, err := mixnet.NewSet(n, cons, time.Now(), r, home, seed, life, want, rand.Reader)
 		if err != nil {
 			return err
 		}

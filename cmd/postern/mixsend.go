@@ -105,17 +105,12 @@ func (s *sending) checkPath(c *client.Client, o *mixnet.Outgoing) error {
 	if w, err = p.Apply(cons, w, d.read); err != nil {
 		return err
 	}
-	_, err = mixnet.Pick(cons, time.Now(), chooser(), w)
-	return err
-}
-
-// chooser is for trials; what is sent is drawn by the client.
-func chooser() mixnet.Chooser {
 	r, err := mixnet.NewChooser(rand.Reader)
 	if err != nil {
-		panic(err) // crypto/rand does not fail
+		return err
 	}
-	return r
+	_, err = mixnet.Pick(cons, time.Now(), r, w) // a trial: what is sent is drawn by the client
+	return err
 }
 
 func mixSendCommand(io streams) *cobra.Command {
