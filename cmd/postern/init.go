@@ -269,6 +269,9 @@ var choices = []choice{
 	{"network.addresses", "The addresses under which others reach this machine, if it is behind address translation.", `["198.51.100.7"]`},
 	{"metadata.admin", "Your contact: apps and the web page show it, and reports on TLS go there. It must take unencrypted mail.", `"mailto:you@example.net"`},
 	{"node_key.file", "What opens names and keys on the disk. On another disk, one that is seized shows nothing.", `"/media/key/node.key"`},
+	{"mixnet.enabled", "Be the two ends of ways through a mix network (docs/mix-relay.md); the network file comes from those who run its authorities, and the name is yours to choose.", `true`},
+	{"mixnet.network", "", `"/etc/postern/network"`},
+	{"mixnet.nickname", "", `"myrelay"`},
 	{"delivery.routes", "Ways to single domains in place of what the DNS says.", `["example.net host=10.0.0.7 smtp=2525"]`},
 }
 

@@ -62,6 +62,11 @@ func upConfig(src source, free bool) (relay.Config, error) {
 		}
 		set = append(set, "listen."+p.key+"="+net.JoinHostPort("127.0.0.1", port))
 	}
+	mixPort := "48099"
+	if free {
+		mixPort = "0"
+	}
+	set = append(set, "mixnet.listen="+net.JoinHostPort("127.0.0.1", mixPort)) // of a relay that is in a mix network
 	// One web port is enough to try things, and no authority vouches for what only this
 	// machine reaches.
 	set = append(set, "listen.http=off", "listen.https_alt=off")

@@ -191,6 +191,9 @@ func (s *Server) diagnoseMachine(d *diagnoses) {
 	if n, err := m.OpenFiles(); err == nil {
 		k := &c.Connections
 		want := int64(k.IMAP) + int64(k.SMTP) + int64(k.POP3) + int64(k.Web) + int64(c.Delivery.Destinations) + otherFiles
+		if s.mix != nil {
+			want += 2 * int64(c.Mixnet.Clients) // in, and out to as many nodes at most
+		}
 		if n < want {
 			d.advise("open files", fmt.Sprintf("Set LimitNOFILE=%d in the unit (ulimit -n %[1]d), or lower [connections].", want),
 				"the system allows %d, and all connections that the configuration allows need about %d: beyond that new ones fail", n, want)
