@@ -53,18 +53,24 @@ func (r *Registry) Restore(nodes []Registered, rejected []packet.ID) {
 	}
 }
 
-// Offer takes a descriptor that somebody sent, and tells whether it waits for the operator.
-//
-// errs.Denied: the operator rejected this identity, or the nickname, a domain or the link key
-// belongs to another identity, or it is of another network or expired. errs.Conflict: it is
-// older than the one known. errs.Full: too many nodes wait. Else the errors of ParseDescriptor
-// and Fresh.
+// Offer parses a descriptor that somebody sent, and is Take. Its errors are also those of
+// ParseDescriptor.
 func (r *Registry) Offer(doc []byte, now time.Time) (held bool, err error) {
 	const op = "directory.Registry.Offer"
 	d, err := ParseDescriptor(doc)
 	if err != nil {
 		return false, errs.Wrap(op, err)
 	}
+	return r.Take(d, now)
+}
+
+// Take takes a descriptor that somebody sent, and tells whether it waits for the operator.
+//
+// errs.Denied: the operator rejected this identity, or the nickname, a domain or the link key
+// belongs to another identity, or it is of another network or expired. errs.Conflict: it is
+// older than the one known. errs.Full: too many nodes wait. Else the errors of Fresh.
+func (r *Registry) Take(d *Descriptor, now time.Time) (held bool, err error) {
+	const op = "directory.Registry.Take"
 	if err := d.Fresh(r.network, now); err != nil {
 		return false, errs.Wrap(op, err)
 	}
@@ -224,6 +230,15 @@ func (r *Registry) List() []Registered {
 		return cmp.Or(strings.Compare(strings.ToLower(a.latest().Nickname), strings.ToLower(b.latest().Nickname)), compareID(a.ID(), b.ID()))
 	})
 	return out
+}
+
+// Find gives what is known of a node, nil if nothing is, and whether it was rejected.
+func (r *Registry) Find(id packet.ID) (n *Registered, rejected bool) {
+	if k := r.nodes[id]; k != nil {
+		c := *k
+		n = &c
+	}
+	return n, r.rejected[id]
 }
 
 // Rejected gives the identities that were rejected, sorted.

@@ -3,6 +3,7 @@ package authority
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,15 +31,20 @@ func (c *core) restore() {
 	c.registry = directory.NewRegistry(c.net)
 	var nodes []directory.Registered
 	var rejected []packet.ID
-	links := map[link.Key]link.Role{}
 	for id, r := range c.records {
 		if r.rejected {
 			rejected = append(rejected, id)
-			continue
+		} else {
+			nodes = append(nodes, directory.Registered{Approved: r.approved, Held: r.held})
 		}
-		nodes = append(nodes, directory.Registered{Approved: r.approved, Held: r.held})
 	}
 	c.registry.Restore(nodes, rejected)
+	c.relink()
+}
+
+// relink notes the link keys of approved nodes.
+func (c *core) relink() {
+	links := make(map[link.Key]link.Role, len(c.records))
 	for _, r := range c.records {
 		if r.approved != nil {
 			links[link.Key(r.approved.LinkKey)] = roleOf(r.approved.Mode)
@@ -54,40 +60,53 @@ func roleOf(m directory.Mode) link.Role {
 	return link.Relay
 }
 
-// keepNodes makes the disk what the registry is. When that fails, the registry becomes again
-// what the disk is, so that nothing is known that a crash would take back.
-func (c *core) keepNodes() (err error) {
-	now := c.now().UTC().Truncate(time.Second)
-	next := make(map[packet.ID]*record, len(c.records))
-	for _, n := range c.registry.List() {
-		next[n.ID()] = &record{since: now, approved: n.Approved, held: n.Held}
-	}
-	for _, id := range c.registry.Rejected() {
-		next[id] = &record{since: now, rejected: true}
-	}
-	defer c.restore()
-	for id := range c.records {
-		if next[id] == nil {
-			if err := c.disk.remove(nodeDir, idText(id)); err != nil {
-				return err
-			}
-			delete(c.records, id)
+// keepNode makes the disk what the registry is, for one node. When that fails, the registry
+// becomes again what the disk is, so that nothing is known that a crash would take back.
+func (c *core) keepNode(id packet.ID) error {
+	old := c.records[id]
+	n, rejected := c.registry.Find(id)
+	if n == nil && !rejected {
+		if old == nil {
+			return nil
 		}
-	}
-	for id, r := range next {
-		old := c.records[id]
-		if old != nil && old.rejected == r.rejected {
-			r.since = old.since
-			if old.approved == r.approved && old.held == r.held {
-				continue
-			}
-		}
-		if err := c.disk.write(r.bytes(), nodeDir, idText(id)); err != nil {
+		if err := c.disk.remove(nodeDir, idText(id)); err != nil {
+			c.restore()
 			return err
 		}
-		c.records[id] = r
+		delete(c.records, id)
+		c.relink()
+		return nil
+	}
+	next := &record{since: c.now().UTC().Truncate(time.Second), rejected: rejected}
+	if n != nil {
+		next.approved, next.held = n.Approved, n.Held
+	}
+	if old != nil && old.rejected == next.rejected {
+		next.since = old.since
+		if old.approved == next.approved && old.held == next.held {
+			return nil
+		}
+	}
+	if err := c.disk.write(next.bytes(), nodeDir, idText(id)); err != nil {
+		c.restore()
+		return err
+	}
+	c.records[id] = next
+	if old == nil {
+		old = &record{}
+	}
+	if !sameLink(old.approved, next.approved) {
+		c.relink()
 	}
 	return nil
+}
+
+// sameLink reports whether two descriptors, or none, are reached by one link key in one role.
+func sameLink(a, b *directory.Descriptor) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.LinkKey == b.LinkKey && roleOf(a.Mode) == roleOf(b.Mode)
 }
 
 // publish takes the descriptor of a node. Its errors are those of directory.Registry.Offer,
@@ -105,10 +124,10 @@ func (c *core) publish(from link.Key, doc []byte) (held bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.records[d.ID()]
-	if held, err = c.registry.Offer(doc, c.now()); err != nil {
+	if held, err = c.registry.Take(d, c.now()); err != nil {
 		return false, errs.Wrap(op, err)
 	}
-	if err := c.keepNodes(); err != nil {
+	if err := c.keepNode(d.ID()); err != nil {
 		return false, errs.Wrap(op, err)
 	}
 	if held && (before == nil || before.held == nil) {
@@ -172,8 +191,11 @@ func (c *core) loadHistory() error {
 // tidyNodes drops what waited too long, and measurements that count no more.
 func (c *core) tidyNodes(current uint64) {
 	c.registry.Expire(c.now())
-	if err := c.keepNodes(); err != nil {
-		c.log.Warn("nodes that do not wait any more cannot be dropped; it is tried again", "err", err)
+	for _, id := range slices.Collect(maps.Keys(c.records)) {
+		if err := c.keepNode(id); err != nil {
+			c.log.Warn("nodes that do not wait any more cannot be dropped; it is tried again in the next epoch", "err", err)
+			break
+		}
 	}
 	reporters := c.history.Reporters(current)
 	names, err := c.disk.list(historyDir)
@@ -203,6 +225,9 @@ type Node struct {
 	Version    string   `json:"version,omitempty"`
 	Mixing     string   `json:"mixing,omitempty"`
 	Published  string   `json:"published,omitempty"`
+	Contact    string   `json:"contact,omitempty"` // what its operator says: a mail address,
+	OpenPGP    string   `json:"openpgp,omitempty"` // the fingerprint of its key,
+	Comments   string   `json:"comments,omitempty"`
 	Fresh      bool     `json:"fresh"`           // it can be voted for now
 	Score      *uint64  `json:"score,omitempty"` // of approved nodes, 0 to 1000
 	Was        *Node    `json:"was,omitempty"`   // of changed: what is approved and stays until the decision
@@ -210,7 +235,8 @@ type Node struct {
 
 func describe(d *directory.Descriptor) Node {
 	return Node{ID: idText(d.ID()), Descriptor: d.Hash().String(), Nickname: d.Nickname, Mode: d.Mode.String(), Family: d.Family, Domains: d.Domains,
-		Addresses: d.Addresses, LinkKey: d.LinkKey.String(), Version: d.Version, Mixing: string(d.Mixing), Published: d.Published.UTC().Format(stamp)}
+		Addresses: d.Addresses, LinkKey: d.LinkKey.String(), Version: d.Version, Mixing: string(d.Mixing), Published: d.Published.UTC().Format(stamp),
+		Contact: d.Contact, OpenPGP: d.Fingerprint, Comments: d.Comments}
 }
 
 // nodes lists all that are known: those that wait first, then approved ones, then rejected
@@ -318,7 +344,7 @@ func (c *core) decide(what string, id packet.ID, fn func() error) error {
 	defer c.mu.Unlock()
 	err := fn()
 	if err == nil {
-		err = c.keepNodes()
+		err = c.keepNode(id)
 	}
 	if err != nil {
 		return errs.Wrap("role/authority."+what, err)
