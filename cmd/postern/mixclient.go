@@ -325,10 +325,7 @@ func report(ctx context.Context, live *mixnet.Client, io streams, every time.Dur
 }
 
 // descriptors reads the files that a path names, for later.
-type descriptors struct {
-	c     *directory.Consensus
-	files map[string][]byte
-}
+type descriptors struct{ files map[string][]byte }
 
 func (d *descriptors) read(name string) (*directory.Descriptor, error) {
 	desc, b, err := client.ReadDescriptor(vfs.OS(), name)

@@ -327,3 +327,46 @@ func TestPing(t *testing.T) {
 		})
 	}
 }
+
+// TestTurns: a long message does not keep the others back: fragments leave in turn, and those
+// that were never sent before those that are sent again.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 4*time.Second)
+		m.pace(10*time.Second, 10*time.Minute)
+		var order []string
+		alice, bob := m.user("alice", clock(), 1), m.user("bob", clock(), 2)
+		first := alice.write(bob, []byte(text("long", 250_000)), false)
+		time.Sleep(time.Millisecond) // names are by time
+		second := alice.write(bob, []byte("short"), false)
+		time.Sleep(time.Millisecond)
+		third := alice.write(bob, []byte(text("middle", 50_000)), false)
+		alice.chosen = func(name string, packet int, _ Way) { order = append(order, fmt.Sprint(name, packet)) }
+		alice.start(false)
+		time.Sleep(5 * time.Minute)
+		alice.halt()
+		if len(order) < 10 {
+			t.Fatalf("%d packets", len(order))
+		}
+		want := []string{first + "0", second + "0", third + "0", first + "1", third + "1", first + "2", third + "2", first + "3", first + "4"}
+		if !slices.Equal(order[:len(want)], want) {
+			t.Errorf("%q, want %q", order[:len(want)], want)
+		}
+		m.stop()
+	})
+	old := state{Pieces: []piece{{Stage: given, Due: begin, Tries: 1}, {Stage: fresh}, {Stage: landed}, {Stage: given, Due: begin, Tries: maxTries}}}
+	msg := &message{state: &old, head: &outHead{Outgoing: Outgoing{Created: begin, Expires: begin.Add(time.Hour)}}}
+	if i := msg.next(begin, false); i != 1 {
+		t.Errorf("fresh: %d", i)
+	}
+	if i := msg.next(begin, true); i != 0 {
+		t.Errorf("again: %d", i)
+	}
+	if i := msg.next(begin.Add(-1), true); i != -1 {
+		t.Errorf("again, before its time: %d", i)
+	}
+	old.Pieces[0].busy = true
+	if i := msg.next(begin, true); i != -1 {
+		t.Errorf("a fragment is sent again while it is on the line, or beyond its tries: %d", i)
+	}
+}

@@ -212,12 +212,12 @@ func (m *mesh) opened(c *link.Conn) {
 
 // post hands an item to the client; mu is held.
 func (m *mesh) post(b *box, item uint64) {
-	c := b.conn
-	if c == nil || b.wait[item] == nil {
+	c, unit := b.conn, b.wait[item]
+	if c == nil || unit == nil {
 		return
 	}
 	m.wg.Go(func() { // done may come from within Post
-		c.Post(b.wait[item], func(err error) {
+		c.Post(unit, func(err error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			if err == nil {
@@ -363,6 +363,7 @@ type user struct {
 	mailbox packet.ID
 	now     func() time.Time
 	rand    *lockedReader
+	chosen  func(string, int, Way)
 
 	client *Client
 	halt   func()
@@ -408,7 +409,7 @@ func (u *user) start(free bool) {
 		Consensus: func() (*directory.Consensus, error) { return u.cons, nil }, Parameters: func() directory.Parameters { return u.cons.Parameters },
 		Addresses: func() []string { return []string{"relay"} }, Free: free,
 		Link:   link.Options{Dial: u.dial(u.name), Chance: func() float64 { return .5 }},
-		Random: u.rand, Now: u.now})
+		Chosen: u.chosen, Random: u.rand, Now: u.now})
 	must(u.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -83,7 +83,7 @@ func (s *Store) Queue(o Outgoing) (string, error) {
 	if _, err := io.ReadFull(s.random, random[:]); err != nil {
 		return "", errs.E(op, errs.Internal, "", err)
 	}
-	name := fmt.Sprintf("%011x-%x", o.Created.UnixMilli(), random)
+	name := fmt.Sprintf("%011x-%x", s.now().UnixMilli(), random)
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(head)+sealOverhead+len(o.Bodies)*(h.Size+sealOverhead)), uint32(len(head)+sealOverhead))
 	if b, err = s.id.seal(b, name, head, s.random); err != nil {
 		return "", errs.Wrap(op, err)

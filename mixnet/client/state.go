@@ -107,19 +107,3 @@ func (m *message) done() bool {
 	}
 	return true
 }
-
-// due is when the message may have something to send, the zero time if it waits for nothing
-// but answers of the line.
-func (m *message) due() time.Time {
-	at := m.head.Expires
-	for i := range m.state.Pieces {
-		switch p := &m.state.Pieces[i]; {
-		case p.busy || p.Stage == landed:
-		case p.Stage == fresh:
-			return m.head.Created
-		case p.Due.Before(at) && p.Tries < maxTries:
-			at = p.Due
-		}
-	}
-	return at
-}

@@ -174,7 +174,12 @@ func (c *Client) end(m *message, r Result, why string) error {
 		c.forget(&m.state.Pieces[i])
 	}
 	delete(w.messages, m.name)
-	w.order = slices.DeleteFunc(w.order, func(n string) bool { return n == m.name })
+	if i := slices.Index(w.order, m.name); i >= 0 {
+		w.order = slices.Delete(w.order, i, i+1)
+		if i < w.turn {
+			w.turn-- // so that it stays at the same message
+		}
+	}
 	return nil
 }
 
