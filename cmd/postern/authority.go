@@ -270,6 +270,9 @@ func printNode(io streams, n authority.Node) {
 	line("link key", n.LinkKey)
 	line("version", n.Version)
 	line("published", n.Published)
+	line("contact", n.Contact)
+	line("OpenPGP key", n.OpenPGP)
+	line("comments", n.Comments)
 	line("descriptor", n.Descriptor)
 	if n.Score != nil {
 		line("score", nodeScore(n)+" of 1000")

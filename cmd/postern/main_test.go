@@ -54,6 +54,8 @@ func TestScripts(t *testing.T) {
 			"mixsignal": mixSignal,
 			"gone":      mixGone,
 			"webproxy":  webProxy,
+			"freeport":  freePort,
+			"mixid":     mixID,
 
 			"settle":     settle,
 			"offer":      offerNode,

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -179,4 +182,25 @@ func webProxy(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	ts.Defer(func() { s.Close(); file.Close() })
 	ts.Setenv("PROXY", s.URL)
+}
+
+// freePort VAR puts a port of loopback that was free into a variable.
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Check(l.Close())
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Setenv(args[0], port)
+}
+
+// mixID FILE VAR puts the fingerprint of a running node into a variable.
+func mixID(ts *testscript.TestScript, _ bool, args []string) {
+	var out, errs bytes.Buffer
+	if code := run(context.Background(), []string{"mix", "status", "--json", "-f", ts.MkAbs(args[0])}, streams{nil, &out, &errs}); code != exitDone {
+		ts.Fatalf("%s", errs.String())
+	}
+	var st mix.Status
+	ts.Check(json.Unmarshal(out.Bytes(), &st))
+	ts.Setenv(args[1], st.ID)
 }

@@ -213,7 +213,10 @@ const shortStats = 2 * time.Hour
 
 // Insecurities says in plain words what in the configuration makes the node weak, as
 // mixminiond does at its start.
-func (c Config) Insecurities() (list []string) {
+func (c Config) Insecurities() []string { return append(c.insecure(), c.pool().Insecurities(-1)...) }
+
+// insecure is the part of that which the node does not know.
+func (c Config) insecure() (list []string) {
 	if c.Level() <= levels["debug"] {
 		list = append(list, "the log is too verbose: with level "+c.Log.Level+" it shows addresses and single packets")
 	}
@@ -223,7 +226,7 @@ func (c Config) Insecurities() (list []string) {
 	if !c.Host.FileParanoia {
 		list = append(list, "the rights of private files are not looked at")
 	}
-	return append(list, c.pool().Insecurities(-1)...)
+	return list
 }
 
 // admits decides about an address by lists of networks: the longest network that holds it

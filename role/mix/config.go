@@ -5,8 +5,8 @@ import (
 )
 
 // Config is the configuration of a node of the mix network that has no post office: a mix,
-// or a bare end. Every field is documented by its tags: docs/mix-config.md and `postern
-// config describe --mix` come from there. mixminiond.conf is read into the same fields
+// or a bare end. Every field is documented by its tags: docs/mix-config.md and `postern mix
+// config` come from there. mixminiond.conf is read into the same fields
 // (conf.go); what both have has the meaning that mixminiond gave it. A field has an effect,
 // and a test that shows it (effects_test.go lists them all).
 type Config struct {

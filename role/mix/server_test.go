@@ -284,6 +284,23 @@ func TestInsecurities(t *testing.T) {
 	}
 }
 
+// TestInsecuritiesOnce: a running node says each of them once, and those of its network.
+func TestInsecuritiesOnce(t *testing.T) {
+	list := one(t, "mixing.algorithm=Timed", "log.level=debug").Status().Insecure
+	seen := map[string]bool{}
+	for _, why := range list {
+		if seen[why] {
+			t.Errorf("twice: %s", why)
+		}
+		seen[why] = true
+	}
+	for _, want := range []string{"Timed sends", "the log is too verbose", "there is no valid directory"} {
+		if !slices.ContainsFunc(list, func(w string) bool { return strings.HasPrefix(w, want) }) {
+			t.Errorf("%q is not in %q", want, list)
+		}
+	}
+}
+
 // TestControl: what the commands of an operator ask a running node, over its socket.
 func TestControl(t *testing.T) {
 	w := newWorld(t)

@@ -339,7 +339,7 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 		PeerOk: admits(c.Incoming.Allow, c.Incoming.Deny), DialOk: admits(c.Outgoing.Allow, c.Outgoing.Deny),
 		Conns:     c.Server.Connections,
 		Bandwidth: node.Bandwidth{Rate: int64(c.Server.MaxBandwidth), Spike: int64(c.Server.MaxBandwidthSpike)},
-		Insecure:  c.Insecurities(),
+		Insecure:  c.insecure(),
 	}
 	if !c.mode().Has(directory.Mix) {
 		// A bare end gives out no names, so its identity stands in for the key of names.
