@@ -22,7 +22,7 @@ func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int)
 	if err != nil {
 		return nil, err
 	}
-	way, err := Pick(cons, c.o.Now(), c.choose, want)
+	way, err := c.pickEnd(cons, home, want)
 	if err != nil {
 		return nil, err
 	}
@@ -123,17 +123,26 @@ func (c *Client) drop(cons *directory.Consensus) (*outUnit, error) {
 	}
 	want := Want{To: packet.Last}
 	want.Hops[0] = home.Relay
-	way, err := Pick(cons, c.o.Now(), c.choose, want)
-	if errs.KindOf(err) == errs.Unavailable && err != nil { // there is no relay but the own one
-		want.Hops[packet.Last] = home.Relay
-		way, err = Pick(cons, c.o.Now(), c.choose, want)
-	}
+	way, err := c.pickEnd(cons, home, want)
 	if err != nil {
 		return nil, err
 	}
 	u := &outUnit{}
 	u.unit, err = c.build(&way, packet.Dest{Command: packet.Drop}, packet.Content{})
 	return u, err
+}
+
+// pickEnd is Pick, and takes the own relay as the last hop where any would do and there is no
+// other.
+func (c *Client) pickEnd(cons *directory.Consensus, home Home, want Want) (Way, error) {
+	way, err := Pick(cons, c.o.Now(), c.choose, want)
+	if err != nil && errs.KindOf(err) == errs.Unavailable && want.Hops[packet.Last] == nil {
+		want.Hops[packet.Last] = home.Relay
+		if alone, aerr := Pick(cons, c.o.Now(), c.choose, want); aerr == nil {
+			return alone, nil
+		}
+	}
+	return way, err
 }
 
 // loopContent is what the letter of a loop holds. To everybody but this client it is a letter like
