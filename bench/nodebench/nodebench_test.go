@@ -54,7 +54,9 @@ type bench struct {
 	out  *bufio.Reader
 	addr string
 	line *link.Line
-	end  []func()
+
+	sinkAddr string
+	end      []func()
 
 	come func(unit []byte) // what the sink is given
 }
@@ -131,8 +133,15 @@ func (b *bench) links(ln net.Listener) {
 	var err error
 	b.relay, err = link.New(link.Options{Key: linkKey("relay"), Who: who, Handler: take{b}})
 	must(t, err)
-	b.sink, err = link.New(link.Options{Key: linkKey("sink"), Who: who, Handler: take{b}})
+	relay := link.Peer{Key: b.relay.Key(), Role: link.Relay}
+	b.sink, err = link.New(link.Options{Key: linkKey("sink"), Handler: take{b}, Who: func(k link.Key) (link.Peer, bool) {
+		if k == relay.Key {
+			return relay, true
+		}
+		return who(k)
+	}})
 	must(t, err)
+	b.sinkAddr = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.sink.Serve(ctx, ln) }()
@@ -223,12 +232,18 @@ func (b *bench) start(profile string) {
 	if b.addr, err = b.out.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	b.line, err = b.relay.Line(link.LineOptions{Peer: b.peer, Queue: 1 << 16, Addresses: func() []string { return []string{strings.TrimSpace(b.addr)} }})
-	must(t, err)
+	b.line = b.dial(b.peer, strings.TrimSpace(b.addr))
+}
+
+// dial gives a line of the relay to somebody.
+func (b *bench) dial(to link.Peer, addr string) *link.Line {
+	line, err := b.relay.Line(link.LineOptions{Peer: to, Queue: 1 << 16, Addresses: func() []string { return []string{addr} }})
+	must(b.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); b.line.Run(ctx) }()
+	go func() { defer close(done); line.Run(ctx) }()
 	b.end = append(b.end, func() { cancel(); <-done })
+	return line
 }
 
 // stop ends the node and gives its report.
@@ -408,6 +423,29 @@ func diskRate(t testing.TB, dir string, group int, d time.Duration) float64 {
 	return float64(n) / time.Since(began).Seconds()
 }
 
+// syncTimes are how long the disk takes for a record by itself, one after another with a pause.
+func syncTimes(t testing.TB, dir string, n int) []time.Duration {
+	t.Helper()
+	path := filepath.Join(dir, "raw")
+	must(t, os.WriteFile(path, nil, 0o600))
+	defer os.Remove(path)
+	f, err := vfs.OS().OpenReadWrite(path, vfs.Unspecified)
+	must(t, err)
+	defer f.Close()
+	buf := make([]byte, 32<<10)
+	_, _ = rand.Read(buf)
+	out := make([]time.Duration, n)
+	for i := range out {
+		time.Sleep(2 * time.Millisecond)
+		began := time.Now()
+		_, err := f.WriteAt(buf, int64(i*len(buf)))
+		must(t, err)
+		must(t, f.SyncData())
+		out[i] = time.Since(began)
+	}
+	return out
+}
+
 // unwrapRate is how many packets one core unwraps.
 func unwrapRate(t testing.TB, b *bench, list []built, d time.Duration) float64 {
 	t.Helper()
@@ -490,8 +528,18 @@ func delay(t *testing.T, n int, rate float64) {
 	b.start("")
 	b.flow(list[:n/10], none, 0)
 	_, extra := b.flow(list[n/10:], none, rate)
-	b.stop()
 	p50, p99 := quantile(extra, 0.5), quantile(extra, 0.99)
+	// The same at the same pace over one link, with nothing between: what this machine adds now.
+	b.line = b.dial(link.Peer{Key: b.sink.Key(), Role: link.Mix}, b.sinkAddr)
+	for i := range list {
+		list[i].name = [16]byte(list[i].unit[nameAt:])
+	}
+	b.flow(list[:n/10], none, 0)
+	_, alone := b.flow(list[n/10:], none, rate)
+	b.stop()
+	syncs := syncTimes(t, b.dir, 300)
+	t.Logf("one sync alone  %8.1f ms in the median, %.1f ms in 99 of 100, of one record", ms(quantile(syncs, 0.5)), ms(quantile(syncs, 0.99)))
+	t.Logf("one link alone  %8.1f ms in the median, %.1f ms in 99 of 100", ms(quantile(alone, 0.5)), ms(quantile(alone, 0.99)))
 	t.Logf("added delay     %8.1f ms in the median, %.1f ms in 99 of 100, at %.0f packets/s (bars 5 and 50)", ms(p50), ms(p99), rate)
 	if p50 > 5*time.Millisecond || p99 > 50*time.Millisecond {
 		t.Errorf("above the bar")

@@ -76,12 +76,15 @@ func (l *Log) run() {
 func (l *Log) round() bool {
 	calls := l.take()
 	if len(calls) == 1 && calls[0].forget {
-		calls[0].done <- l.end(calls[0].key)
+		err := l.end(calls[0].key)
+		l.countKeys()
+		calls[0].done <- err
 		return true
 	}
 	var err error
 	if len(calls) > 0 {
 		err = l.serve(calls)
+		l.countKeys()
 	}
 	flushes := calls[:0] // a call that was answered belongs to somebody else
 	for _, c := range calls {

@@ -20,9 +20,7 @@ func (l *Log) tidy() bool {
 	}
 	for l.dropOldest() {
 	}
-	more := l.move()
-	l.countKeys()
-	return more
+	return l.move()
 }
 
 // countKeys brings the committer's numbers to Stats.
