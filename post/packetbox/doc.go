@@ -9,7 +9,7 @@
 //	                       which each was registered
 //	'u' 's'                version; number of the next packet (uint64); how many wait (uint32)
 //	'u' 'n' mark(16)       version; day on which a packet came (uint32): days since 1970, UTC
-//	'u' 'p' number(8)      version; sealed for mix-packet: day, kind, mark of the reply block,
+//	'u' 'p' number(8)      sealed for mix-packet: version, kind, day, mark of the reply block,
 //	                       payload. All have one length
 //
 // In the shard that the place says (seal.Root.MixPlace):

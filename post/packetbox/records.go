@@ -31,7 +31,7 @@ const (
 	stateLen   = 1 + 8 + 4
 	markRecord = 1 + 4
 	clientLen  = KeyLen + 4
-	packetHead = 4 + 1 + 3 + markLen // day, kind, zero, mark of the reply block
+	packetHead = 1 + 1 + 2 + 4 + markLen // version, kind, zero, day, mark of the reply block
 	packetLen  = packetHead + PayloadLen
 )
 
@@ -120,37 +120,29 @@ const (
 
 // sealPacket seals a packet that came on day.
 func (b *Boxes) sealPacket(id seal.AccountID, p *Packet, day uint32) ([]byte, error) {
-	plain := make([]byte, 0, packetLen)
-	plain = binary.BigEndian.AppendUint32(plain, day)
 	kind := byte(packetDelivered)
 	if p.Reply {
 		kind = packetReply
 	}
-	plain = append(plain, kind, 0, 0, 0)
+	plain := append(make([]byte, 0, packetLen), version, kind, 0, 0)
+	plain = binary.BigEndian.AppendUint32(plain, day)
 	plain = append(plain, p.Mark[:]...)
 	plain = append(plain, p.Payload...)
-	sealed, err := b.o.Root.Seal(seal.PurposeMixPacket, id[:], plain)
-	if err != nil {
-		return nil, err
-	}
-	return append([]byte{version}, sealed...), nil
+	return b.o.Root.Seal(seal.PurposeMixPacket, id[:], plain)
 }
 
 // openPacket opens what sealPacket made.
 func (b *Boxes) openPacket(id seal.AccountID, n uint64, v []byte) (it Item, day uint32, err error) {
 	const op = "post/packetbox.openPacket"
-	if len(v) < 1 || v[0] != version {
-		return Item{}, 0, corrupt(op, nil)
-	}
-	plain, err := b.o.Root.Open(seal.PurposeMixPacket, id[:], v[1:])
+	plain, err := b.o.Root.Open(seal.PurposeMixPacket, id[:], v)
 	if err != nil {
 		return Item{}, 0, errs.Wrap(op, err)
 	}
-	if len(plain) != packetLen || plain[4] != packetDelivered && plain[4] != packetReply || plain[5]|plain[6]|plain[7] != 0 {
+	if len(plain) != packetLen || plain[0] != version || plain[1] != packetDelivered && plain[1] != packetReply || plain[2]|plain[3] != 0 {
 		return Item{}, 0, corrupt(op, nil)
 	}
-	it = Item{Number: n, Reply: plain[4] == packetReply, Mark: [markLen]byte(plain[8:]), Payload: plain[packetHead:packetLen:packetLen]}
-	return it, binary.BigEndian.Uint32(plain), nil
+	it = Item{Number: n, Reply: plain[1] == packetReply, Mark: [markLen]byte(plain[8:]), Payload: plain[packetHead:packetLen:packetLen]}
+	return it, binary.BigEndian.Uint32(plain[4:]), nil
 }
 
 // number reads the number in a packet's key.
