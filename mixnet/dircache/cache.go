@@ -44,7 +44,7 @@ type Options struct {
 	Early bool
 
 	Changed func(current *directory.Consensus) // the one to be used has changed
-	Warn    func(directory.Warning)            // about a consensus that is used; nil: the log says it
+	Warn    func(directory.Warning)            // about a consensus that is used, unless the one before gave the same; nil: the log says it
 	Proof   func(*directory.Proof)             // a new one; it is kept already; nil: the log says it
 
 	Now    func() time.Time // nil: time.Now
@@ -56,7 +56,8 @@ type Options struct {
 type Cache struct {
 	o Options
 
-	put sync.Mutex // one document at a time is verified and written
+	put   sync.Mutex          // one document at a time is verified and written
+	flaws []directory.Warning // of the last one that was taken; guarded by put
 
 	mu     sync.Mutex
 	list   []*entry // by epoch, each epoch once, the newest last; at most maxKept
@@ -223,8 +224,11 @@ func (c *Cache) take(con *directory.Consensus) error {
 	c.mu.Unlock()
 	c.prune()
 	for _, w := range warnings {
-		c.o.Warn(w)
+		if !slices.Contains(c.flaws, w) {
+			c.o.Warn(w)
+		}
 	}
+	c.flaws = warnings
 	c.o.Log.Info("a consensus was taken", "epoch", con.Epoch, "nodes", len(con.Nodes))
 	c.announce()
 	select {
