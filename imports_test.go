@@ -76,13 +76,13 @@ var reachesIn = map[string][]string{
 	"bench/mixbench":     {"mixnet/packet"},
 	"bench/nodebench":    {"mixnet", "kit"},
 	"bench/storebench":   {"store", "store/pebble", "kit"},
-	"interop":            {"wire/dns/dnstest"},
+	"interop":            {"wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
 	"interop/smallworld": {"wire/dns/dnstest"},
 }
 
 // forTests are packages that only tests import, from rooms beside or above them. They may
 // choose an engine, as tests may.
-var forTests = []string{"agent/agenttest", "kit/clocktest", "mixnet/dirtest"}
+var forTests = []string{"agent/agenttest", "kit/clocktest", "kit/disktest", "mixnet/dirtest"}
 
 // embedded are folders of files in the binary, and who may read them.
 var embedded = map[string][]string{"web": {"wire/web", "role/relay", "role/authority"}, "deploy": {"cmd/postern"}}

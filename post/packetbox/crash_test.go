@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"postern.email/kit/disktest"
 	"postern.email/kit/vfs"
 	"postern.email/post/seal"
 )
@@ -55,22 +56,11 @@ func picture(w *world) string {
 // was not synced. What was acknowledged is there, nothing is there twice, a step is there as a
 // whole or not at all, and what is put again afterwards changes nothing.
 func TestCrash(t *testing.T) {
-	u := vfs.Dropped
-	cuts := 0
-	for n, more := int64(1), true; more; n++ {
-		for _, after := range []bool{false, true} {
-			u = (u + 1) % 3
-			if raceDetector && cuts > 0 && (n%29 != 0 || after) && more {
-				cuts++ // without the detector every one is tried
-				continue
-			}
-			if crashAt(t, n, after, u) {
-				cuts++
-			} else {
-				more = false
-			}
-		}
+	every := int64(1)
+	if raceDetector {
+		every = 29
 	}
+	cuts := disktest.Cuts(every, func(n int64, after bool, u vfs.Unsynced) bool { return crashAt(t, n, after, u) })
 	if cuts < 24 {
 		t.Fatalf("only %d cuts: the script did not reach the disk", cuts)
 	}

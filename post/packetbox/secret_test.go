@@ -7,31 +7,15 @@ import (
 	"strings"
 	"testing"
 
-	"postern.email/kit/vfs"
+	"postern.email/kit/disktest"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
 
 // search counts the files of the store that hold one of pieces.
-func search(tb testing.TB, w *world, pieces ...[]byte) (n int) {
+func search(tb testing.TB, w *world, pieces ...[]byte) int {
 	tb.Helper()
-	dir := w.fs.PathJoin(w.dir, "store")
-	names, err := w.fs.List(dir)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for _, name := range names {
-		b, err := vfs.ReadFile(w.fs, w.fs.PathJoin(dir, name))
-		if err != nil {
-			continue // gone since
-		}
-		for _, p := range pieces {
-			if bytes.Contains(b, p) {
-				n++
-			}
-		}
-	}
-	return n
+	return len(disktest.Holding(tb, w.fs, w.fs.PathJoin(w.dir, "store"), pieces...))
 }
 
 // TestNothingInTheClear: no payload, mark, name of a packet, link key or mailbox is in any

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.email/kit/disktest"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
@@ -610,37 +611,11 @@ func TestMixKeepsItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, x := range secrets {
-			if found := filesWith(t, fs, "/data", x, []byte(hex.EncodeToString(x))); len(found) != 0 {
+			if found := disktest.Holding(t, fs, "/data", x, []byte(hex.EncodeToString(x))); len(found) != 0 {
 				t.Error("a key lies open in", found)
 			}
 		}
 	}
-}
-
-// filesWith searches all files under dir.
-func filesWith(t *testing.T, fs vfs.FS, dir string, pieces ...[]byte) (found []string) {
-	t.Helper()
-	names, err := fs.List(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		path := fs.PathJoin(dir, name)
-		if st, err := fs.Stat(path); err == nil && st.IsDir() {
-			found = append(found, filesWith(t, fs, path, pieces...)...)
-			continue
-		}
-		b, err := vfs.ReadFile(fs, path)
-		if err != nil {
-			continue
-		}
-		for _, p := range pieces {
-			if bytes.Contains(b, p) {
-				found = append(found, path)
-			}
-		}
-	}
-	return found
 }
 
 // TestMixNothingInTheClear: what a packet holds, whose mailbox it is for, and the keys of
@@ -674,7 +649,7 @@ func TestMixNothingInTheClear(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if found := filesWith(t, fs, "/data", []byte("canary"), mailbox, []byte(e.Mailbox), key[:], []byte(key.String())); len(found) != 0 {
+	if found := disktest.Holding(t, fs, "/data", []byte("canary"), mailbox, []byte(e.Mailbox), key[:], []byte(key.String())); len(found) != 0 {
 		t.Error("in the clear in", found)
 	}
 }
