@@ -231,7 +231,13 @@ func (m *Mix) Run(ctx context.Context, leave func([]*Packet)) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var out []*Packet
-	flushed := m.o.Now()
+	// The log is told beside: what leaves does not wait for its disk.
+	flushed, busy, done := m.o.Now(), false, make(chan struct{}, 1)
+	defer func() {
+		if busy {
+			<-done
+		}
+	}()
 	for {
 		var next time.Time
 		var any bool
@@ -240,15 +246,22 @@ func (m *Mix) Run(ctx context.Context, leave func([]*Packet)) error {
 			leave(out)
 			clear(out)
 		}
-		now := m.o.Now()
-		if at := m.flushAt(flushed); !at.After(now) {
-			// A failure shows in the log's Health and its stats; what is not noted is
-			// sent again after a crash, no more.
-			m.flush(ctx)
-			flushed = m.o.Now()
-		}
 		at := m.flushAt(flushed)
-		if any && next.Before(at) {
+		if !busy && !at.After(m.o.Now()) {
+			busy = true
+			go func() {
+				// A failure shows in the log's Health and its stats; what is not noted is
+				// sent again after a crash, no more.
+				m.flush(ctx)
+				done <- struct{}{}
+			}()
+		}
+		switch {
+		case busy && any:
+			at = next
+		case busy:
+			at = m.o.Now().Add(idleFlush)
+		case any && next.Before(at):
 			at = next
 		}
 		timer.Reset(max(0, at.Sub(m.o.Now())))
@@ -257,6 +270,8 @@ func (m *Mix) Run(ctx context.Context, leave func([]*Packet)) error {
 			return nil
 		case <-timer.C:
 		case <-m.wake:
+		case <-done:
+			busy, flushed = false, m.o.Now()
 		}
 	}
 }
