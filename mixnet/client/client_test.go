@@ -266,7 +266,7 @@ func observe(t *testing.T, mail bool) (seen []string, sent int) {
 		} else {
 			time.Sleep(10 * time.Minute)
 		}
-		time.Sleep(5 * time.Minute)
+		time.Sleep(5*time.Minute + 1234*time.Millisecond) // not on a tick
 		for _, l := range m.wire.seen() {
 			if strings.Contains(l, "alice") {
 				seen = append(seen, l[:strings.Index(l, "alice")]+l[strings.Index(l, "at "):])

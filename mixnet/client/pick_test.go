@@ -21,7 +21,7 @@ func TestPickWeights(t *testing.T) {
 		entry(t, "d", directory.Mix, 2, 300), entry(t, "e", directory.Mix, 2, 900),
 		entry(t, "f", directory.Mix, 3, 0), entry(t, "g", directory.Mix, 3, 0),
 		entry(t, "relay0", directory.Relay, 0, 1), entry(t, "relay1", directory.Mailbox, 0, 1))
-	r, n := rng(1), 40_000
+	r, n := rng(1), 16_000
 	seen := make(map[string]int)
 	for range n {
 		w, err := Pick(c, begin, r, ways(t, c))
@@ -55,7 +55,7 @@ func TestPickFamilies(t *testing.T) {
 		entry(t, "d", directory.Mix, 2, 500, family("x")), entry(t, "e", directory.Mix, 2, 500, family("y")), entry(t, "h", directory.Mix, 2, 500, family("r")),
 		entry(t, "f", directory.Mix, 3, 500, family("y")), entry(t, "g", directory.Mix, 3, 500),
 		entry(t, "relay0", directory.Relay, 0, 500), entry(t, "relay1", directory.Mailbox, 0, 500, family("r")))
-	r, n := rng(2), 30_000
+	r, n := rng(2), 12_000
 	seen := make(map[string]int)
 	for range n {
 		w, err := Pick(c, begin, r, ways(t, c))
