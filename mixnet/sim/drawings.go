@@ -254,8 +254,12 @@ func drawLoss(p *plan) *Figure {
 	for _, profile := range profiles {
 		s := p.o.Setup
 		s.Users, s.Layers, s.Parameters = 1, mixLayers, profile.p()
+		runs := p.e.losses
+		if profile.name == "low" { // ten times fewer loops
+			runs *= 5
+		}
 		p.curve(f, profile.name, losses, func(ctx context.Context, x float64, part string) (Point, error) {
-			y, err := runLosses(ctx, s, layer, int(x*100), p.e.losses, p.o.Seed, part)
+			y, err := runLosses(ctx, s, layer, int(x*100), runs, p.o.Seed, part)
 			return at(x, 100*y), err
 		})
 		loops := s.loopsThrough(layer, s.seconds(directory.MixLoopInterval))

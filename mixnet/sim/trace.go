@@ -27,7 +27,7 @@ const end = math.MinInt32
 
 func (t *trace) add(m move) error {
 	if len(t.moves) >= t.most {
-		return errs.E("mixnet/sim.trace", errs.Full, "the simulation would need more memory than it may use: fewer users or a shorter time", nil)
+		return errs.E("mixnet/sim.trace", errs.Full, "the simulation would need more memory than it may use: fewer users, a lower rate or a shorter delay would do", nil)
 	}
 	t.moves = append(t.moves, m)
 	return nil
