@@ -48,6 +48,18 @@ func (m *making) write(name, text string) error {
 	return nil
 }
 
+// writeOrKeep makes a file, or keeps the one that is there; an empty name is no file.
+func (m *making) writeOrKeep(name, text string) error {
+	switch {
+	case name == "":
+		return nil
+	case exists(name):
+		m.kept = append(m.kept, name)
+		return nil
+	}
+	return m.write(name, text)
+}
+
 // told lists what was made and kept, a line each; what says more of a name.
 func (m *making) told(what func(name string) string) string {
 	var b strings.Builder

@@ -110,6 +110,18 @@ func (s *mixSource) flags(c *cobra.Command) {
 	c.Flags().StringArrayVar(&s.set, "set", nil, "override an option, section.key=`value`; may be repeated")
 }
 
+// command makes c one on a node that a configuration describes.
+func (s *mixSource) command(c *cobra.Command, do func(*mixLoaded) error) {
+	s.flags(c)
+	c.RunE = func(*cobra.Command, []string) error {
+		l, err := s.load()
+		if err != nil {
+			return err
+		}
+		return do(&l)
+	}
+}
+
 // find names the configuration file: that of -f, else the first of mixConfigs that there is.
 func (s *mixSource) find() (string, error) {
 	if s.file != "" {

@@ -111,12 +111,8 @@ func (u *mixSetUp) run(ctx context.Context, io streams) (err error) {
 			return err
 		}
 	}
-	if u.unit != "" && exists(u.unit) {
-		u.kept = append(u.kept, u.unit)
-	} else if u.unit != "" {
-		if err := u.write(u.unit, unit); err != nil {
-			return err
-		}
+	if err := u.writeOrKeep(u.unit, unit); err != nil {
+		return err
 	}
 	return u.keys(ctx, io)
 }

@@ -21,13 +21,8 @@ func mixStopCommand(io streams) *cobra.Command {
 		Long: `Send SIGTERM to the node and wait until it has ended: it takes nothing new, answers what
 is under way, and ends after server.stop_time at the latest. What waits stays on the disk
 and leaves after the next start.`}
-	src.flags(c)
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		pid, err := l.holder()
 		if err != nil {
 			return err
@@ -47,7 +42,7 @@ and leaves after the next start.`}
 		}
 		fmt.Fprintf(io.out, "Stopped process %d.\n", pid)
 		return nil
-	}
+	})
 	return c
 }
 
@@ -57,13 +52,8 @@ func mixReloadCommand(io streams) *cobra.Command {
 		Long: `Have the node read its configuration, its lists of clients and addresses again, and open
 its log and file of statistics anew, as SIGHUP does. Options that need a restart are
 named. If something is wrong with the configuration, nothing changes.`}
-	src.flags(c)
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		var r mix.Reloaded
 		if err := l.call(c.Context(), "reload", &r, nil); err != nil {
 			return err
@@ -81,7 +71,7 @@ named. If something is wrong with the configuration, nothing changes.`}
 			fmt.Fprintf(io.out, "Needs a restart: %s\n", strings.Join(r.Restart, ", "))
 		}
 		return nil
-	}
+	})
 	return c
 }
 
@@ -91,13 +81,8 @@ func mixRepublishCommand(io streams) *cobra.Command {
 		Long: `Have the node make a new descriptor and give it to every authority, whether they have one
 or not. It does so by itself in time, so this is almost never needed. Where
 directory.publish is off the descriptor is only written.`}
-	src.flags(c)
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		var st mix.Status
 		if err := l.call(c.Context(), "republish", &st, nil); err != nil {
 			return err
@@ -118,7 +103,7 @@ directory.publish is off the descriptor is only written.`}
 			fmt.Fprintf(io.out, "  authority %s: %s\n", a.ID, a.Verdict)
 		}
 		return nil
-	}
+	})
 	return c
 }
 
@@ -130,14 +115,9 @@ func mixDelkeysCommand(io streams) *cobra.Command {
 packets it has seen. The identity and the link key stay. Packets that are under way to
 this node are lost; the next start makes new keys. This is for recovery, and almost never
 needed.`}
-	src.flags(c)
 	c.Flags().BoolVar(&force, "force", false, "do not ask")
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		if pid, err := daemon.PidOf(l.PidFile()); err == nil {
 			return hint(errs.E("cmd.mix.delkeys", errs.Exists, fmt.Sprintf("the node runs, as process %d; nothing was changed", pid), nil), "Stop it first: postern mix stop -f "+l.file)
 		}
@@ -151,16 +131,16 @@ needed.`}
 		if err := daemon.Harden(); err != nil {
 			return err
 		}
-		n, err := mix.DeleteKeys(c.Context(), l.Config, mixDeps(io, &l))
+		n, err := mix.DeleteKeys(c.Context(), l.Config, mixDeps(io, l))
 		if err := firstOf(err, giveBack(l.Server.BaseDir)); err != nil {
-			return mixStartError(err, &l)
+			return mixStartError(err, l)
 		}
 		if *js {
 			return printJSON(io.out, map[string]int{"deleted": n})
 		}
 		fmt.Fprintf(io.out, "%d keys deleted.\n", n)
 		return nil
-	}
+	})
 	return c
 }
 
@@ -169,15 +149,10 @@ func mixStatsCommand(io streams) *cobra.Command {
 	c := &cobra.Command{Use: "stats", Short: "Print what was counted in the present period", Args: cobra.NoArgs, Example: "  postern mix stats",
 		Long: `Print the counts of the period that has not ended. Those of earlier periods are in
 server.stats_file (StatsFile). Of a node that does not run it is what it last saved.`}
-	src.flags(c)
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		var text string
-		err = l.call(c.Context(), "stats", &text, nil)
+		err := l.call(c.Context(), "stats", &text, nil)
 		if errs.KindOf(err) == errs.NotFound {
 			var b strings.Builder
 			if err = mix.DumpStats(l.Config, mix.Deps{}, &b); errs.KindOf(err) == errs.NotFound {
@@ -193,7 +168,7 @@ server.stats_file (StatsFile). Of a node that does not run it is what it last sa
 		}
 		_, err = fmt.Fprint(io.out, text)
 		return err
-	}
+	})
 	return c
 }
 
@@ -203,13 +178,8 @@ func mixQueueCommand(io streams) *cobra.Command {
 		Long: `Show what is in the log of packets, with mixminiond's words for its state: inp is being
 written and was not acknowledged, msg waits, rmv was sent and is to be removed, crp is
 damaged and was set aside. Nothing in it tells whose a packet is.`}
-	src.flags(c)
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
 		n := 0
 		show := func(e mix.QueueEntry) error {
@@ -223,14 +193,14 @@ damaged and was set aside. Nothing in it tells whose a packet is.`}
 			_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\n", e.State, orDash(fmt.Sprint(e.ID)), orDash(e.Due), orDash(e.Next), e.Bytes, e.Count)
 			return err
 		}
-		err = l.call(c.Context(), "queue", nil, func(line json.RawMessage) {
+		err := l.call(c.Context(), "queue", nil, func(line json.RawMessage) {
 			var e mix.QueueEntry
 			if json.Unmarshal(line, &e) == nil {
 				_ = show(e)
 			}
 		})
 		if errs.KindOf(err) == errs.NotFound && mix.HasIdentity(l.Config) {
-			err = mix.Queue(l.Config, mixDeps(io, &l), show)
+			err = mix.Queue(l.Config, mixDeps(io, l), show)
 		}
 		if err != nil {
 			return err
@@ -239,7 +209,7 @@ damaged and was set aside. Nothing in it tells whose a packet is.`}
 			fmt.Fprintln(io.out, "No packets wait.")
 		}
 		return w.Flush()
-	}
+	})
 	return c
 }
 
@@ -254,13 +224,8 @@ func orDash(s string) string {
 func mixStatusCommand(io streams) *cobra.Command {
 	var src mixSource
 	c := &cobra.Command{Use: "status", Short: "Show how the running node does", Args: cobra.NoArgs, Example: "  postern mix status\n  postern mix status --json"}
-	src.flags(c)
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		var st mix.Status
 		if err := l.call(c.Context(), "status", &st, nil); err != nil {
 			return err
@@ -268,9 +233,9 @@ func mixStatusCommand(io streams) *cobra.Command {
 		if *js {
 			return printJSON(io.out, st)
 		}
-		_, err = fmt.Fprint(io.out, mixStatusText(st))
+		_, err := fmt.Fprint(io.out, mixStatusText(st))
 		return err
-	}
+	})
 	return c
 }
 
@@ -346,22 +311,17 @@ func mixUpgradeCommand(io streams) *cobra.Command {
 	c := &cobra.Command{Use: "upgrade", Short: "Bring the files of a stopped node to the present format", Args: cobra.NoArgs, Example: "  postern mix upgrade",
 		Long: `Bring what an older version of this program has left to the present format. It may be
 interrupted and run again. The node must not run.`}
-	src.flags(c)
 	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := src.load()
-		if err != nil {
-			return err
-		}
+	src.command(c, func(l *mixLoaded) error {
 		if err := daemon.Harden(); err != nil {
 			return err
 		}
 		if _, err := os.Stat(l.Server.BaseDir); err != nil {
 			return errs.E("cmd.mix.upgrade", errs.NotFound, "there is no node in "+l.Server.BaseDir, err)
 		}
-		u, err := mix.Upgrade(c.Context(), l.Config, mixDeps(io, &l))
+		u, err := mix.Upgrade(c.Context(), l.Config, mixDeps(io, l))
 		if err := firstOf(err, giveBack(l.Server.BaseDir)); err != nil {
-			return mixStartError(err, &l)
+			return mixStartError(err, l)
 		}
 		if *js {
 			return printJSON(io.out, u)
@@ -378,7 +338,7 @@ interrupted and run again. The node must not run.`}
 			fmt.Fprintf(io.out, "The format was %d and is %d now.\n", u.From, u.To)
 		}
 		return nil
-	}
+	})
 	return c
 }
 

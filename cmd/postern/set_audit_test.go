@@ -14,7 +14,7 @@ func TestSetEverywhere(t *testing.T) {
 	arguments := map[string][]string{
 		"postern account create": {"nobody"}, "postern account show": {"nobody"}, "postern account passwd": {"nobody"},
 		"postern account block": {"nobody"}, "postern account unblock": {"nobody"}, "postern account set": {"nobody", "--quota", "1G"},
-		"postern account delete": {"nobody", "--yes"}, "postern store reveal": {"--node-key"}, "postern store move-key": {"--to", "file"},
+		"postern account delete": {"nobody", "--yes"}, "postern account mix": {"nobody", "--list"}, "postern store reveal": {"--node-key"}, "postern store move-key": {"--to", "file"},
 		"postern serve":      {"--config", "testdata/empty.toml"},
 		"postern queue show": {"3f9c"}, "postern queue drop": {"3f9c", "--yes"}, "postern queue export": {"3f9c"},
 		"postern init": {"example.org"}, "postern mix init": {"nobody"},

@@ -33,11 +33,10 @@ type world struct {
 	base string
 	net  *dirtest.Authorities
 
-	mu      sync.Mutex
-	shift   time.Duration
-	log     strings.Builder
-	deps    func(*Deps)
-	options []string
+	mu    sync.Mutex
+	shift time.Duration
+	log   strings.Builder
+	deps  func(*Deps)
 }
 
 // newWorld makes a disk in memory with the network file of a network of one authority.
