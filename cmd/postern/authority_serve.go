@@ -20,7 +20,7 @@ func authorityServe(io streams) *cobra.Command {
 	c := &cobra.Command{Use: "serve", Short: "Run the authority that a configuration file describes", Args: cobra.NoArgs,
 		Long: `Run an authority as a service. It stays in the foreground, logs to standard error and
 tells systemd when it is ready. SIGTERM and SIGINT stop it cleanly, a second one at once;
-SIGHUP reads log.level again. It may be killed at any time: what it has said is on the disk,
+SIGHUP reads log.level and what it votes for (vote) again. It may be killed at any time: what it has said is on the disk,
 and it goes on there.
 
 Its clock must be right to within minutes: the authorities do everything at fixed times.`,

@@ -38,8 +38,8 @@ type Config struct {
 	} `toml:"nodes"`
 
 	Vote struct {
-		Profile    string   `toml:"profile" default:"low" oneof:"low full" doc:"The parameters that this authority votes for: low for networks of fewer than 1,000 users, full beyond (docs/directory.md, chapter 7). The consensus has the median of all votes."`
-		Parameters []string `toml:"parameters" default:"" max:"64" doc:"Single parameters in place of those of the profile, each name=number: \"delay=20000\". Times are milliseconds."`
+		Profile    string   `toml:"profile" default:"low" oneof:"low full" doc:"The parameters that this authority votes for: low for networks of fewer than 1,000 users, full beyond (docs/directory.md, chapter 7). The consensus has the median of all votes. Read again on SIGHUP."`
+		Parameters []string `toml:"parameters" default:"" max:"64" doc:"Single parameters in place of those of the profile, each name=number: \"delay=20000\". Times are milliseconds. Read again on SIGHUP."`
 	} `toml:"vote"`
 
 	Keep struct {

@@ -49,6 +49,13 @@ var effects = map[string]func(*testing.T){
 			if err != nil || p.Get(directory.PayloadInterval) != want {
 				t.Errorf("%s: %d, %v", profile, p.Get(directory.PayloadInterval), err)
 			}
+			s := &Server{core: &core{}}
+			if err := s.Reload(c); err != nil || s.core.params.Get(directory.PayloadInterval) != want {
+				t.Errorf("%s, read again: %v", profile, err)
+			}
+		}
+		if err := (&Server{core: &core{}}).Reload(load(t, "vote.parameters=delay=0")); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("what cannot be voted for: %v", err)
 		}
 	},
 	"vote.parameters": func(t *testing.T) {
@@ -78,7 +85,7 @@ var effects = map[string]func(*testing.T){
 		l := Logger(&b, c, level)
 		l.Info("quiet")
 		l.Warn("loud")
-		s := &Server{d: Deps{Level: level}}
+		s := &Server{core: &core{}, d: Deps{Level: level}}
 		if err := s.Reload(load(t, "log.level=debug")); err != nil {
 			t.Fatal(err)
 		}

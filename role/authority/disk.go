@@ -191,27 +191,26 @@ func (d *disk) consensus(n *directory.Network, epoch uint64) (*directory.Consens
 	return p, nil
 }
 
-// proofs reads all proofs, by file. Those that prove nothing are reported and left out.
-func (d *disk) proofs(n *directory.Network, report func(error)) (map[string]*directory.Proof, error) {
+// proofs reads all proofs, one after another, with the names of their files; err tells of one
+// that proves nothing.
+func (d *disk) proofs(n *directory.Network, visit func(file string, p *directory.Proof, err error)) error {
 	names, err := d.list(proofDir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := map[string]*directory.Proof{}
 	for _, name := range names {
 		b, err := d.read(proofDir, name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		p, err := directory.ParseProof(b)
 		if err == nil {
 			err = directory.VerifyProof(n, p)
 		}
-		if err != nil || name != proofName(p.Accused, p.Kind, true) && name != proofName(p.Accused, p.Kind, false) {
-			report(err)
-			continue
+		if err == nil && name != proofName(p.Accused, p.Kind, true) && name != proofName(p.Accused, p.Kind, false) {
+			err = errs.E("role/authority.proofs", errs.Corrupt, "a proof has the name of another", nil)
 		}
-		out[name] = p
+		visit(name, p, err)
 	}
-	return out, nil
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/mixnet/dircache"
+	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 	"postern.email/web"
 )
@@ -41,13 +42,11 @@ func (s *Server) pages() http.Handler {
 		document(w, r, s.core.namedProofs())
 	})
 	mux.HandleFunc("GET /postern/proofs/{hash}", func(w http.ResponseWriter, r *http.Request) {
-		for _, p := range s.core.proofList() {
-			if p.Hash().String() == r.PathValue("hash") {
-				document(w, r, p.Bytes())
-				return
-			}
+		var proof []byte
+		if h, ok := parseID(r.PathValue("hash")); ok {
+			proof = s.core.proof(directory.Hash(h))
 		}
-		document(w, r, nil)
+		document(w, r, proof)
 	})
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, _ *http.Request) {
 		f, err := web.Files.Open("style.css")

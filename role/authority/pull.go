@@ -166,7 +166,7 @@ func (p *puller) proofs(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		if err := c.takeProof(n, doc); err != nil {
+		if err := c.takeProof(doc); err != nil {
 			p.s.d.Logger.Debug("a proof of another authority was not taken", "authority", shortID(p.id), "err", err)
 		}
 	}

@@ -15,8 +15,13 @@ func Proofs(c Config, d Deps) ([]*directory.Proof, error) {
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	all, err := k.proofs(n, func(error) {})
-	return sorted(all), errs.Wrap(op, err)
+	var all []*directory.Proof
+	err = k.proofs(n, func(_ string, p *directory.Proof, err error) {
+		if err == nil {
+			all = append(all, p)
+		}
+	})
+	return all, errs.Wrap(op, err)
 }
 
 // Consensus reads the consensus of an epoch from the data of an authority, whether it runs or

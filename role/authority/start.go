@@ -247,6 +247,7 @@ func (s *Server) openLinks(k *keys.Keys) (err error) {
 	c, d := &s.c, &s.d
 	s.link, err = link.New(link.Options{Key: k.Link(), Who: s.who, Handler: refuseUnits{}, Documents: s.answer,
 		Conns: c.Connections.Link, ConnsPerNetwork: c.Connections.LinkPerNetwork, Handshakes: c.Connections.Handshakes, HandshakeBurst: (c.Connections.Handshakes + 1) / 2,
+		MinPause: min(link.DefaultMinPause, s.core.beat()), MaxPause: min(link.DefaultMaxPause, 2*s.core.beat()),
 		MaxDocument: directory.MaxProof, Dial: d.Dial, Chance: d.Chance, Now: d.Now, Logger: d.Logger})
 	if err != nil {
 		return err
@@ -362,8 +363,13 @@ func (s *Server) Broken() <-chan error { return s.broken }
 // Requests gives a value when the operator asks for the end over the control socket.
 func (s *Server) Requests() <-chan struct{} { return s.asked }
 
-// Reload takes over what may change while running: the log level.
+// Reload takes over what may change while running: the log level, and what is voted for.
 func (s *Server) Reload(c Config) error {
+	p, err := c.parameters()
+	if err != nil {
+		return errs.Wrap("role/authority.Reload", err)
+	}
+	s.core.setParameters(p)
 	if s.d.Level != nil {
 		s.d.Level.Set(logs.Level(c.Log.Level))
 	}

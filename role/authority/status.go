@@ -2,6 +2,7 @@ package authority
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -74,10 +75,6 @@ type ProofStatus struct {
 	Accused string `json:"accused"`
 	Epoch   uint64 `json:"epoch"`
 	Bytes   int    `json:"bytes"`
-}
-
-func proofStatus(p *directory.Proof) ProofStatus {
-	return ProofStatus{Hash: p.Hash().String(), Kind: string(p.Kind), Accused: idText(p.Accused), Epoch: p.Epoch, Bytes: len(p.Bytes())}
 }
 
 // phaseName says in a word what an epoch's phase is for.
@@ -178,8 +175,9 @@ func (c *core) status(st *Status) {
 	}
 	st.Nodes.Fresh, st.Nodes.Rejected = len(c.registry.Fresh(now)), len(c.registry.Rejected())
 	st.Proofs = []ProofStatus{}
-	for _, p := range sorted(c.proofs) {
-		st.Proofs = append(st.Proofs, proofStatus(p))
+	for _, file := range slices.Sorted(maps.Keys(c.proofs)) {
+		p := c.proofs[file]
+		st.Proofs = append(st.Proofs, ProofStatus{Hash: p.Hash.String(), Kind: string(p.Kind), Accused: idText(p.Accused), Epoch: p.Epoch, Bytes: p.Size})
 	}
 }
 

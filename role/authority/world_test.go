@@ -275,6 +275,18 @@ func (w *world) agreed(epoch uint64, list ...int) *directory.Consensus {
 	return out
 }
 
+// proofList reads the proofs from the disk.
+func (c *core) proofList() (out []*directory.Proof) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.disk.proofs(c.net, func(_ string, p *directory.Proof, err error) {
+		if err == nil {
+			out = append(out, p)
+		}
+	})
+	return out
+}
+
 // someNode is a node of the network.
 type someNode struct {
 	name string
