@@ -163,10 +163,11 @@ func (m *Member) Stop(t testing.TB) {
 	await(t, m.Name+" stops", m.p.over)
 }
 
-// Log gives what the process has said so far.
+// Log gives what the member has said so far, to its terminal and to its log.
 func (m *Member) Log() string {
-	b, _ := os.ReadFile(m.log)
-	return string(b)
+	said, _ := os.ReadFile(m.log)
+	log, _ := os.ReadFile(filepath.Join(m.Dir, "log"))
+	return string(said) + string(log)
 }
 
 // Ask runs a command about the member (`mix queue`, `authority list`) and reads its JSON
@@ -276,4 +277,9 @@ func (n *MixNet) ask(t testing.TB, v any, args ...string) {
 	if err := json.Unmarshal(out, v); err != nil {
 		t.Fatalf("postern %s: %v: %s", strings.Join(args, " "), err, out)
 	}
+}
+
+// Command is a call of the program about the member.
+func (m *Member) Command(args ...string) *exec.Cmd {
+	return m.net.Command(append([]string{m.role}, append(args, "--config", m.Config)...)...)
 }
