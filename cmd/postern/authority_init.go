@@ -88,17 +88,9 @@ func (u *authoritySetUp) run(ctx context.Context, io streams) (err error) {
 			u.takeBack()
 		}
 	}()
-	if err := u.place(); err != nil {
+	unit, err := decided(u.place, u.configuration, u.unit != "", u.unitText)
+	if err != nil {
 		return err
-	}
-	if err := u.configuration(); err != nil {
-		return err
-	}
-	unit := ""
-	if u.unit != "" {
-		if unit, err = u.unitText(); err != nil {
-			return err
-		}
 	}
 	if err := u.again(); err != nil {
 		return err

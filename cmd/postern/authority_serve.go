@@ -62,13 +62,7 @@ Its clock must be right to within minutes: the authorities do everything at fixe
 		for {
 			select {
 			case <-reload:
-				next, err := src.load()
-				if err == nil {
-					err = s.Reload(next)
-				}
-				if err != nil {
-					logger.Error("the configuration cannot be read again; the old one stays", "err", err)
-				}
+				reread(logger, src.load, s.Reload)
 				continue
 			case err := <-s.Broken():
 				notify("STOPPING=1")

@@ -32,5 +32,17 @@ func notifier(logger *slog.Logger) func(state string) {
 	}
 }
 
+// reread lets a server take over its configuration again; where that cannot be, the old one
+// stays.
+func reread[C any](logger *slog.Logger, load func() (C, error), reload func(C) error) {
+	next, err := load()
+	if err == nil {
+		err = reload(next)
+	}
+	if err != nil {
+		logger.Error("the configuration cannot be read again; the old one stays", "err", err)
+	}
+}
+
 // closeWithin stops a server, or gives up after d.
 func closeWithin(s io.Closer, d time.Duration) error { return daemon.CloseWithin(s, d) }

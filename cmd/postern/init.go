@@ -90,17 +90,9 @@ func (u *setUp) run(ctx context.Context, io streams) (z relay.Zone, err error) {
 			u.takeBack()
 		}
 	}()
-	if err := u.place(); err != nil {
+	text, err := decided(u.place, u.configuration, u.unit != "", u.unitText)
+	if err != nil {
 		return z, err
-	}
-	if err := u.configuration(); err != nil {
-		return z, err
-	}
-	text := ""
-	if u.unit != "" {
-		if text, err = u.unitText(); err != nil {
-			return z, err
-		}
 	}
 	if u.fresh {
 		if err := u.write(u.file, configText(&u.cfg, u.src.set)); err != nil {

@@ -60,6 +60,18 @@ func (m *making) writeOrKeep(name, text string) error {
 	return m.write(name, text)
 }
 
+// decided is what an init command finds out before it makes anything: where things belong, the
+// configuration that is there or will be, and the text of the unit, if one is wanted.
+func decided(place, configuration func() error, unit bool, unitText func() (string, error)) (text string, err error) {
+	if err := place(); err != nil {
+		return "", err
+	}
+	if err := configuration(); err != nil || !unit {
+		return "", err
+	}
+	return unitText()
+}
+
 // told lists what was made and kept, a line each; what says more of a name.
 func (m *making) told(what func(name string) string) string {
 	var b strings.Builder

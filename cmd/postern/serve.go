@@ -107,13 +107,7 @@ func serve(ctx context.Context, io streams, cfg relay.Config, o serveOptions) er
 	for {
 		select {
 		case <-reload:
-			next, err := o.reread()
-			if err == nil {
-				err = s.Reload(next)
-			}
-			if err != nil {
-				logger.Error("the configuration cannot be read again; the old one stays", "err", err)
-			}
+			reread(logger, o.reread, s.Reload)
 		case err := <-s.Broken():
 			notify("STOPPING=1")
 			s.Close()
