@@ -181,8 +181,8 @@ func TestPeerComesBack(t *testing.T) {
 		if got := texts(t, relay1.boxes.list()); got["a"] != 1 || got["b"] != 1 || got["c"] != 1 {
 			t.Errorf("%v", got)
 		}
-		if d := relay1.boxes.at[2].Sub(relay1.boxes.at[0]); d > 5*time.Second {
-			t.Errorf("they came within %v", d)
+		if at := relay1.boxes.times(); at[2].Sub(at[0]) > 5*time.Second {
+			t.Errorf("they came within %v", at[2].Sub(at[0]))
 		}
 		if s := relay0.Status(); s.Log.Waiting != 0 || !peer(relay0, mix).Connected || peer(relay0, mix).Waiting != 0 {
 			t.Errorf("%+v", s)

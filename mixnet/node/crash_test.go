@@ -78,7 +78,7 @@ func (f *traffic) check(what, victim string) {
 	}
 	// What a crash of another node has sent again is stopped by the replay check, before the box.
 	for _, m := range []*member{relay0, relay1} {
-		if victim != "" && m.name != victim && m.boxes.twice > 0 {
+		if victim != "" && m.name != victim && m.boxes.again() > 0 {
 			f.t.Errorf("%s: %s put something into its box twice", what, m.name)
 		}
 	}

@@ -181,6 +181,20 @@ func (b *boxes) list() []Arrival {
 	return append([]Arrival(nil), b.order...)
 }
 
+// times are when the packets of list were put.
+func (b *boxes) times() []time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]time.Time(nil), b.at...)
+}
+
+// again is how often something was put that was there.
+func (b *boxes) again() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.twice
+}
+
 func (b *boxes) setDead(dead bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
