@@ -67,11 +67,11 @@ func (f *Figure) SVG() []byte {
 	py := func(v float64) float64 { return plotBottom - y.place(v)*plotHeight }
 	for _, v := range x.ticks {
 		// A number at the right edge stays within the drawing.
-		middle := min(px(v), drawWidth-4-4.5*float64(len(number(v))))
-		fmt.Fprintf(&b, `<path class="g" d="M%.1f %dV%d"/><text class="m" x="%.1f" y="%d">%s</text>`+"\n", px(v), plotTop, plotBottom, middle, plotBottom+20, number(v))
+		middle := min(px(v), drawWidth-4-4.5*float64(len(short(v))))
+		fmt.Fprintf(&b, `<path class="g" d="M%.1f %dV%d"/><text class="m" x="%.1f" y="%d">%s</text>`+"\n", px(v), plotTop, plotBottom, middle, plotBottom+20, short(v))
 	}
 	for _, v := range y.ticks {
-		fmt.Fprintf(&b, `<path class="g" d="M%d %.1fH%d"/><text class="e" x="%d" y="%.1f">%s</text>`+"\n", plotLeft, py(v), plotRight, plotLeft-7, py(v)+5, number(v))
+		fmt.Fprintf(&b, `<path class="g" d="M%d %.1fH%d"/><text class="e" x="%d" y="%.1f">%s</text>`+"\n", plotLeft, py(v), plotRight, plotLeft-7, py(v)+5, short(v))
 	}
 	fmt.Fprintf(&b, `<path class="a" fill="none" d="M%d %dV%dH%d"/>`+"\n", plotLeft, plotTop, plotBottom, plotRight)
 	fmt.Fprintf(&b, `<text class="m" x="%d" y="%d">%s</text>`+"\n", (plotLeft+plotRight)/2, plotBottom+42, escape(f.X.Label))
@@ -164,8 +164,8 @@ func mark(b *bytes.Buffer, i int, x, y float64) {
 func legend(list []Series) (rows [][]int) {
 	for i := range list {
 		n := len(rows)
-		short := func(i int) bool { return len([]rune(list[i].Name)) <= wideName }
-		if n > 0 && len(rows[n-1]) == 1 && short(i) && short(rows[n-1][0]) {
+		fits := func(i int) bool { return len([]rune(list[i].Name)) <= wideName }
+		if n > 0 && len(rows[n-1]) == 1 && fits(i) && fits(rows[n-1][0]) {
 			rows[n-1] = append(rows[n-1], i)
 		} else {
 			rows = append(rows, []int{i})
@@ -255,7 +255,7 @@ func logScale(lo, hi float64) scale {
 	s := scale{log: true, from: lo, to: hi}
 	first, last := math.Floor(math.Log10(lo)), math.Ceil(math.Log10(hi))
 	factors := []float64{1}
-	if last-first < 4 {
+	if last-first < 3 {
 		factors = []float64{1, 2, 5}
 	}
 	for e := first; e <= last; e++ {
@@ -296,6 +296,17 @@ func number(v float64) string {
 		whole = whole[:i] + "," + whole[i:]
 	}
 	return sign + whole + rest
+}
+
+// short is number beside an axis, where there is little room.
+func short(v float64) string {
+	switch {
+	case v >= 1e6 && v < 1e10:
+		return number(v/1e6) + "M"
+	case v >= 1e4:
+		return number(v/1e3) + "k"
+	}
+	return number(v)
 }
 
 // wrap breaks a title into at most two lines.
