@@ -20,7 +20,6 @@ type committer struct {
 	seq      uint64    // of the last record, acknowledged or not
 	acked    uint64    // of the last one acknowledged
 	moveFrom time.Time // until then nothing is moved, as that failed
-	dropFrom time.Time // until then nothing is dropped, likewise
 	moving   []*Entry  // of the oldest segment
 	group    group
 	scratch  scratch
@@ -95,9 +94,7 @@ func (l *Log) round() bool {
 		c.done <- nil // the results tell
 	}
 	more := l.tidy()
-	for _, c := range flushes {
-		c.done <- err
-	}
+	l.sweep(flushes, err)
 	return more || len(calls) > 0
 }
 
@@ -332,8 +329,10 @@ func (l *Log) ready() error {
 	if err != nil {
 		return l.failed(err)
 	}
+	l.leaveActive() // it is full
 	c.active = s
 	l.mu.Lock()
+	s.active = true
 	l.segs = append(l.segs, s)
 	l.mu.Unlock()
 	return nil
@@ -342,8 +341,7 @@ func (l *Log) ready() error {
 // failed notes why the disk did not take something. The segment is left as it is: what it
 // holds of the group is void, as the header of the next one says.
 func (l *Log) failed(err error) error {
-	c := &l.c
-	c.active = nil
+	l.leaveActive()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if errs.KindOf(err) == errs.NoSpace {
@@ -355,6 +353,18 @@ func (l *Log) failed(err error) error {
 		l.o.Log.Error("the log of packets stopped", slog.String("error", errs.Public(l.broken)))
 	}
 	return l.broken
+}
+
+// leaveActive ends the segment that is written to.
+func (l *Log) leaveActive() {
+	s := l.c.active
+	if s == nil {
+		return
+	}
+	l.c.active = nil
+	l.mu.Lock()
+	s.active = false
+	l.mu.Unlock()
 }
 
 // commit makes the group durable and only then tells its members. This is the one place
@@ -476,12 +486,14 @@ func (l *Log) end(key Key) error {
 			return err
 		}
 		c.tags -= k.set.n
+	}
+	// Not while the cleaner adds to the file: what it added afterwards would stay.
+	l.files.Lock()
+	defer l.files.Unlock()
+	if !k.ended {
 		l.endState(k)
 	}
-	if err := l.shredTags(key); err != nil {
-		return errs.Wrap(op, err)
-	}
-	return nil
+	return errs.Wrap(op, l.shredTags(key))
 }
 
 // endState makes a key one that has ended.

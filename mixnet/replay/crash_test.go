@@ -19,7 +19,7 @@ type session struct {
 	t     testing.TB
 	o     Options
 	l     *Log
-	mu    sync.Mutex // of told: the committer tidies up while the session goes on
+	mu    sync.Mutex // of told: the committer and the cleaner tidy up while the session goes on
 	told  told
 	known map[int]*Entry
 }
@@ -192,7 +192,16 @@ func TestCrashAtEverySync(t *testing.T) {
 				disk := vfs.NewCrashDisk()
 				var was told
 				s, clock := newSession(t, nil)
-				cut := vfs.CutAt(disk, n, after, mode, uint64(n), func() { s.say(func() { was = s.told.clone() }) })
+				var cut *vfs.Cut
+				cut = vfs.CutAt(disk, n, after, mode, uint64(n), func() {
+					// Nothing new begins before the disk is cloned: another goroutine syncs too.
+					s.mu.Lock()
+					was = s.told.clone()
+					go func() {
+						<-cut.Done()
+						s.mu.Unlock()
+					}()
+				})
 				s.o.FS = cut.FS
 				s.run(clock)
 				if cut.Disk() == nil {

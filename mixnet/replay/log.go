@@ -104,6 +104,9 @@ type Log struct {
 
 	c committer // its own; nobody else looks
 
+	clean cleaner
+	files sync.Mutex // held while tag files change, and for keyState.ended
+
 	mu      sync.Mutex
 	queue   []*call
 	gone    error     // no more calls: why
@@ -114,6 +117,7 @@ type Log struct {
 	segs    []*segment // oldest first
 	marks   []mark
 	stats   Stats
+	flushed []flushed // calls that wait for the cleaner
 
 	aside aside
 }

@@ -52,7 +52,9 @@ func Open(o Options) (*Log, error) {
 		l.abandon()
 		return nil, errs.Wrap(op, err)
 	}
+	l.clean = cleaner{wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	go l.run()
+	go l.cleanUp()
 	return l, nil
 }
 

@@ -15,13 +15,14 @@ type segment struct {
 	header
 	aead cipher.AEAD
 	file vfs.File
-	tags []tagged // not in their keys' files yet; the committer's
+	tags []tagged // not in their keys' files yet; the committer's while active, then the cleaner's
 
 	// Under Log.mu:
 	blocks  uint32 // written and synced; only the committer changes it
 	pending int    // packets that wait
 	live    int64  // their blocks
 	readers int
+	active  bool // the committer writes to it
 	gone    bool // dropped, or the log was closed
 }
 

@@ -6,19 +6,15 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
-	"postern.email/kit/vfs"
 )
 
 func appendUint64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
 
-// tidy drops segments in which nothing waits, from the oldest, and moves what waits in one
-// that stands in the way. True: there is more to move.
+// tidy ends a segment that is old, and moves what waits in one that stands in the way. True:
+// there is more to move.
 func (l *Log) tidy() bool {
-	c := &l.c
-	if c.active != nil && l.older(c.active, l.o.SegmentAge) {
-		c.active = nil
-	}
-	for l.dropOldest() {
+	if c := &l.c; c.active != nil && l.older(c.active, l.o.SegmentAge) {
+		l.leaveActive()
 	}
 	return l.move()
 }
@@ -41,63 +37,6 @@ func (l *Log) older(s *segment, age time.Duration) bool {
 	return l.o.Now().Sub(time.UnixMilli(s.made)) >= age
 }
 
-// oldest gives the first segment that is not written to any more, or nil.
-func (l *Log) oldest() *segment {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.segs) == 0 || l.segs[0] == l.c.active {
-		return nil
-	}
-	return l.segs[0]
-}
-
-func (l *Log) pending(s *segment) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return s.pending
-}
-
-// dropOldest drops the oldest segment if nothing in it waits; false: it did not.
-func (l *Log) dropOldest() bool {
-	s := l.oldest()
-	if s == nil || l.pending(s) > 0 || l.o.Now().Before(l.c.dropFrom) {
-		return false
-	}
-	if err := l.drop(s); err != nil {
-		l.c.dropFrom = l.o.Now().Add(fullPause) // nothing is lost but room
-		l.o.Log.Warn("a segment of the log of packets could not be dropped", slog.String("error", errs.Public(err)))
-		return false
-	}
-	return true
-}
-
-// drop ends a segment: tags to their keys' files, then its key, then the rest.
-func (l *Log) drop(s *segment) error {
-	byKey := make(map[*keyState][]uint64)
-	for _, t := range s.tags {
-		if !t.k.ended {
-			byKey[t.k] = append(byKey[t.k], t.f)
-		}
-	}
-	for k, tags := range byKey {
-		if err := k.file(l.o.FS, l.path(tagFileName(k.key)), tags); err != nil {
-			return err
-		}
-	}
-	s.tags = nil
-	if err := vfs.Shred(l.o.FS, l.path(segmentName(s.number)), blockLen); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.segs = append(l.segs[:0], l.segs[1:]...)
-	s.gone = true
-	l.closeUnusedLocked(s)
-	l.c.moving = nil
-	l.stats.Dropped++
-	return nil
-}
-
 // inTheWay reports whether the oldest segment should be emptied: when less than half of
 // all ended segments waits (and it is worth it), or when it is old and mostly sent. So the
 // log takes at most twice what waits and some segments more.
@@ -106,7 +45,7 @@ func (l *Log) inTheWay(s *segment) bool {
 	defer l.mu.Unlock()
 	var blocks, live int64
 	for _, g := range l.segs {
-		if g != l.c.active {
+		if !g.active {
 			blocks += int64(g.blocks)
 			live += g.live
 		}
@@ -154,7 +93,7 @@ func (l *Log) move() (more bool) {
 		return true
 	}
 	c.moving = nil
-	return l.dropOldest()
+	return false // until it is dropped
 }
 
 // refusalToMove is why nothing can be moved now, or nil. The bounds on what is new do not
@@ -197,8 +136,8 @@ func (l *Log) finish() {
 		c.group.reset()
 		end := appendRecord(nil, s.aead, &c.scratch, s.blocks, &head{kind: kindEnd}, nil)
 		_ = s.write(end) // without it the next start looks at the last records once more
-		c.active = nil
+		l.leaveActive()
 	}
-	for l.dropOldest() {
-	}
+	close(l.clean.stop)
+	<-l.clean.ended
 }
