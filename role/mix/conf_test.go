@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern.email/kit/config"
 	"postern.email/kit/errs"
+	"postern.email/mixnet/pool"
 )
 
 // least is the smallest file that mixminiond takes.
@@ -99,6 +102,9 @@ func TestConfFull(t *testing.T) {
 			}
 		}
 	}
+	if err := i.Config.Check(); err != nil {
+		t.Error(err)
+	}
 	values := config.Values(&i.Config)
 	for key, want := range map[string]string{
 		"host.file_paranoia": "true", "host.trusted_users": "root,0", "server.base_dir": "/srv/mixminion", "server.key_dir": "keys", "server.work_dir": "work",
@@ -106,7 +112,7 @@ func TestConfFull(t *testing.T) {
 		"log.level": "warn", "log.echo": "false", "server.daemon": "true", "server.stats": "true", "server.stats_interval": "1d",
 		"keys.encrypt": "false", "keys.encrypt_all": "false", "keys.lifetime": "21d", "keys.overlap": "36h", "mode": "exit", "nickname": "Aurora-Borealis",
 		"contact_email": "keeper@example.org", "contact_fingerprint": "0123 4567 89AB CDEF", "comments": "A remailer in the north, kept by people who like long nights.",
-		"mixing.algorithm": "DynamicPool", "mixing.interval": "45m", "mixing.pool_rate": "55", "mixing.pool_min_size": "8",
+		"mixing.algorithm": "Poisson", "mixing.pool_min_size": "5",
 		"server.timeout": "6m", "server.max_bandwidth": "32K", "server.max_bandwidth_spike": "1536K", "directory.publish": "true",
 		"incoming.addresses": "mix.example.org:48100", "incoming.listen": "10.0.0.7:48099,[2001:db8::7]:48099",
 		"incoming.allow": "0.0.0.0/0", "incoming.deny": "192.0.2.0/24,203.0.113.9/32",
@@ -120,6 +126,17 @@ func TestConfFull(t *testing.T) {
 		if values[key] != want {
 			t.Errorf("%s = %q, want %q", key, values[key], want)
 		}
+	}
+	// A mix has a pool; an end has none, and the report says so.
+	mix := conf(t, strings.NewReplacer("[Delivery/MBOX]\nEnabled: yes", "[Delivery/MBOX]\nEnabled: no", "[Delivery/Fragmented]\nEnabled: yes", "[Delivery/Fragmented]\nEnabled: no").Replace(string(text)))
+	if err := mix.Config.Check(); err != nil || len(mix.Refused()) > 0 {
+		t.Error(err, mix.Refused())
+	}
+	if got, want := mix.Config.pool(), (pool.Config{Algorithm: pool.DynamicPool, Interval: 45 * time.Minute, Rate: 5500, MinSize: 8}); got != want {
+		t.Errorf("%+v", got)
+	}
+	if !slices.ContainsFunc(i.Options, func(o ImportedOption) bool { return o.Key == "MixPoolRate" && o.Verdict == Replaced && o.To == "" }) || i.Given["mixing.algorithm"] {
+		t.Error("an end keeps a pool")
 	}
 	notes := map[string]string{"Incoming/MMTP/Deny": "the ports 1-65535 are not looked at", "Outgoing/MMTP/Allow": "the ports 48099 are not looked at"}
 	for _, o := range i.Options {
@@ -186,6 +203,7 @@ func TestConfRefused(t *testing.T) {
 		"PublicKeyLifetime: 3 months\n":                               "[Server] PublicKeyLifetime: refused to keys.lifetime: 90d is outside its limits: 1s to 30d",
 		"[Delivery/SMTP]\nEnabled: yes\n":                             "[Delivery/SMTP] Enabled: refused: an exit to all addresses needs senders that somebody vouches for",
 		"[Delivery/SMTP-Via-Mixmaster]\nEnabled: yes\n":               "[Delivery/SMTP-Via-Mixmaster] Enabled: refused: there is no way through Mixmaster; Delivery/MBOX can hand mail to any program with SendmailCommand",
+		"[Delivery/Fragmented]\nEnabled: yes\nMaximumSize: 100K\n":    "[Server] all options together: refused: fragmented.enabled needs mbox.enabled",
 		"[Incoming/MMTP]\nEnabled: yes\nPort: 80\nListenPort: 8080\n": "[Incoming/MMTP] Port: refused to incoming.addresses: the node listens on port 8080 and is reached on port 80",
 	} {
 		i := conf(t, least+text)
@@ -270,10 +288,14 @@ func FuzzConf(f *testing.F) {
 		if n != 0 {
 			t.Fatalf("%d entries have no verdict", n)
 		}
+		var words []string
 		for key, v := range config.Values(&i.Config) {
-			if err := config.Apply(&Config{}, []string{key + "=" + v}); err != nil && v != "" {
-				t.Fatalf("%s = %q: %v", key, v, err)
+			if v != "" {
+				words = append(words, key+"="+v)
 			}
+		}
+		if err := config.Apply(&Config{}, words); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

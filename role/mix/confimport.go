@@ -202,6 +202,7 @@ func (m *importer) decide(entries []confEntry) {
 	}
 	m.mode()
 	m.defaults()
+	m.whole()
 }
 
 // refuses says why a file with this value cannot be used, "" where it can.
@@ -302,8 +303,33 @@ func (m *importer) mode() {
 	if m.out.Config.MBOX.Enabled {
 		m.out.Config.Mode = []string{"exit"}
 		m.out.Given["mode"] = true
+		m.noPool()
 		m.out.Options = append(m.out.Options, ImportedOption{Section: "Server", Key: "Mode", Verdict: Default, To: "mode", Value: "exit",
 			Note: "a node that gives mail out is the end of its routes and mixes for nobody; run a second one to mix"})
+	}
+}
+
+// noPool takes back what was said of a pool: an end has none.
+func (m *importer) noPool() {
+	var fresh Config
+	config.Defaults(&fresh)
+	m.out.Config.Mixing = fresh.Mixing
+	for i := range m.out.Options {
+		o := &m.out.Options[i]
+		if strings.HasPrefix(o.To, "mixing.") && o.Verdict == Mapped {
+			delete(m.out.Given, o.To)
+			o.Verdict, o.To, o.Value, o.Note = Replaced, "", "", "a node that gives mail out has no pool"
+		}
+	}
+}
+
+// whole looks at all options together.
+func (m *importer) whole() {
+	if len(m.out.Refused()) > 0 {
+		return
+	}
+	if err := m.out.Config.Check(); err != nil {
+		m.out.Options = append(m.out.Options, ImportedOption{Section: "Server", Key: "all options together", Verdict: Refused, Note: errs.Public(err)})
 	}
 }
 
@@ -318,7 +344,7 @@ var otherDefaults = []struct{ section, key, theirs, to, note string }{
 func (m *importer) defaults() {
 	values := config.Values(&m.out.Config)
 	for _, d := range otherDefaults {
-		if !m.out.Given[d.to] {
+		if !m.out.Given[d.to] && m.given[d.section+"/"+d.key] == nil {
 			note := "there it is " + d.theirs
 			if d.note != "" {
 				note += "; " + d.note

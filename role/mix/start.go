@@ -435,6 +435,7 @@ func (s *Server) Close() error {
 			}
 		}
 		all = append(all, s.ends.close())
+		s.d.HTTP.CloseIdleConnections()
 		if s.node != nil {
 			all = append(all, s.node.Close())
 		}
