@@ -303,7 +303,7 @@ func short(v float64) string {
 	switch {
 	case v >= 1e6 && v < 1e10:
 		return number(v/1e6) + "M"
-	case v >= 1e4:
+	case v >= 1e3:
 		return number(v/1e3) + "k"
 	}
 	return number(v)

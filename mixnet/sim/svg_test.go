@@ -51,7 +51,7 @@ func TestSVG(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"A title that is long enough for two lines &", "has an ampersand in it", "users <all>", "bits", "measured", "law", "1,000", "a name that is too long for half of the width"} {
+	for _, want := range []string{"A title that is long enough for two lines &", "has an ampersand in it", "users <all>", "bits", "measured", "law", "1k", "a name that is too long for half of the width"} {
 		if !slices.Contains(texts, want) {
 			t.Errorf("%q is not written", want)
 		}
@@ -96,7 +96,7 @@ func TestScales(t *testing.T) {
 
 // TestShort: what stands beside an axis is short.
 func TestShort(t *testing.T) {
-	for v, want := range map[float64]string{5: "5", 1000: "1,000", 10_000: "10k", 25_000: "25k", 1e6: "1M", 2.5e9: "2,500M"} {
+	for v, want := range map[float64]string{5: "5", 500: "500", 1000: "1k", 10_000: "10k", 25_000: "25k", 1e6: "1M", 2.5e9: "2,500M"} {
 		if got := short(v); got != want {
 			t.Errorf("%v is written %q, want %q", v, got, want)
 		}
