@@ -73,7 +73,7 @@ func (b *boxes) register(ctx context.Context) error {
 }
 
 // Put is node.Boxes. The names of mailboxes on the network follow from what both sides know
-// (MailboxOf), those on the disk from a secret.
+// (content.ClientMailbox), those on the disk from a secret.
 func (b *boxes) Put(ctx context.Context, list []node.Arrival) []error {
 	out := make([]error, len(list))
 	known, at := make([]packetbox.Packet, 0, len(list)), make([]int, 0, len(list))

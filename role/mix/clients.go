@@ -10,6 +10,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/mixnet/content"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
 	"postern.email/post/seal"
@@ -75,7 +76,7 @@ func (c *clients) read(fs vfs.FS, path string, self packet.ID) error {
 	t := &clientTable{make(map[link.Key][8]byte, len(keys)), make(map[packet.ID]seal.AccountID, len(keys)), make(map[seal.AccountID]bool, len(keys))}
 	for _, k := range keys {
 		id := accountOf(k)
-		t.accounts[k], t.mailboxes[MailboxOf(self, k)], t.ids[id] = id, id, true
+		t.accounts[k], t.mailboxes[content.ClientMailbox(self, k)], t.ids[id] = id, id, true
 	}
 	c.table.Store(t)
 	return nil
@@ -86,13 +87,6 @@ func accountOf(k link.Key) (account [8]byte) {
 	sum := sha256.Sum256(append([]byte("postern/client\n"), k[:]...))
 	copy(account[:], sum[:])
 	return account
-}
-
-// MailboxOf is the mailbox of a client at a bare node, which both know without asking: SHA-256 of
-// a label, the node's ID and the client's link key.
-func MailboxOf(nodeID packet.ID, client link.Key) packet.ID {
-	b := append([]byte("postern/mailbox\n"), nodeID[:]...)
-	return packet.ID(sha256.Sum256(append(b, client[:]...)))
 }
 
 // ParseClients reads a file of clients: a link key in 64 digits of hex each line, then, behind
