@@ -2,10 +2,11 @@ package interop
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,6 +86,68 @@ func TestMixSend(t *testing.T) {
 	}
 }
 
+// mixRelay is a whole relay that is an end of the network.
+func mixRelay(t *testing.T, n *smallworld.MixNet, nickname string) (s *server, id string) {
+	t.Helper()
+	at := n.Address()
+	s = start(t, "domain="+nickname+".example", "mixnet.enabled=true", "mixnet.network="+n.File, "mixnet.nickname="+nickname, "mixnet.listen="+at, "mixnet.addresses="+at)
+	var status struct {
+		Mixnet struct{ Node string }
+	}
+	out, err := n.Command("status", "--dir", s.dir, "--json").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &status)
+	}
+	if err != nil || status.Mixnet.Node == "" {
+		t.Fatalf("status: %v: %s", err, out)
+	}
+	return s, status.Mixnet.Node
+}
+
+// userClient registers a client with a relay as a user does, with address and password.
+func userClient(t *testing.T, n *smallworld.MixNet, s *server) *mixClient {
+	t.Helper()
+	c := &mixClient{net: n, dir: filepath.Join(t.TempDir(), "client")}
+	u := s.created(t, 1)[0]
+	c.run(t, u.password+"\n", "register", "https://"+s.HTTPS, "--user", u.addr, "--ca", s.TLSCert)
+	c.address = filepath.Join(c.dir, "address.pb")
+	if err := os.WriteFile(c.address, c.run(t, "", "address"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestMixRelays: three authorities, six mixes and two whole relays. Their users register with
+// address and password, and write to each other through relay, three mixes, relay; a large message,
+// too. A recipient that was away finds its message, also after its relay was killed.
+func TestMixRelays(t *testing.T) {
+	t.Parallel()
+	n := smallworld.NewMixNet(t, smallworld.New(t), binary(t), 3, mixPeriod, mixFast...)
+	for _, name := range []string{"mix1", "mix2", "mix3", "mix4", "mix5", "mix6"} {
+		n.Node(t, name, "mix")
+	}
+	n.Approve(t)
+	one, id1 := mixRelay(t, n, "relay1")
+	two, id2 := mixRelay(t, n, "relay2")
+	n.ApproveID(t, id1)
+	n.ApproveID(t, id2)
+	n.Lists(t, append(ids(n.Nodes), id1, id2)...)
+
+	anna, berta := userClient(t, n, one), userClient(t, n, two)
+	const hello = "Subject: hello\r\n\r\nhello\r\n"
+	anna.run(t, hello, "send", "-t", berta.address, "--wait", "--timeout", "2m")
+	two.kill()
+	two.run(t)
+	if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != hello {
+		t.Errorf("fetched: %q", got)
+	}
+	large := "Subject: large\r\n\r\n" + strings.Repeat(rand.Text()+"\r\n", 5000)
+	berta.run(t, large, "send", "-t", anna.address, "--wait", "--timeout", "3m")
+	if got := anna.run(t, "", "fetch", "--wait", "--for", "3m"); string(got) != large {
+		t.Errorf("a large message came with %d bytes of %d", len(got), len(large))
+	}
+}
+
 // TestMixKills: packets that a link has acknowledged are neither lost nor doubled while random
 // nodes are killed and started again. The letters ask for no acknowledgement, so nothing is sent
 // again from end to end.
@@ -103,7 +166,7 @@ func TestMixKills(t *testing.T) {
 	go func() {
 		defer close(killed)
 		for range kills {
-			m := n.Nodes[rand.IntN(len(n.Nodes))]
+			m := n.Nodes[mathrand.IntN(len(n.Nodes))]
 			m.Kill()
 			m.Start(t)
 		}

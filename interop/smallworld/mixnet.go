@@ -252,6 +252,9 @@ func (n *MixNet) Lists(t testing.TB, ids ...string) Consensus {
 	return c
 }
 
+// Address gives a host:port for the link of a node that is set up elsewhere.
+func (n *MixNet) Address() string { return n.world.Address() + ":48099" }
+
 // Command is a call of the program.
 func (n *MixNet) Command(args ...string) *exec.Cmd { return exec.Command(n.program, args...) }
 
