@@ -245,15 +245,7 @@ func (u *authoritySetUp) print(io streams) error {
 	}
 	fmt.Fprintf(&b, "\nThis authority's fingerprint: %s\n\nThe network file with this authority alone. If there are others, give it to them, and\njoin all of them with: postern authority network FILE... --output %s\n\n", u.id(), u.cfg.Network)
 	b.Write(u.own.Bytes())
-	b.WriteString("\nNext:\n")
-	why := []string{"runs the authority", "how it does", "which nodes wait for a decision"}
-	width := 0
-	for _, n := range u.next() {
-		width = max(width, len(n))
-	}
-	for i, n := range u.next() {
-		fmt.Fprintf(&b, "  %-*s  # %s\n", width, n, why[i])
-	}
+	b.WriteString(nextSteps(u.next(), "runs the authority", "how it does", "which nodes wait for a decision"))
 	_, err := fmt.Fprint(io.out, b.String())
 	return err
 }

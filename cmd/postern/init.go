@@ -222,15 +222,7 @@ func (u *setUp) print(io streams, z relay.Zone) error {
 	} else {
 		fmt.Fprintf(&b, "\nThere are no records to make: %s.\n", z.Note)
 	}
-	why := []string{"runs the relay", "looks whether the records are there", "looks at the running relay as strangers do"}
-	b.WriteString("\nNext:\n")
-	width := 0
-	for _, n := range u.next() {
-		width = max(width, len(n))
-	}
-	for i, n := range u.next() {
-		fmt.Fprintf(&b, "  %-*s  # %s\n", width, n, why[i])
-	}
+	b.WriteString(nextSteps(u.next(), "runs the relay", "looks whether the records are there", "looks at the running relay as strangers do"))
 	_, err := fmt.Fprint(io.out, b.String())
 	return err
 }

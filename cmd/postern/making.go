@@ -90,6 +90,20 @@ func (m *making) told(what func(name string) string) string {
 	return b.String()
 }
 
+// nextSteps lists commands to type next, and what each is for.
+func nextSteps(commands []string, why ...string) string {
+	var b strings.Builder
+	b.WriteString("\nNext:\n")
+	width := 0
+	for _, c := range commands {
+		width = max(width, len(c))
+	}
+	for i, c := range commands {
+		fmt.Fprintf(&b, "  %-*s  # %s\n", width, c, why[i])
+	}
+	return b.String()
+}
+
 // choice is an option that an operator must think of: it stands in a fresh file as a comment,
 // with what could stand there.
 type choice struct{ key, why, example string }

@@ -26,17 +26,23 @@ func (w *world) quiet() {
 	}
 }
 
+// begun gives a network whose authorities agreed on one epoch, and that consensus.
+func begun(t *testing.T, n int) (w *world, epoch uint64, c *directory.Consensus) {
+	t.Helper()
+	w = newWorld(t, n, time.Hour)
+	w.start()
+	t.Cleanup(func() { w.stop() })
+	w.admit(someNodes(t, 6))
+	epoch = w.next()
+	w.until(epoch, 6)
+	return w, epoch, w.agreed(epoch)
+}
+
 // An authority that was down for an epoch, and for half of one, is back in the next: the
 // others go on without it.
 func TestDownAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 3, time.Hour)
-		w.start()
-		defer w.stop()
-		w.admit(someNodes(t, 6))
-		epoch := w.next()
-		w.until(epoch, 6)
-		w.agreed(epoch)
+		w, epoch, _ := begun(t, 3)
 		w.stop(2)
 		w.until(epoch+1, 6)
 		if c := w.agreed(epoch+1, 0, 1); len(c.Signatures) != 2 {
@@ -58,13 +64,7 @@ func TestDownAndBack(t *testing.T) {
 // have it as soon as they hear of it, and all agree again.
 func TestPartitionHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 5, time.Hour)
-		w.start()
-		defer w.stop()
-		w.admit(someNodes(t, 6))
-		epoch := w.next()
-		w.until(epoch, 6)
-		first := w.agreed(epoch)
+		w, epoch, first := begun(t, 5)
 		small := map[string]bool{w.all[0].addr: true, w.all[1].addr: true}
 		w.ether.setCut(func(from, to string) bool { return small[from] != small[to] })
 		w.until(epoch+1, 6)
@@ -111,13 +111,7 @@ func TestOneWayRound(t *testing.T) {
 // as it can be used, and whoever runs the authority is told.
 func TestBelowThreshold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 3, time.Hour)
-		w.start()
-		defer w.stop()
-		w.admit(someNodes(t, 6))
-		epoch := w.next()
-		w.until(epoch, 6)
-		first := w.agreed(epoch)
+		w, epoch, first := begun(t, 3)
 		w.stop(1, 2)
 		w.until(epoch+1, 7)
 		n := newNode(t, "asker", directory.Mix)
@@ -163,14 +157,7 @@ func TestBelowThreshold(t *testing.T) {
 // takes part in the next.
 func TestNewDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 3, time.Hour)
-		w.start()
-		defer w.stop()
-		nodes := someNodes(t, 6)
-		w.admit(nodes)
-		epoch := w.next()
-		w.until(epoch, 6)
-		first := w.agreed(epoch)
+		w, epoch, first := begun(t, 3)
 		w.until(epoch+1, 1.5) // its vote is out
 		a := w.all[2]
 		w.stop(2)
@@ -189,7 +176,7 @@ func TestNewDisk(t *testing.T) {
 		// Also when it is killed and started again meanwhile.
 		w.stop(2)
 		w.start(2)
-		w.admit(nodes, 2)
+		w.admit(w.nodes, 2)
 		w.until(epoch+1, 6)
 		second := w.agreed(epoch + 1)
 		if len(second.Signatures) != 2 {
