@@ -12,6 +12,6 @@
 // its tags were written to the compact file of their key; that file dies with the key
 // (Forget). All records are sealed, and what is dropped loses its key first.
 //
-// One goroutine, the committer, owns the tags and all writing. Everything else may be
-// called by many goroutines.
+// One goroutine, the committer, owns the tags and writes the segments; another, the cleaner,
+// drops them, so that no packet waits for that. Everything else may be called by many goroutines.
 package replay
