@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"errors"
 
+	"postern.email/agent/mixbox"
 	"postern.email/kit/errs"
 	"postern.email/mixnet/feed"
 	"postern.email/mixnet/node"
+	"postern.email/mixnet/packet"
 	"postern.email/post/packetbox"
 	"postern.email/post/seal"
 	"postern.email/store/pebble"
@@ -49,7 +51,7 @@ func openBoxes(ctx context.Context, s *Server) (b *boxes, err error) {
 	if err != nil {
 		return nil, errs.Wrap(op, errors.Join(err, b.db.Close()))
 	}
-	b.feed = feed.New(feed.Options{Boxes: b, Logger: d.Logger})
+	b.feed = feed.New(feed.Options{Boxes: mixbox.Waiting{Boxes: b.box}, Logger: d.Logger})
 	return b, nil
 }
 
@@ -72,51 +74,21 @@ func (b *boxes) register(ctx context.Context) error {
 	return nil
 }
 
-// Put is node.Boxes. The names of mailboxes on the network follow from what both sides know
-// (content.ClientMailbox), those on the disk from a secret.
-func (b *boxes) Put(ctx context.Context, list []node.Arrival) []error {
-	out := make([]error, len(list))
-	known, at := make([]packetbox.Packet, 0, len(list)), make([]int, 0, len(list))
-	for i, v := range list {
-		id, ok := b.s.ends.clients.mailbox(v.Mailbox)
-		if !ok {
-			out[i] = errs.E("role/mix.boxes.Put", errs.NotFound, "there is no such mailbox", nil)
-			continue
-		}
-		known = append(known, packetbox.Packet{Mailbox: b.root.MailboxID(id), Name: v.Name, Reply: v.Reply, Mark: v.Mark, Payload: v.Payload})
-		at = append(at, i)
+// name is what a box on the disk is called, of a mailbox on the network: that one follows from
+// what both sides know (content.ClientMailbox), this one from a secret.
+func (b *boxes) name(mailbox packet.ID) (packet.ID, bool) {
+	id, ok := b.s.ends.clients.mailbox(mailbox)
+	if !ok {
+		return packet.ID{}, false
 	}
-	for i, err := range b.box.Put(ctx, known) {
-		out[at[i]] = err
-	}
-	return out
+	return b.root.MailboxID(id), true
 }
 
-// Next is feed.Boxes.
-func (b *boxes) Next(ctx context.Context, account [8]byte, after uint64, limit int) ([]feed.Item, error) {
-	list, err := b.box.Next(ctx, account, after, limit)
-	out := make([]feed.Item, len(list))
-	for i, it := range list {
-		out[i] = feed.Item{Number: it.Number, Reply: it.Reply, Mark: it.Mark, Payload: it.Payload}
-	}
-	return out, err
-}
-
-// Remove is feed.Boxes.
-func (b *boxes) Remove(ctx context.Context, account [8]byte, numbers []uint64) error {
-	return b.box.Remove(ctx, account, numbers)
-}
-
-// Watch is feed.Boxes.
-func (b *boxes) Watch(account [8]byte) (<-chan struct{}, func()) {
-	w := b.box.Watch(account)
-	return w.C, w.Close
-}
+// arrivals are the boxes for the node.
+func (b *boxes) arrivals() node.Boxes { return mixbox.Arrivals{Boxes: b.box, Name: b.name} }
 
 // close gives the store back; no connection feeds any more.
 func (b *boxes) close() error {
 	b.feed.Wait()
 	return b.db.Close()
 }
-
-var _ node.Boxes = (*boxes)(nil)

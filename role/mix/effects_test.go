@@ -400,7 +400,7 @@ func count(t testing.TB, s *Server, event string) (n int) {
 func (s *Server) put(client string, name byte, t testing.TB) error {
 	_, k := clientKey(t, client)
 	payload := make([]byte, packet.PayloadLen)
-	return s.ends.boxes.Put(soon(t), []node.Arrival{{Mailbox: content.ClientMailbox(s.node.ID(), k), Payload: payload, Name: [16]byte{name}}})[0]
+	return s.ends.boxes.arrivals().Put(soon(t), []node.Arrival{{Mailbox: content.ClientMailbox(s.node.ID(), k), Payload: payload, Name: [16]byte{name}}})[0]
 }
 
 func bandwidth(want node.Bandwidth, set ...string) func(*testing.T) {

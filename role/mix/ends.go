@@ -117,7 +117,7 @@ func (e *ends) options(o *node.Options) {
 		o.Clients = e.clients.Client
 	}
 	if e.boxes != nil {
-		o.Boxes, o.Opened = e.boxes, e.boxes.feed.Opened
+		o.Boxes, o.Opened = e.boxes.arrivals(), e.boxes.feed.Opened
 	}
 	if e.exit != nil {
 		o.Exits = e.exit

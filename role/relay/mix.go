@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/agent/mixbox"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
@@ -124,7 +125,7 @@ func (s *Server) openMix() error {
 	if err != nil {
 		return errs.E(op, errs.KindOf(err), "cannot read the network file "+c.Network+" (mixnet.network)", err)
 	}
-	m := &mixPart{s: s, text: string(text), feed: feed.New(feed.Options{Boxes: feedBoxes{s.packets}, Logger: d.Logger})}
+	m := &mixPart{s: s, text: string(text), feed: feed.New(feed.Options{Boxes: mixbox.Waiting{Boxes: s.packets}, Logger: d.Logger})}
 	if m.network, err = directory.ParseNetwork(text); err != nil {
 		return errs.E(op, errs.KindOf(err), c.Network+": "+errs.Public(err), err)
 	}
@@ -167,7 +168,7 @@ func (s *Server) startMix() error {
 	}
 	var err error
 	o := node.Options{FS: d.FS, Dir: s.mixPath(mixLogDir), Keys: m.keys, Network: m.network, Cache: m.cache, Settings: m.settings(),
-		Clients: m.client, Opened: m.opened, Boxes: arrivals{s.packets}, Stats: m.stats,
+		Clients: m.client, Opened: m.opened, Boxes: mixbox.Arrivals{Boxes: s.packets}, Stats: m.stats,
 		Link: link.Options{Conns: s.c.Mixnet.Clients, Idle: mixPeerTime, DrainTime: s.grace(), PeerOf: daemon.PeerOf},
 		Rand: d.Rand, Now: d.Now, Logger: d.Logger}
 	if d.Dial != nil {
