@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/serve"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
@@ -31,7 +32,7 @@ func (g guarded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if ok := g.n.settings().PeerOk; ok != nil && !allowed(ok, c.RemoteAddr()) {
+		if ok := g.n.settings().PeerOk; ok != nil && !allowed(ok, g.n.addrOf(c)) {
 			g.n.count(stats.Dropped, "address")
 			c.Close()
 			continue
@@ -40,11 +41,17 @@ func (g guarded) Accept() (net.Conn, error) {
 	}
 }
 
-// allowed asks about an address. What has none, a socket of this machine, is allowed.
-func allowed(ok func(netip.Addr) bool, a net.Addr) bool {
-	t, is := a.(*net.TCPAddr)
-	return !is || ok(t.AddrPort().Addr().Unmap())
+// addrOf is who is at the other end, as the role sees it: behind a trusted proxy that is not
+// the socket's own address.
+func (n *Node) addrOf(c net.Conn) netip.Addr {
+	if n.o.Link.PeerOf != nil {
+		return n.o.Link.PeerOf(c).Addr
+	}
+	return serve.PeerOf(c).Addr
 }
+
+// allowed asks about an address. What has none, a socket of this machine, is allowed.
+func allowed(ok func(netip.Addr) bool, a netip.Addr) bool { return !a.IsValid() || ok(a) }
 
 // dial is link.Options.Dial. Addresses are judged when names are resolved.
 func (n *Node) dial(ctx context.Context, addr string) (net.Conn, error) {
@@ -68,7 +75,7 @@ func (n *Node) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ok != nil && !allowed(ok, c.RemoteAddr()) {
+	if ok != nil && !allowed(ok, serve.PeerOf(c).Addr) {
 		c.Close()
 		return nil, errs.E(op, errs.Denied, publicDial, nil)
 	}
@@ -157,6 +164,9 @@ type bounded struct {
 	done chan struct{}
 	mu   sync.Mutex
 }
+
+// NetConn is the connection below, for who looks for its own (kit/daemon.PeerOf).
+func (c *bounded) NetConn() net.Conn { return c.Conn }
 
 // Read waits after it has read: the next read comes later, and the sender's writes with it.
 func (c *bounded) Read(p []byte) (int, error) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
@@ -138,6 +139,12 @@ func TestGuard(t *testing.T) {
 		c, err := m.guard(e).Accept()
 		if err != nil || c.(*bounded).Conn != net.Conn(good) || !bad.closed || m.stats.get("Dropped address") != 1 {
 			t.Errorf("%v, %v", err, bad.closed)
+		}
+		// Behind a proxy the address is the one that the role knows.
+		m.Node.o.Link.PeerOf = func(c net.Conn) limits.Peer { return limits.Peer{Addr: netip.MustParseAddr("192.0.2.1")} }
+		e.conns <- from("192.0.2.9")
+		if c, err = m.guard(e).Accept(); err != nil || c.(interface{ NetConn() net.Conn }).NetConn() == nil {
+			t.Errorf("%v", err)
 		}
 		for ip, ok := range map[string]bool{"192.0.2.1": false, "192.0.2.2": true} {
 			conn := from(ip)
