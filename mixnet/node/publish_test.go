@@ -284,3 +284,42 @@ func TestLoops(t *testing.T) {
 		}
 	})
 }
+
+// TestDeleteKeys: an operator who destroys all packet keys has new ones at once, published, and
+// packets for the old ones are refused.
+func TestDeleteKeys(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, alice *client) {
+		relay0, relay1 := w.members["relay0"], w.members["relay1"]
+		old := relay0.entry().Key(time.Now())
+		alice.send(t, w.letter(relay0, relay1, packet.ID{}, "before"))
+		wait(time.Minute)
+		u := w.letter(relay0, relay1, packet.ID{}, "after")
+		must(t, relay0.DeleteKeys(t.Context()))
+		wait(time.Minute)
+		if _, ok := relay0.keys.Find(old.ID()); ok {
+			t.Error("the old key is there")
+		}
+		d := relay0.Descriptor()
+		if k := d.Key(time.Now()); k == nil || k.ID() == old.ID() {
+			t.Error("the descriptor has no new key")
+		}
+		if s := relay0.Status().Log; s.Tags != 0 {
+			t.Errorf("%d tags are remembered", s.Tags)
+		}
+		alice.send(t, u)
+		wait(time.Minute)
+		if got := texts(t, relay1.boxes.list()); got["before"] != 1 || len(got) != 1 || relay0.stats.get("Dropped key") != 1 {
+			t.Errorf("%v, %v", got, relay0.stats.get("Dropped key"))
+		}
+		next := w.last.Epoch + 1
+		wait(time.Until(w.net.Begin(next).Add(-10 * time.Minute)))
+		w.agree(next)
+		w.give()
+		wait(time.Until(w.net.Begin(next).Add(time.Minute)))
+		alice.send(t, w.letter(relay0, relay1, packet.ID{}, "new"))
+		wait(time.Minute)
+		if got := texts(t, relay1.boxes.list()); got["new"] != 1 {
+			t.Errorf("%v", got)
+		}
+	})
+}
