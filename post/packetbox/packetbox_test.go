@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -386,15 +387,15 @@ func TestAges(t *testing.T) {
 // at the start.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var ahead time.Duration
+		var ahead atomic.Int64
 		w := newWorld(t, withOptions(func(o *Options) {
-			o.Now = func() time.Time { return time.Now().Add(ahead) }
+			o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 			o.SweepEvery = time.Minute
 		}))
 		defer w.close()
 		w.register(anna, 1)
 		w.put(anna, 1)
-		ahead = 31 * 24 * time.Hour
+		ahead.Store(int64(31 * 24 * time.Hour))
 		run, cancel := context.WithCancel(ctx)
 		done := make(chan error)
 		go func() { done <- w.b.Run(run) }()
@@ -406,7 +407,7 @@ func TestRun(t *testing.T) {
 			t.Error("a name was forgotten at the start")
 		}
 		w.put(anna, 2)
-		ahead *= 2
+		ahead.Add(int64(31 * 24 * time.Hour))
 		<-time.After(time.Minute)
 		synctest.Wait()
 		if got, n := w.next(anna), w.marks(anna); len(got) != 0 || n != 0 {
