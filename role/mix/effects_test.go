@@ -212,7 +212,7 @@ func effects() map[string]func(*testing.T) {
 					t.Errorf("%s: %v", set, k.Until.Sub(k.From))
 				}
 			}
-			newWorld(t).refused("keys.lifetime must be at least 24h", "keys.lifetime=23h")
+			newWorld(t).refused("packet keys live from 1 to 30 days", "keys.lifetime=23h")
 		},
 		"keys.overlap": func(t *testing.T) {
 			for want, set := range map[time.Duration]string{day: "keys.overlap=1d", 2 * day: "keys.overlap=2d"} {
@@ -220,7 +220,7 @@ func effects() map[string]func(*testing.T) {
 					t.Errorf("%s: %v", set, k.AcceptedUntil.Sub(k.Until))
 				}
 			}
-			newWorld(t).refused("keys.overlap must be at least 6h", "keys.overlap=5h")
+			newWorld(t).refused("packet keys overlap by 6 to 72 hours", "keys.overlap=5h")
 		},
 		"keys.rotation": func(t *testing.T) {
 			for want, set := range map[time.Duration]string{day: "keys.rotation=0", 12 * time.Hour: "keys.rotation=12h"} {

@@ -120,6 +120,51 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestShortEpochs: where epochs are short, keys may be too.
+func TestShortEpochs(t *testing.T) {
+	c := newWorld(t).config("keys.lifetime=24s", "keys.overlap=6s")
+	if err := c.fits(time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := c.fits(time.Hour); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("%v", err)
+	}
+	for set, want := range map[string]string{"keys.lifetime=23s": "keys.lifetime must be at least 24s", "keys.overlap=5s": "keys.overlap must be at least 6s"} {
+		if err := newWorld(t).config("keys.lifetime=24s", "keys.overlap=6s", set).fits(time.Second); !strings.HasPrefix(errs.Public(err), want) {
+			t.Errorf("%s: %v", set, err)
+		}
+	}
+}
+
+// TestFirstStartIsCut: a crash at any sync of the first start leaves what the next start takes
+// up, with the identity that was there, if any was.
+func TestFirstStartIsCut(t *testing.T) {
+	for n := int64(1); ; n++ {
+		w := newWorld(t)
+		cut := vfs.CutAt(w.fs.(*vfs.CrashDisk), n, n%2 == 0, vfs.Dropped, uint64(n), nil)
+		w.fs = cut.FS
+		s := w.start()
+		id := s.node.ID()
+		s.Close()
+		if cut.Disk() == nil {
+			if n < 10 {
+				t.Errorf("only %d syncs", n)
+			}
+			return
+		}
+		w.fs = cut.Disk()
+		had := w.there("keys/identity.key")
+		s, err := w.try()
+		if err != nil {
+			t.Fatalf("after a crash at sync %d: %v", n, err)
+		}
+		if had && s.node.ID() != id {
+			t.Errorf("after a crash at sync %d: another identity", n)
+		}
+		s.Close()
+	}
+}
+
 // TestReloadClients: a client that is taken out of the file is served no more, one that comes
 // in is.
 func TestReloadClients(t *testing.T) {
