@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -39,7 +40,8 @@ func ids(list []*smallworld.Member) (all []string) {
 
 // TestMixNetwork: three authorities and eight nodes in separate processes agree: every
 // authority signs, each layer has two mixes, and the consensus has the voted parameters. A mix that
-// is killed is voted out and the others stay; when it comes back it has its old layer.
+// is killed is voted out, the others stay, and traffic flows on; when it comes back it has its old
+// layer.
 func TestMixNetwork(t *testing.T) {
 	t.Parallel()
 	n := smallMixNet(t, 3)
@@ -59,9 +61,17 @@ func TestMixNetwork(t *testing.T) {
 		t.Errorf("parameters: %v", c.Parameters)
 	}
 
+	anna, berta := newMixClient(t, n, n.Nodes[6]), newMixClient(t, n, n.Nodes[7])
 	dead := n.Nodes[0]
 	dead.Kill()
 	n.Lists(t, ids(n.Nodes[1:])...)
+	for i := range 3 { // each would pass the dead one by chance, if ways still did
+		letter := fmt.Sprintf("letter %d\r\n", i)
+		anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "2m")
+		if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != letter {
+			t.Errorf("fetched: %q", got)
+		}
+	}
 	dead.Start(t)
 	n.Wait(t, "the mix is back in its layer", func(c smallworld.Consensus) bool {
 		return len(c.Nodes) == 8 && slices.ContainsFunc(c.Nodes, func(x smallworld.DirectoryNode) bool { return x.ID == lost.ID && x.Layer == lost.Layer })

@@ -8,7 +8,10 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,17 +54,30 @@ func newMixClient(t *testing.T, n *smallworld.MixNet, relay *smallworld.Member) 
 	return c
 }
 
-// run calls `postern mix …` for the client.
+// command is `postern mix …` for the client.
+func (c *mixClient) command(in string, args ...string) *exec.Cmd {
+	cmd := c.net.Command(append(append([]string{"mix"}, args...), "--dir", c.dir)...)
+	cmd.Stdin = strings.NewReader(in)
+	return cmd
+}
+
+// run gives what a command prints on standard output.
 func (c *mixClient) run(t *testing.T, in string, args ...string) []byte {
 	t.Helper()
-	cmd := c.net.Command(append([]string{"mix", args[0], "--dir", c.dir}, args[1:]...)...)
-	cmd.Stdin = strings.NewReader(in)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
+	out, _ := c.both(t, in, args...)
+	return out
+}
+
+// both gives what a command prints on standard output and on standard error.
+func (c *mixClient) both(t *testing.T, in string, args ...string) (out, said []byte) {
+	t.Helper()
+	cmd := c.command(in, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("mix %s: %v: %s", strings.Join(args, " "), err, errOut.Bytes())
+		t.Fatalf("mix %s: %v: %s", strings.Join(args, " "), err, stderr.Bytes())
 	}
-	return out.Bytes()
+	return stdout.Bytes(), stderr.Bytes()
 }
 
 func (c *mixClient) json(t *testing.T, v any, args ...string) {
@@ -81,9 +97,45 @@ func TestMixSend(t *testing.T) {
 	anna, berta := newMixClient(t, n, n.Nodes[6]), newMixClient(t, n, n.Nodes[7])
 	const letter = "Subject: through the mixes\r\n\r\nhello\r\n"
 	t.Logf("send: %s", anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "2m"))
-	if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != letter {
-		t.Errorf("fetched: %q", got)
+	fetched := func(c *mixClient, want string) {
+		t.Helper()
+		if got := c.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != want {
+			t.Errorf("fetched: %q", got)
+		}
 	}
+	fetched(berta, letter)
+
+	path := filepath.Join(n.Nodes[0].Dir, "current-desc") + ",*2"
+	const chosen = "Subject: a way of its own\r\n\r\nhello\r\n"
+	_, way := anna.both(t, chosen, "send", "-t", berta.address, "-P", path, "--now", "--wait", "--timeout", "2m")
+	if !throughMixes(string(way), "relay1", "mix1", "relay2") {
+		t.Errorf("the way is not printed: %s", way)
+	}
+	fetched(berta, chosen)
+	var ping struct {
+		Way  string
+		Back bool
+	}
+	anna.json(t, &ping, "ping", "-P", path, "--timeout", "2m")
+	if !ping.Back || !throughMixes(ping.Way, "relay1", "mix1", "relay1") {
+		t.Errorf("ping: %+v", ping)
+	}
+
+	blocks := filepath.Join(t.TempDir(), "blocks")
+	berta.run(t, "", "reply-block", "make", "-o", blocks)
+	const answer = "Subject: to somebody\r\n\r\nhello\r\n"
+	anna.run(t, answer, "reply-block", "use", blocks, "--now", "--wait", "--timeout", "2m")
+	fetched(berta, answer)
+	if out, err := anna.command(answer, "reply-block", "use", blocks).CombinedOutput(); err == nil || !bytes.Contains(out, []byte("was used before")) {
+		t.Errorf("a reply block is used again: %v: %s", err, out)
+	}
+}
+
+// throughMixes tells whether a printed way begins and ends at these relays, passes this mix, and
+// has five nodes.
+func throughMixes(way, first, mix, last string) bool {
+	names := regexp.MustCompile(`\b(relay|mix)[0-9]\b`).FindAllString(way, -1)
+	return len(names) == 5 && names[0] == first && names[4] == last && slices.Contains(names[1:4], mix)
 }
 
 // mixRelay is a whole relay that is an end of the network.
