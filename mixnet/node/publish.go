@@ -176,6 +176,7 @@ func (p *publisher) run(ctx context.Context) error {
 			p.err = err
 			p.mu.Unlock()
 			if err != nil {
+				due = true // again after a pause, as the disk may be full
 				n.o.Logger.Error("the descriptor of this node could not be made", "error", errs.Public(err))
 			} else {
 				due, pause = false, 0
@@ -191,7 +192,11 @@ func (p *publisher) run(ctx context.Context) error {
 		next := again.Sub(n.o.Now())
 		if left {
 			pause = min(max(2*pause, min(publishFirst, n.o.Network.Period()/8)), publishLast)
-			next = min(time.Duration(float64(pause)*(0.5+n.o.Chance())), max(next, time.Second))
+			soon := time.Duration(float64(pause) * (0.5 + n.o.Chance()))
+			if !due {
+				soon = min(soon, max(next, time.Second))
+			}
+			next = soon
 		}
 		t.Reset(max(next, time.Millisecond))
 	}

@@ -2,12 +2,15 @@ package node
 
 import (
 	"context"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
@@ -190,6 +193,42 @@ func TestPublish(t *testing.T) {
 		}
 		if len(a.bad) > 0 {
 			t.Error(a.bad)
+		}
+		a.end()
+		w.stop()
+	})
+}
+
+// counting counts what is written.
+type counting struct{ n atomic.Int64 }
+
+func (c *counting) Write(b []byte) (int, error) { c.n.Add(1); return len(b), nil }
+
+// TestDescriptorOnFullDisk: a descriptor that cannot be written is tried again after pauses that
+// grow, and published when there is room.
+func TestDescriptorOnFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, time.Hour)
+		var log counting
+		m := w.add("mix0", directory.Mix, publishing, func(o *Options) {
+			o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
+		})
+		faults := vfs.NewFaults(m.disk)
+		m.fs = faults
+		w.add("mix1", directory.Mix)
+		w.add("mix2", directory.Mix)
+		a := w.authority()
+		w.startAll()
+		before, said := len(a.of(m)), log.n.Load()
+		faults.SetSpace(0)
+		wait(12 * time.Hour)
+		if n := log.n.Load() - said; n == 0 || n > 40 {
+			t.Errorf("%d lines in the log in twelve hours", n)
+		}
+		faults.SetSpace(-1)
+		wait(2 * time.Hour)
+		if len(a.of(m)) == before {
+			t.Error("no descriptor was published afterwards")
 		}
 		a.end()
 		w.stop()
