@@ -177,6 +177,9 @@ func printSimulation(w goio.Writer, o *sim.Options, r *sim.Report) {
 	if len(runs) > 0 {
 		fmt.Fprintf(w, "\nSomebody who watches all links and runs %s:\n", strings.Join(runs, " and "))
 		printFindings(w, n.Users, r.Observer)
+		if n.CorruptRelays {
+			fmt.Fprintln(w, "  (of a message that is not acknowledged; acknowledgements tell more to two relays that work together)")
+		}
 	}
 	fmt.Fprintf(w, "\nSomebody who watches all links and runs no node:\n")
 	printFindings(w, n.Users, r.Watcher)

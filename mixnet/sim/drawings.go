@@ -23,6 +23,7 @@ var drawings = []struct {
 	{"users", drawUsers},
 	{"delay", drawDelay},
 	{"latency", drawLatency},
+	{"acks", drawAcks},
 	{"flood", drawFlood},
 	{"loss", drawLoss},
 	{"bandwidth", drawBandwidth},

@@ -71,11 +71,12 @@ type effort struct {
 	losses     int
 	mails      int
 	waits      int
+	acks       int
 }
 
 var (
-	quick = effort{departures: 20_000, ends: Effort{3, 48}, users: 1000, likelihood: 4, latency: 40_000, sieges: 40, losses: 12, mails: 60, waits: 4000}
-	full  = effort{departures: 200_000, ends: Effort{12, 64}, users: 10_000, likelihood: 25, latency: 300_000, sieges: 100, losses: 50, mails: 300, waits: 50_000}
+	quick = effort{departures: 20_000, ends: Effort{3, 48}, users: 1000, likelihood: 4, latency: 40_000, sieges: 40, losses: 12, mails: 60, waits: 4000, acks: 40}
+	full  = effort{departures: 200_000, ends: Effort{12, 64}, users: 10_000, likelihood: 25, latency: 300_000, sieges: 100, losses: 50, mails: 300, waits: 50_000, acks: 150}
 )
 
 // Run simulates, and draws. errs.Invalid for a Setup that cannot be, or an unknown figure;

@@ -298,6 +298,30 @@ func TestLikelihood(t *testing.T) {
 	}
 }
 
+// TestAcks: acknowledgements alone tell two relays that work together most senders of a small network, and
+// what they tell is true; loops that ask too hide them.
+func TestAcks(t *testing.T) {
+	s := setup(40, 2, directory.ProfileLow())
+	few, err := runAcks(t.Context(), s, 30, false, 150, 1, "few")
+	must(t, err)
+	if few.Messages < 100 {
+		t.Fatal(few.Messages)
+	}
+	near(t, "truth", few.Truth, few.Expected, 0.06)
+	if few.Guess < 0.6 {
+		t.Errorf("the best guess is right in %.2f of cases", few.Guess)
+	}
+	many, err := runAcks(t.Context(), s, 30, true, 30, 1, "many")
+	must(t, err)
+	if many.Senders < few.Senders+2 {
+		t.Errorf("%.2f bits if loops ask too, %.2f if not", many.Senders, few.Senders)
+	}
+	_, err = runAcks(t.Context(), setup(2000, 2, directory.ProfileLow()), 100, true, 30, 1, "full")
+	if errs.KindOf(err) != errs.Full {
+		t.Errorf("more acknowledgements than there is memory for: %v", err)
+	}
+}
+
 // TestLatency: packets take as long as the Gamma law of four delays says (Kolmogorov and Smirnov, one in
 // ten thousand).
 func TestLatency(t *testing.T) {
@@ -476,7 +500,7 @@ func TestStops(t *testing.T) {
 }
 
 // tiny is the effort of the golden report.
-var tiny = effort{departures: 300, ends: Effort{1, 8}, users: 30, likelihood: 1, latency: 300, sieges: 2, losses: 1, mails: 1, waits: 30}
+var tiny = effort{departures: 300, ends: Effort{1, 8}, users: 30, likelihood: 1, latency: 300, sieges: 2, losses: 1, mails: 1, waits: 30, acks: 5}
 
 func report(t *testing.T, seed uint64, workers int, only ...string) []byte {
 	t.Helper()
