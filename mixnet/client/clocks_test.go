@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.email/kit/stattest"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/packet"
 )
@@ -29,7 +30,7 @@ func TestClocks(t *testing.T) {
 		last[k.Slot] = k.At
 	}
 	for s, mean := range [slots]float64{Payload: 10, Loop: 30, Cover: 30} {
-		ksTest(t, "clock", sample[s], exponential(mean))
+		stattest.KS(t, "clock", sample[s], exponential(mean))
 	}
 	if got, want := before.Sub(begin).Seconds()/float64(n), 6.0; got < want*.97 || got > want*1.03 {
 		t.Errorf("a packet every %.2f s, want %.2f", got, want)
@@ -38,7 +39,7 @@ func TestClocks(t *testing.T) {
 		t.Errorf("%.2f packets a minute", r)
 	}
 	counts, total := []int{len(sample[0]), len(sample[1]), len(sample[2])}, float64(n)
-	chiSquare(t, "slots", counts, []float64{total * .6, total * .2, total * .2})
+	stattest.ChiSquare(t, "slots", counts, []float64{total * .6, total * .2, total * .2})
 }
 
 // TestClocksSet: other means take effect from then on, the same means change nothing, and what
@@ -62,7 +63,7 @@ func TestClocksSet(t *testing.T) {
 		sample = append(sample, k.At.Sub(now).Seconds())
 		now = k.At
 	}
-	ksTest(t, "low profile", sample, exponential(60))
+	stattest.KS(t, "low profile", sample, exponential(60))
 	now = now.Add(12 * time.Hour)
 	c.Skip(now)
 	for range 3 {

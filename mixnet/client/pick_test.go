@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/stattest"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/packet"
 )
@@ -42,7 +43,7 @@ func TestPickWeights(t *testing.T) {
 			}
 		}
 	}
-	chiSquare(t, "nodes by score", counts, expected)
+	stattest.ChiSquare(t, "nodes by score", counts, expected)
 	if len(seen) > 0 {
 		t.Errorf("other ways: %v", seen)
 	}
@@ -71,7 +72,7 @@ func TestPickFamilies(t *testing.T) {
 		expected = append(expected, float64(n)/float64(len(possible)))
 		delete(seen, p)
 	}
-	chiSquare(t, "ways without a family twice", counts, expected)
+	stattest.ChiSquare(t, "ways without a family twice", counts, expected)
 	if len(seen) > 0 {
 		t.Errorf("impossible ways: %v", seen)
 	}
@@ -176,7 +177,7 @@ func TestDelays(t *testing.T) {
 			t.Fatalf("stays %v, not %v", w.Stay(), sum)
 		}
 	}
-	ksTest(t, "delays", sample, exponential(20))
+	stattest.KS(t, "delays", sample, exponential(20))
 	// A bound near the mean: the distribution on the condition that it is kept.
 	sample = nil
 	for range 5000 {
@@ -187,7 +188,7 @@ func TestDelays(t *testing.T) {
 		sample = append(sample, d.Seconds())
 	}
 	whole := exponential(1)(1.5)
-	ksTest(t, "delays with a bound", sample, func(x float64) float64 { return exponential(1)(x+.0005) / whole })
+	stattest.KS(t, "delays with a bound", sample, func(x float64) float64 { return exponential(1)(x+.0005) / whole })
 	if d := Delay(fixed(1-1e-16), time.Second, time.Hour); d > 27631*time.Millisecond || d < 27*time.Second {
 		t.Errorf("the longest delay is %v", d)
 	}

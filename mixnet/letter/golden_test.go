@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.email/kit/tooltest"
 	"postern.email/mixnet/packet"
 )
 
@@ -218,20 +219,7 @@ func TestGolden(t *testing.T) {
 // TestIndependentDecoder: an implementation in another language, written from docs/letter.md,
 // reads the vectors, and notices when one says something else.
 func TestIndependentDecoder(t *testing.T) {
-	name := ""
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if exec.CommandContext(t.Context(), p, "-c", "import cryptography").Run() == nil {
-			name = p
-			break
-		}
-	}
-	if name == "" {
-		const missing = "missing: python3 with python3-cryptography"
-		if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-			t.Fatal(missing + " (POSTERN_REQUIRE_TOOLS=1)")
-		}
-		t.Skip(missing)
-	}
+	name := tooltest.Python(t)
 	decode := func(file string) ([]byte, error) {
 		return exec.CommandContext(t.Context(), name, "-B", "decoder/check.py", file).CombinedOutput()
 	}

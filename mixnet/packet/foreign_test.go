@@ -6,29 +6,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-)
 
-// python finds a Python with the cryptography module; without one the test is skipped,
-// or fails when POSTERN_REQUIRE_TOOLS=1.
-func python(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"python3", "/usr/bin/python3"} {
-		if exec.CommandContext(t.Context(), name, "-c", "import cryptography").Run() == nil {
-			return name
-		}
-	}
-	const missing = "missing: python3 with python3-cryptography"
-	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-		t.Fatal(missing + " (POSTERN_REQUIRE_TOOLS=1)")
-	}
-	t.Skip(missing)
-	return ""
-}
+	"postern.email/kit/tooltest"
+)
 
 // An implementation in another language, written from docs/packet.md, reads the vectors,
 // and notices when one says something else.
 func TestIndependentDecoder(t *testing.T) {
-	name := python(t)
+	name := tooltest.Python(t)
 	decode := func(dir string) ([]byte, error) {
 		return exec.CommandContext(t.Context(), name, "-B", "decoder/check.py", dir).CombinedOutput()
 	}

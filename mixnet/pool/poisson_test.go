@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"postern.email/kit/stattest"
 )
 
 // traffic is a Poisson mix in virtual time: packets arrive at rate lambda a second and
@@ -53,13 +55,13 @@ func TestPoissonDelays(t *testing.T) {
 			samples++
 		}
 	})
-	ksTest(t, "stays", stays, func(x float64) float64 { return 1 - math.Exp(-x) })
-	ksTest(t, "gaps", gaps, func(x float64) float64 { return 1 - math.Exp(-lambda*x) })
+	stattest.KS(t, "stays", stays, func(x float64) float64 { return 1 - math.Exp(-x) })
+	stattest.KS(t, "gaps", gaps, func(x float64) float64 { return 1 - math.Exp(-lambda*x) })
 	expected := make([]float64, len(counts))
 	for k := range expected {
 		expected[k] = float64(samples) * poissonPMF(lambda, k)
 	}
-	chiSquare(t, "held", counts, expected)
+	stattest.ChiSquare(t, "held", counts, expected)
 }
 
 // TestPoissonEntropy: the entropy of one mix (Loopix §4.1) in bits, in steady state, is that

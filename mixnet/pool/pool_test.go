@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/stattest"
 )
 
 // round holds one round over a fresh pool of n, and gives what left.
@@ -62,7 +63,7 @@ func TestTimed(t *testing.T) {
 		}
 		counts[permutation(out)]++
 	}
-	chiSquare(t, "orders", counts, uniform(24, runs))
+	stattest.ChiSquare(t, "orders", counts, uniform(24, runs))
 }
 
 // permutation numbers the orders of 0, 1, 2, 3.
@@ -102,8 +103,8 @@ func TestDynamicPool(t *testing.T) {
 	if len(sets) != 20 {
 		t.Fatalf("%d sets of 20", len(sets))
 	}
-	chiSquare(t, "sets", sets, uniform(20, runs))
-	chiSquare(t, "the first", firsts, uniform(6, runs))
+	stattest.ChiSquare(t, "sets", sets, uniform(20, runs))
+	stattest.ChiSquare(t, "the first", firsts, uniform(6, runs))
 }
 
 // TestDynamicPoolForgets: how long a packet has waited does not matter: with a steady
@@ -136,7 +137,7 @@ func TestDynamicPoolForgets(t *testing.T) {
 		chance /= 2
 	}
 	expected[len(expected)-1] *= 2 // all longer ones
-	chiSquare(t, "rounds stayed", counts, expected)
+	stattest.ChiSquare(t, "rounds stayed", counts, expected)
 }
 
 // TestBinomialDynamicPool: how many leave is binomial with p = n/N, and one packet's fate
@@ -170,9 +171,9 @@ func TestBinomialDynamicPool(t *testing.T) {
 	for k := range expected {
 		expected[k] = runs * binomialPMF(10, k, 0.6)
 	}
-	chiSquare(t, "how many left", counts, expected)
-	chiSquare(t, "the first", firsts, uniform(10, total))
-	chiSquare(t, "two packets", pairs, []float64{runs * 0.16, runs * 0.24, runs * 0.24, runs * 0.36})
+	stattest.ChiSquare(t, "how many left", counts, expected)
+	stattest.ChiSquare(t, "the first", firsts, uniform(10, total))
+	stattest.ChiSquare(t, "two packets", pairs, []float64{runs * 0.16, runs * 0.24, runs * 0.24, runs * 0.36})
 	// p is n/N, not the rate: here n is bound by the minimum.
 	q := newPool[int](t, Config{Algorithm: BinomialDynamicPool, Interval: time.Hour, Rate: 10_000, MinSize: 8}, 5)
 	left := 0
@@ -180,7 +181,7 @@ func TestBinomialDynamicPool(t *testing.T) {
 		left += len(round(t, q, &at, 10))
 		q.(*rounds[int]).held = nil
 	}
-	chiSquare(t, "a bound round", []int{left, 10*runs - left}, []float64{2 * runs, 8 * runs})
+	stattest.ChiSquare(t, "a bound round", []int{left, 10*runs - left}, []float64{2 * runs, 8 * runs})
 }
 
 // TestRoundTimes: nothing leaves before a round; a round that was missed is not made up
