@@ -50,10 +50,10 @@ type bench struct {
 	peer    link.Peer
 	sink    *link.Link
 
-	cmd  *exec.Cmd
-	out  *bufio.Reader
-	addr string
-	line *link.Line
+	cmd   *exec.Cmd
+	out   *bufio.Reader
+	addr  string
+	lines []*link.Line
 
 	sinkAddr string
 	end      []func()
@@ -232,8 +232,15 @@ func (b *bench) start(profile string) {
 	if b.addr, err = b.out.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	b.line = b.dial(b.peer, strings.TrimSpace(b.addr))
+	b.lines = nil
+	for range feeders {
+		b.lines = append(b.lines, b.dial(b.peer, strings.TrimSpace(b.addr)))
+	}
 }
+
+// feeders is how many connections the packets come over: a mix has several relays before it,
+// each with a window of its own.
+const feeders = 4
 
 // dial gives a line of the relay to somebody.
 func (b *bench) dial(to link.Peer, addr string) *link.Line {
@@ -376,7 +383,7 @@ func (b *bench) flow(list []built, delays []time.Duration, rate float64) (total 
 		sent[i] = time.Now()
 		mu.Unlock()
 		for {
-			err := b.line.Post(list[i].unit, func(error) {})
+			err := b.lines[i%len(b.lines)].Post(list[i].unit, func(error) {})
 			if err == nil {
 				break
 			}
@@ -530,7 +537,7 @@ func delay(t *testing.T, n int, rate float64) {
 	_, extra := b.flow(list[n/10:], none, rate)
 	p50, p99 := quantile(extra, 0.5), quantile(extra, 0.99)
 	// The same at the same pace over one link, with nothing between: what this machine adds now.
-	b.line = b.dial(link.Peer{Key: b.sink.Key(), Role: link.Mix}, b.sinkAddr)
+	b.lines = []*link.Line{b.dial(link.Peer{Key: b.sink.Key(), Role: link.Mix}, b.sinkAddr)}
 	for i := range list {
 		list[i].name = [16]byte(list[i].unit[nameAt:])
 	}
