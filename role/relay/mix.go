@@ -145,7 +145,11 @@ func (s *Server) openMix() error {
 	}
 	m.cache, err = dircache.Open(dircache.Options{FS: d.FS, Dir: s.mixPath(mixCacheDir), Network: m.network, Early: true, Now: d.Now, Log: d.Logger,
 		Sources: func() []dircache.Source { return m.node.Sources() }, // it is asked by the node alone
-		Changed: func(*directory.Consensus) { m.node.Renew() },
+		Changed: func(*directory.Consensus) {
+			if m.node != nil {
+				m.node.Renew()
+			}
+		},
 		Warn: func(w directory.Warning) {
 			d.Logger.Warn("the directory of the mix network has a flaw", "flaw", w.String())
 		},
@@ -169,7 +173,7 @@ func (s *Server) startMix() error {
 	var err error
 	o := node.Options{FS: d.FS, Dir: s.mixPath(mixLogDir), Keys: m.keys, Network: m.network, Cache: m.cache, Settings: m.settings(),
 		Clients: m.client, Opened: m.opened, Boxes: mixbox.Arrivals{Boxes: s.packets}, Stats: m.stats,
-		Link: link.Options{Conns: s.c.Mixnet.Clients, Idle: mixPeerTime, DrainTime: s.grace(), PeerOf: daemon.PeerOf},
+		Link: link.Options{Conns: s.c.Mixnet.Clients, DrainTime: s.grace(), PeerOf: daemon.PeerOf},
 		Rand: d.Rand, Now: d.Now, Logger: d.Logger}
 	if d.Dial != nil {
 		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.Dial(ctx, "tcp", addr) }
