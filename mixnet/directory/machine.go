@@ -100,7 +100,8 @@ func (m *Machine) SetView(v View) error {
 // Add takes a document of anybody: a vote, reveal, endorsement or consensus of this epoch, or
 // a descriptor or an earlier consensus that is wanted (Wants). Taking one twice does nothing.
 // errs.Denied for another network, epoch or signer, errs.NotFound for what nobody wants,
-// errs.Exists for a third one of an authority; or the errors of the parsers.
+// errs.Exists for one of an authority that has two others with lower hashes; or the errors of
+// the parsers.
 func (m *Machine) Add(doc []byte) error {
 	const op = "directory.Machine.Add"
 	sum := Hash(sha256.Sum256(doc))
@@ -148,7 +149,8 @@ type document interface {
 	Hash() Hash
 }
 
-// addTo keeps up to two different documents of an authority; two are a proof.
+// addTo keeps up to two different documents of an authority, of more than two those with the
+// lowest hashes; two are a proof.
 func addTo[D document](m *Machine, all map[packet.ID][]D, id packet.ID, epoch uint64, d D, kind ProofKind) error {
 	const op = "directory.Machine.add"
 	if epoch != m.epoch {
@@ -159,8 +161,18 @@ func addTo[D document](m *Machine, all map[packet.ID][]D, id packet.ID, epoch ui
 			return nil
 		}
 	}
-	if len(all[id]) == 2 {
-		return errs.E(op, errs.Exists, "two different documents of this authority are here already", nil)
+	if l := all[id]; len(l) == 2 {
+		// Whoever makes more than two could otherwise give each authority another pair, and no
+		// two of them would compute the same.
+		i := 0
+		if compareHash(l[0].Hash(), l[1].Hash()) < 0 {
+			i = 1
+		}
+		if compareHash(d.Hash(), l[i].Hash()) > 0 {
+			return errs.E(op, errs.Exists, "two different documents of this authority are here already", nil)
+		}
+		all[id] = []D{l[1-i], d}
+		return nil
 	}
 	all[id] = append(all[id], d)
 	if l := all[id]; len(l) == 2 {

@@ -527,6 +527,35 @@ func TestLossModel(t *testing.T) {
 	})
 }
 
+// Whoever makes many documents cannot keep the others apart: whatever each of them saw, and
+// in which order, they come to have the same two.
+func TestManyVotes(t *testing.T) {
+	w := newWorld(t, 3, someEpoch, sameView(t, nil))
+	var votes [][]byte
+	for delay := range uint64(6) {
+		v, err := SignVote(w.net, Vote{Header: Header{Epoch: someEpoch}, Parameters: Parameters{{Delay, delay + 1}}}, w.keys[1])
+		must(t, err)
+		votes = append(votes, v.Bytes())
+	}
+	want := slices.Clone(votes)
+	slices.SortFunc(want, func(a, b []byte) int { return compareHash(HashOf(a), HashOf(b)) })
+	for i := range votes {
+		m, err := NewMachine(w.net, someEpoch, w.keys[0], testSecret(0))
+		must(t, err)
+		for j := range votes {
+			_ = m.Add(votes[(i+j)%len(votes)])
+		}
+		got := m.Offers()
+		slices.SortFunc(got, func(a, b []byte) int { return compareHash(HashOf(a), HashOf(b)) })
+		if len(got) != 2 || HashOf(got[0]) != HashOf(want[0]) || HashOf(got[1]) != HashOf(want[1]) {
+			t.Errorf("begun with %d: %d votes", i, len(got))
+		}
+		if p := m.Proofs(); len(p) != 1 || VerifyProof(w.net, p[0]) != nil {
+			t.Errorf("begun with %d: %d proofs", i, len(p))
+		}
+	}
+}
+
 // What a machine refuses, and with which words.
 func TestMachineRefuses(t *testing.T) {
 	w := newWorld(t, 3, someEpoch, sameView(t, nil))
@@ -541,6 +570,14 @@ func TestMachineRefuses(t *testing.T) {
 	must(t, m.Add(vote(w.net, someEpoch, 1, w.keys[1])))
 	must(t, m.Add(vote(w.net, someEpoch, 1, w.keys[1])))
 	must(t, m.Add(vote(w.net, someEpoch, 2, w.keys[1])))
+	highest := func(list ...[]byte) []byte {
+		return slices.MaxFunc(list, func(a, b []byte) int { return compareHash(HashOf(a), HashOf(b)) })
+	}
+	one, two := vote(w.net, someEpoch, 1, w.keys[1]), vote(w.net, someEpoch, 2, w.keys[1])
+	third := one
+	for delay := uint64(3); HashOf(highest(one, two, third)) != HashOf(third) || delay == 3; delay++ {
+		third = vote(w.net, someEpoch, delay, w.keys[1])
+	}
 	broken := vote(w.net, someEpoch, 1, w.keys[2])
 	copy(broken[bytes.Index(broken, []byte("signature "))+75:], "AAAA")
 	c := &Consensus{Network: "test.net", Epoch: someEpoch - 1, Period: time.Hour}
@@ -555,7 +592,7 @@ func TestMachineRefuses(t *testing.T) {
 		{nil, errs.Unsupported, "not a document of the agreement"},
 		{vote(other, someEpoch, 1, w.keys[1]), errs.Denied, "document is of another network"},
 		{vote(w.net, someEpoch+1, 1, w.keys[1]), errs.Denied, "document is of another epoch"},
-		{vote(w.net, someEpoch, 3, w.keys[1]), errs.Exists, "two different documents of this authority are here already"},
+		{third, errs.Exists, "two different documents of this authority are here already"},
 		{broken, errs.Denied, "signature is wrong"},
 		{testNode(t, "stranger", Mix, someTime).Bytes(), errs.NotFound, "no vote names this descriptor"},
 		{c.Bytes(), errs.NotFound, "no vote names this consensus"},

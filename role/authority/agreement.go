@@ -246,6 +246,12 @@ func (c *core) take(epoch uint64, h directory.Hash, doc []byte) error {
 		c.log.Warn("a document of another authority cannot be kept on the disk", "err", err)
 	}
 	c.advance(a, c.now())
+	switch kindOf(doc) {
+	case kindVote, kindReveal, kindEndorsement:
+		if _, ok := a.by[h]; !ok {
+			a.mark(h) // its author made others with lower hashes
+		}
+	}
 	return nil
 }
 

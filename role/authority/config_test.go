@@ -159,7 +159,7 @@ func TestKeep(t *testing.T) {
 	must(t, err)
 	n := a.core.newest.Load()
 	if n == nil || n.Epoch != first+6 {
-		t.Fatalf("the newest is %v", n)
+		t.Fatal("the newest is another one")
 	}
 	// One more than is kept may be there until the next tidying.
 	if len(got) > 4 || !slices.Contains(got, n.Epoch) || slices.Contains(got, first+1) {
@@ -181,6 +181,6 @@ func TestKeep(t *testing.T) {
 	a.log.Reset()
 	a.again()
 	if m := a.core.newest.Load(); m == nil || m.Epoch != n.Epoch-1 || !strings.Contains(a.log.String(), "is not one of this network") {
-		t.Errorf("%v: %s", m, a.log.String())
+		t.Errorf("%v: %s", m != nil, a.log.String())
 	}
 }

@@ -220,7 +220,7 @@ func (s *script) life(c *core, crashed func() vfs.FS) {
 				s.t.Fatalf("authority %d can prove %s", i+1, p[0].Kind)
 			}
 			if p := m.Consensus(); p == nil || len(p.Signatures) != 3 {
-				s.t.Fatalf("epoch %d: consensus %v", epoch, p)
+				s.t.Fatalf("epoch %d: no consensus with all signatures: %v", epoch, p != nil)
 			}
 		}
 	}
@@ -228,7 +228,7 @@ func (s *script) life(c *core, crashed func() vfs.FS) {
 		s.t.Fatalf("it proves %s", p[0].Kind)
 	}
 	if n := c.newest.Load(); n == nil || n.Epoch != s.epoch+1 || len(n.Nodes) != 4 {
-		s.t.Fatalf("the newest consensus is %v", n)
+		s.t.Fatal("the newest consensus is another one")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type liar struct {
 
 	mu   sync.Mutex
 	said map[directory.Hash][]byte
+	made map[directory.Hash]bool // lies
 }
 
 // lie gives what the liar shows to one other of the documents that it has: of its own ones
@@ -40,7 +42,7 @@ type lie func(l *liar, to int, doc []byte) []byte
 func (w *world) corrupt(i int, f lie) *liar {
 	w.t.Helper()
 	a := w.all[i]
-	l := &liar{w: w, a: a, lie: f, to: map[link.Key]int{}, said: map[directory.Hash][]byte{}}
+	l := &liar{w: w, a: a, lie: f, to: map[link.Key]int{}, said: map[directory.Hash][]byte{}, made: map[directory.Hash]bool{}}
 	a.c.Listen.Link = "behind " + a.addr
 	k, err := openKeys(a.c, a.d.withDefaults(), false)
 	must(w.t, err)
@@ -81,8 +83,15 @@ func (l *liar) answer(ctx context.Context, from link.Peer, request []byte) ([]by
 		var docs [][]byte
 		for _, d := range l.a.core.documents(r.Epoch) {
 			if l.mine(d) {
+				if l.made[directory.HashOf(d)] {
+					continue // a lie that others passed on
+				}
+				own := directory.HashOf(d)
 				if d = l.lie(l, l.to[from.Key], d); d == nil {
 					continue
+				}
+				if h := directory.HashOf(d); h != own {
+					l.made[h] = true
 				}
 			}
 			l.said[directory.HashOf(d)] = d
@@ -170,6 +179,12 @@ var lies = []struct {
 		}
 		return doc
 	}},
+	{"a vote for each", directory.TwoVotes, 5, func(l *liar, to int, doc []byte) []byte {
+		if kindOf(doc) == kindVote {
+			return l.sign(doc, replacing("parameter delay", func(string) string { return strconv.Itoa(to + 1) }))
+		}
+		return doc
+	}},
 	{"withheld reveal", directory.WithheldReveal, 3, func(_ *liar, _ int, doc []byte) []byte {
 		if kindOf(doc) == kindReveal {
 			return nil
@@ -226,7 +241,7 @@ func TestLiarInEachPhase(t *testing.T) {
 	if raceDetector {
 		n = 7
 	}
-	synctest.Test(t, func(t *testing.T) { withLiars(t, n, map[int]int{1: 0, 3: 1, 5: 4}) })
+	synctest.Test(t, func(t *testing.T) { withLiars(t, n, map[int]int{1: 0, 3: 2, 5: 5}) })
 }
 
 // withLiars runs a network, makes some of it liars after the first consensus, and looks at what the

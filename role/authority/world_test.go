@@ -262,7 +262,14 @@ func (w *world) agreed(epoch uint64, list ...int) *directory.Consensus {
 		}
 		c := a.consensus(w.t)
 		if c == nil || c.Epoch != epoch {
-			w.t.Fatalf("authority %d has no consensus of epoch %d: %v", i, epoch, c)
+			var have uint64
+			if c != nil {
+				have = c.Epoch
+			}
+			for j, o := range w.all {
+				w.t.Logf("authority %d (%s) has of epoch %d: %s", j, shortID(o.core.self), epoch, o.core.inventory(epoch))
+			}
+			w.t.Fatalf("authority %d has no consensus of epoch %d, but of %d: %+v", i, epoch, have, a.Status().Agreement)
 		}
 		if _, err := directory.Verify(w.net, c, nil, c.ValidAfter()); err != nil {
 			w.t.Fatal(err)
@@ -271,6 +278,19 @@ func (w *world) agreed(epoch uint64, list ...int) *directory.Consensus {
 			w.t.Fatalf("authority %d has another consensus of epoch %d", i, epoch)
 		}
 		out = c
+	}
+	return out
+}
+
+// inventory tells in short what is here of an agreement.
+func (c *core) inventory(epoch uint64) (out string) {
+	for _, d := range c.documents(epoch) {
+		if id, ok := authorityOf(d); ok && kindOf(d) != kindConsensus {
+			out += fmt.Sprintf(" %s %x-%s", kindOf(d), id[:2], directory.HashOf(d).String()[:4])
+			if e, err := directory.ParseEndorsement(c.net, d); err == nil {
+				out += fmt.Sprintf("(%s of %d votes, %d reveals)", e.Consensus.String()[:4], len(e.Votes), len(e.Reveals))
+			}
+		}
 	}
 	return out
 }
