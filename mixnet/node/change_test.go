@@ -334,3 +334,24 @@ func TestMixingInDescriptor(t *testing.T) {
 		}
 	}
 }
+
+// TestFromDisk: a node that has no room for packets in memory reads them back when they leave.
+func TestFromDisk(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, alice *client) {
+		relay0, relay1 := w.members["relay0"], w.members["relay1"]
+		for i := range 20 {
+			must(t, alice.line.Post(w.letter(relay0, relay1, packet.ID{}, string(rune('a'+i))), func(error) {}))
+		}
+		wait(30 * time.Minute)
+		if got := texts(t, relay1.boxes.list()); len(got) != 20 {
+			t.Errorf("%v", got)
+		}
+		if s := w.layer(2).Status(); s.Pool.Reread != 20 || s.Pool.Memory != 0 || s.Log.Waiting != 0 || w.layer(2).reread.Used() != 0 {
+			t.Errorf("%+v", s)
+		}
+	}, func(w *world) {
+		for _, m := range w.members {
+			m.tune = func(o *Options) { o.Pool.Memory = 1 }
+		}
+	})
+}

@@ -128,13 +128,14 @@ func (d *dest) work(ctx context.Context) time.Time {
 	return d.n.o.Now().Add(lookEvery)
 }
 
-// post hands one packet to the line. False: there is no memory for it now.
+// post hands one packet to the line. False: there is no memory for it now, or the line does not
+// take it; it waits again.
 func (d *dest) post(line *link.Line, w waiting) bool {
 	n := d.n
 	var buf *[replay.BufferLen]byte
 	if !w.p.Held() {
 		if !n.reread.Acquire(replay.BufferLen) {
-			d.back(w)
+			d.requeue(w) // what comes back from the line wakes this queue
 			return false
 		}
 		buf = n.buffers.Get().(*[replay.BufferLen]byte)
@@ -165,10 +166,9 @@ func (d *dest) post(line *link.Line, w waiting) bool {
 	}
 	if err != nil {
 		free()
-		d.back(w)
-		return errors.Is(err, link.ErrEnded)
+		d.requeue(w)
 	}
-	return true
+	return err == nil
 }
 
 // settled notes that a packet is not with the line any more.
@@ -179,12 +179,17 @@ func (d *dest) settled() {
 	d.kick()
 }
 
-// back puts a packet that was posted into the queue again.
-func (d *dest) back(w waiting) {
+// requeue puts a packet that was to be posted into the queue again.
+func (d *dest) requeue(w waiting) {
 	d.mu.Lock()
 	d.posted--
 	d.queue = append(d.queue, w)
 	d.mu.Unlock()
+}
+
+// back is requeue for one that the line has given back.
+func (d *dest) back(w waiting) {
+	d.requeue(w)
 	d.kick()
 }
 
