@@ -96,7 +96,7 @@ func TestRepeat(t *testing.T) {
 		name := alice.write(bob, []byte(s), true)
 		nobody := &user{mesh: m, id: bob.id, mailbox: packet.ID{7}, name: "nobody"}
 		lost := alice.write(nobody, []byte("into the void"), true)
-		time.Sleep(100 * time.Minute)
+		time.Sleep(200 * time.Minute)
 		p, err := alice.store.Progress(name)
 		must(t, err)
 		if p.Result != Delivered {
@@ -369,4 +369,35 @@ func TestTurns(t *testing.T) {
 	if i := msg.next(begin, true); i != -1 {
 		t.Errorf("a fragment is sent again while it is on the line, or beyond its tries: %d", i)
 	}
+}
+
+// TestLoopsAsk: a loop asks its relay for an acknowledgement as mail does, so that relays cannot
+// tell the two apart; that acknowledgement is nothing strange, also after a restart.
+func TestLoopsAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 4*time.Second)
+		var loops, silent int // under mesh.mu
+		m.lose = func(r packet.Result) bool {
+			if c, err := packet.OpenContent(r.Payload); r.Command == packet.Deliver && err == nil {
+				loops++
+				if c.SURB == nil {
+					silent++
+				}
+			}
+			return false
+		}
+		alice := m.user("alice", clock(), 1)
+		alice.start(false)
+		time.Sleep(10 * time.Minute)
+		alice.halt()
+		alice.open()
+		alice.start(false)
+		time.Sleep(10 * time.Minute)
+		s := alice.client.Status()
+		alice.halt()
+		m.stop()
+		if loops < 5 || silent != 0 || s.Strange != 0 || s.Back == 0 {
+			t.Errorf("%d loops came, %d of them ask for nothing; %+v", loops, silent, s)
+		}
+	})
 }

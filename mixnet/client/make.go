@@ -86,25 +86,30 @@ func (h *outHead) file(name string) (*directory.Descriptor, error) {
 	return directory.ParseDescriptor(bytes.Clone(b))
 }
 
-// ack adds the reply block for an acknowledgement, and tells how long it should take to come.
-func (c *Client) ack(cons *directory.Consensus, home Home, m *message, i int, what *packet.Content) (time.Duration, error) {
+// askAck puts a reply block for an acknowledgement into a content. It gives the block's mark and
+// seed, and the way of the answer.
+func (c *Client) askAck(cons *directory.Consensus, home Home, what *packet.Content) (mark packet.Mark, seed *packet.Seed, back Way, err error) {
 	w, now := &c.working, c.o.Now()
 	seeds, k, changed, err := useSeed(w.seeds, now, hour(now).Add(BlockLife), c.o.Random)
-	if err != nil {
-		return 0, err
+	if err == nil && changed {
+		err = c.o.Store.saveJSON(seedsFile, seeds)
 	}
-	if changed {
-		if err := c.o.Store.saveJSON(seedsFile, seeds); err != nil {
-			return 0, err
-		}
+	if err != nil {
+		return mark, nil, back, err
 	}
 	w.seeds = seeds
-	seed := seeds[k].seed()
-	block, mark, back, err := newAck(cons, now, c.choose, home, seed, c.o.Random)
+	seed = seeds[k].seed()
+	what.SURB, mark, back, err = newAck(cons, now, c.choose, home, seed, c.o.Random)
+	return mark, seed, back, err
+}
+
+// ack asks for the acknowledgement of a piece of a message, and tells how long it should take to
+// come.
+func (c *Client) ack(cons *directory.Consensus, home Home, m *message, i int, what *packet.Content) (time.Duration, error) {
+	mark, seed, back, err := c.askAck(cons, home, what)
 	if err != nil {
 		return 0, err
 	}
-	what.SURB = block
 	p := &m.state.Pieces[i]
 	p.Marks = append(p.Marks, mark)
 	c.mu.Lock()
@@ -170,13 +175,18 @@ func (c *Client) loopVia(cons *directory.Consensus, path Path, read func(string)
 	if err != nil {
 		return nil, Way{}, err
 	}
-	sealed, err := letter.Seal(c.o.Store.id.Letter.Public(), letter.Message{Content: loopContent}, letter.Options{Room: letter.RoomPlain})
+	// As mail does, it asks for an acknowledgement: else a relay could tell the two apart, and
+	// the answers that come would all be to mail.
+	sealed, err := letter.Seal(c.o.Store.id.Letter.Public(), letter.Message{Content: loopContent}, letter.Options{Room: letter.RoomACK})
 	if err != nil {
 		return nil, Way{}, err
 	}
+	what := packet.Content{Kind: content.Letter, Body: sealed.Bodies[0]}
+	if _, _, _, err = c.askAck(cons, home, &what); err != nil {
+		return nil, Way{}, err
+	}
 	u := &outUnit{}
-	u.unit, err = c.build(&way, packet.Dest{Command: packet.Deliver, Mailbox: home.Mailbox},
-		packet.Content{Kind: content.Letter, Body: sealed.Bodies[0]})
+	u.unit, err = c.build(&way, packet.Dest{Command: packet.Deliver, Mailbox: home.Mailbox}, what)
 	if err != nil {
 		return nil, Way{}, err
 	}

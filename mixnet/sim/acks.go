@@ -133,7 +133,7 @@ func drawAcks(p *plan) *Figure {
 		perDay float64
 		loops  bool
 		most   float64
-	}{{"10 mails a day", 10, false, 10_000}, {"100 mails a day", 100, false, 1000}, {"10, if loops asked too", 10, true, 300}} {
+	}{{"10 a day, loops silent", 10, false, 10_000}, {"100 a day, loops silent", 100, false, 1000}, {"10 a day", 10, true, 300}} {
 		var xs []float64
 		for _, n := range []float64{10, 30, 100, 300, 1000, 3000, 10_000} {
 			if n <= c.most && n <= float64(p.e.users) {
