@@ -1,12 +1,13 @@
 package authority
 
 import (
-	"postern.email/kit/errs"
-	"postern.email/mixnet/directory"
-	"postern.email/mixnet/packet"
 	"slices"
 	"strings"
 	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/packet"
 )
 
 // agreement is one Machine with what the disk and the others need of it.
@@ -22,7 +23,6 @@ type agreement struct {
 	done   bool // the consensus is kept
 	why    error
 	told   bool // that there is no consensus; or the agreement was half over before this began
-	odd    map[directory.Hash]bool
 }
 
 // offered is a document of the agreement.
@@ -33,10 +33,6 @@ type offered struct {
 	doc       []byte
 }
 
-// maxOdd bounds what is remembered of documents that were not taken, so that they are not
-// fetched again and again.
-const maxOdd = 1024
-
 // agreement gives the one on an epoch, as the disk has it.
 func (c *core) agreement(epoch uint64) (*agreement, error) {
 	if a := c.agreements[epoch]; a != nil {
@@ -46,7 +42,7 @@ func (c *core) agreement(epoch uint64) (*agreement, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &agreement{epoch: epoch, m: m, odd: map[directory.Hash]bool{}}
+	a := &agreement{epoch: epoch, m: m}
 	names, err := c.agreementFiles(epoch)
 	if err != nil {
 		return nil, err
@@ -223,11 +219,9 @@ func (c *core) take(epoch uint64, h directory.Hash, doc []byte) error {
 		return errs.E(op, errs.NotFound, "there is no agreement on this epoch now", nil)
 	}
 	if directory.HashOf(doc) != h {
-		a.mark(h)
 		return errs.E(op, errs.Invalid, "another document than was asked for", nil)
 	}
 	if err := a.m.Add(doc); err != nil {
-		a.mark(h)
 		return errs.Wrap(op, err)
 	}
 	var err error
@@ -249,17 +243,10 @@ func (c *core) take(epoch uint64, h directory.Hash, doc []byte) error {
 	switch kindOf(doc) {
 	case kindVote, kindReveal, kindEndorsement:
 		if _, ok := a.by[h]; !ok {
-			a.mark(h) // its author made others with lower hashes
+			return errs.E(op, errs.Exists, "its author made others, which count", nil)
 		}
 	}
 	return nil
-}
-
-// mark remembers a document that cannot be used.
-func (a *agreement) mark(h directory.Hash) {
-	if len(a.odd) < maxOdd {
-		a.odd[h] = true
-	}
 }
 
 // lacks names what of another's offers is not here.
@@ -271,7 +258,7 @@ func (c *core) lacks(epoch uint64, hashes []directory.Hash) (out []directory.Has
 		return nil
 	}
 	for _, h := range hashes {
-		if _, ok := a.by[h]; !ok && !a.odd[h] && !a.isUnkept(h) {
+		if _, ok := a.by[h]; !ok && !a.isUnkept(h) {
 			out = append(out, h)
 		}
 	}
@@ -290,7 +277,7 @@ func (c *core) wants(epoch uint64) []directory.Hash {
 	if a == nil {
 		return nil
 	}
-	return slices.DeleteFunc(a.m.Wants(), func(h directory.Hash) bool { return a.odd[h] })
+	return a.m.Wants()
 }
 
 // open names the epochs whose agreement may still need something.

@@ -26,6 +26,7 @@ type liar struct {
 	key   *directory.PrivateKey
 	to    map[link.Key]int // who asks
 	lie   lie
+	spoil bool // what it passes on of others is damaged
 	front *link.Link
 	stop  func()
 
@@ -105,8 +106,14 @@ func (l *liar) answer(ctx context.Context, from link.Peer, request []byte) ([]by
 		if d != nil {
 			return d, nil
 		}
-		if b := l.a.core.find(r.Hash); b != nil && l.mine(b) {
+		b := l.a.core.find(r.Hash)
+		if b != nil && l.mine(b) {
 			return nil, context.Canceled // what it did not show, it does not have
+		}
+		if b != nil && l.spoil {
+			b = bytes.Clone(b)
+			copy(b[len(b)-9:], "AAAAAAAA\n")
+			return b, nil
 		}
 	}
 	return l.a.Server.answer(ctx, from, request)
@@ -232,6 +239,29 @@ func TestLiars(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { withLiars(t, x.least, map[int]int{1: k}) })
 		})
 	}
+}
+
+// An authority that passes on what others said with wrong signatures keeps nobody from having
+// it from others.
+func TestSpoiler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, time.Hour)
+		l := w.corrupt(1, func(_ *liar, _ int, doc []byte) []byte { return doc })
+		l.spoil = true
+		w.start()
+		defer w.stop()
+		l.run()
+		defer l.stop()
+		w.admit(someNodes(t, 6))
+		for range 2 {
+			epoch := w.next()
+			w.until(epoch, 6)
+			if c := w.agreed(epoch, 0, 2); len(c.Signatures) != 3 || len(c.Nodes) != 7 {
+				t.Errorf("%d signatures, %d nodes", len(c.Signatures), len(c.Nodes))
+			}
+		}
+		w.quiet()
+	})
 }
 
 // Of nine authorities one lies in each phase at the same time. (Of seven under the race

@@ -18,6 +18,11 @@ type puller struct {
 	id   packet.ID
 	line *link.Line
 
+	// What this one gave and could not be used, so that it is not asked for again in this epoch.
+	// Others may give it well: a name covers no signatures.
+	odd   map[directory.Hash]bool
+	epoch uint64 // that odd is of
+
 	mu      sync.Mutex
 	heard   time.Time // of its last answer; zero: never
 	failure error     // why there was none the last time
@@ -59,6 +64,9 @@ const pullTime = 8
 // leastPullTime bounds it where epochs are short.
 const leastPullTime = 5 * time.Second
 
+// maxOdd bounds puller.odd.
+const maxOdd = 1024
+
 // proofRounds is in which of the looks the others' proofs are looked at too: once a quarter of
 // an epoch or so.
 const proofRounds = 8
@@ -68,6 +76,9 @@ func (p *puller) pull(ctx context.Context, proofs bool) error {
 	c := p.s.core
 	ctx, cancel := context.WithTimeout(ctx, max(pullTime*c.beat(), leastPullTime))
 	defer cancel()
+	if now := c.net.Epoch(c.now()); p.epoch != now || p.odd == nil {
+		p.epoch, p.odd = now, map[directory.Hash]bool{}
+	}
 	for _, epoch := range c.open() {
 		if err := p.agreement(ctx, epoch); err != nil {
 			return err
@@ -109,6 +120,9 @@ func (p *puller) agreement(ctx context.Context, epoch uint64) error {
 
 func (p *puller) take(ctx context.Context, epoch uint64, hashes []directory.Hash) error {
 	for _, h := range hashes {
+		if p.odd[h] {
+			continue
+		}
 		doc, err := p.ask(ctx, directory.Request{Kind: directory.RequestDocument, Hash: h})
 		if err != nil {
 			switch errs.KindOf(err) {
@@ -118,6 +132,9 @@ func (p *puller) take(ctx context.Context, epoch uint64, hashes []directory.Hash
 			return err
 		}
 		if err := p.s.core.take(epoch, h, doc); err != nil {
+			if len(p.odd) < maxOdd {
+				p.odd[h] = true
+			}
 			p.s.d.Logger.Debug("a document of another authority was not taken", "authority", shortID(p.id), "err", err)
 		}
 	}
