@@ -67,7 +67,7 @@ func TestMixNetwork(t *testing.T) {
 	n.Lists(t, ids(n.Nodes[1:])...)
 	for i := range 3 { // each would pass the dead one by chance, if ways still did
 		letter := fmt.Sprintf("letter %d\r\n", i)
-		anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "2m")
+		anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "8m")
 		if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != letter {
 			t.Errorf("fetched: %q", got)
 		}

@@ -96,7 +96,7 @@ func TestMixSend(t *testing.T) {
 	n := smallMixNet(t, 1)
 	anna, berta := newMixClient(t, n, n.Nodes[6]), newMixClient(t, n, n.Nodes[7])
 	const letter = "Subject: through the mixes\r\n\r\nhello\r\n"
-	t.Logf("send: %s", anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "2m"))
+	t.Logf("send: %s", anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "8m"))
 	fetched := func(c *mixClient, want string) {
 		t.Helper()
 		if got := c.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != want {
@@ -107,7 +107,7 @@ func TestMixSend(t *testing.T) {
 
 	path := filepath.Join(n.Nodes[0].Dir, "current-desc") + ",*2"
 	const chosen = "Subject: a way of its own\r\n\r\nhello\r\n"
-	_, way := anna.both(t, chosen, "send", "-t", berta.address, "-P", path, "--now", "--wait", "--timeout", "2m")
+	_, way := anna.both(t, chosen, "send", "-t", berta.address, "-P", path, "--now", "--wait", "--timeout", "8m")
 	if !throughMixes(string(way), "relay1", "mix1", "relay2") {
 		t.Errorf("the way is not printed: %s", way)
 	}
@@ -116,7 +116,7 @@ func TestMixSend(t *testing.T) {
 		Way  string
 		Back bool
 	}
-	anna.json(t, &ping, "ping", "-P", path, "--timeout", "2m")
+	anna.json(t, &ping, "ping", "-P", path, "--timeout", "8m")
 	if !ping.Back || !throughMixes(ping.Way, "relay1", "mix1", "relay1") {
 		t.Errorf("ping: %+v", ping)
 	}
@@ -124,7 +124,7 @@ func TestMixSend(t *testing.T) {
 	blocks := filepath.Join(t.TempDir(), "blocks")
 	berta.run(t, "", "reply-block", "make", "-o", blocks)
 	const answer = "Subject: to somebody\r\n\r\nhello\r\n"
-	anna.run(t, answer, "reply-block", "use", blocks, "--now", "--wait", "--timeout", "2m")
+	anna.run(t, answer, "reply-block", "use", blocks, "--now", "--wait", "--timeout", "8m")
 	fetched(berta, answer)
 	if out, err := anna.command(answer, "reply-block", "use", blocks).CombinedOutput(); err == nil || !bytes.Contains(out, []byte("was used before")) {
 		t.Errorf("a reply block is used again: %v: %s", err, out)
@@ -156,6 +156,25 @@ func mixRelay(t *testing.T, n *smallworld.MixNet, nickname string) (s *server, i
 	return s, status.Mixnet.Node
 }
 
+// goesBy waits until a relay goes by the consensus of an epoch or a later one, and is connected to mixes.
+func goesBy(t *testing.T, n *smallworld.MixNet, s *server, epoch uint64) {
+	t.Helper()
+	for range 300 {
+		var status struct {
+			Mixnet struct {
+				Epoch uint64
+				Links struct{ Nodes int }
+			}
+		}
+		out, err := n.Command("status", "--dir", s.dir, "--json").Output()
+		if err == nil && json.Unmarshal(out, &status) == nil && status.Mixnet.Epoch >= epoch && status.Mixnet.Links.Nodes > 0 {
+			return
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	t.Fatal("the relay does not get the consensus")
+}
+
 // userClient registers a client with a relay as a user does, with address and password.
 func userClient(t *testing.T, n *smallworld.MixNet, s *server) *mixClient {
 	t.Helper()
@@ -183,18 +202,22 @@ func TestMixRelays(t *testing.T) {
 	two, id2 := mixRelay(t, n, "relay2")
 	n.ApproveID(t, id1)
 	n.ApproveID(t, id2)
-	n.Lists(t, append(ids(n.Nodes), id1, id2)...)
+	c := n.Lists(t, append(ids(n.Nodes), id1, id2)...)
+	for _, s := range []*server{one, two} {
+		goesBy(t, n, s, c.Epoch)
+	}
 
 	anna, berta := userClient(t, n, one), userClient(t, n, two)
 	const hello = "Subject: hello\r\n\r\nhello\r\n"
-	anna.run(t, hello, "send", "-t", berta.address, "--wait", "--timeout", "2m")
+	// What is lost is sent again after five minutes.
+	anna.run(t, hello, "send", "-t", berta.address, "--wait", "--timeout", "8m")
 	two.kill()
 	two.run(t)
 	if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != hello {
 		t.Errorf("fetched: %q", got)
 	}
 	large := "Subject: large\r\n\r\n" + strings.Repeat(rand.Text()+"\r\n", 5000)
-	berta.run(t, large, "send", "-t", anna.address, "--wait", "--timeout", "3m")
+	berta.run(t, large, "send", "-t", anna.address, "--wait", "--timeout", "8m")
 	if got := anna.run(t, "", "fetch", "--wait", "--for", "3m"); string(got) != large {
 		t.Errorf("a large message came with %d bytes of %d", len(got), len(large))
 	}

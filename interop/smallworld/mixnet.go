@@ -236,7 +236,8 @@ func (n *MixNet) Wait(t testing.TB, what string, f func(Consensus) bool) Consens
 	return last
 }
 
-// Lists waits until a consensus in which exactly these nodes are is that of the present epoch.
+// Lists waits until a consensus in which exactly these nodes are is that of the present epoch, and
+// the bare ones among them that run go by it and are connected: what is sent before that may get lost.
 func (n *MixNet) Lists(t testing.TB, ids ...string) Consensus {
 	t.Helper()
 	slices.Sort(ids)
@@ -249,6 +250,28 @@ func (n *MixNet) Lists(t testing.TB, ids ...string) Consensus {
 		return slices.Equal(have, ids)
 	})
 	<-time.After(time.Until(c.ValidAfter))
+	for _, m := range n.Nodes {
+		if m.p.over() {
+			continue
+		}
+		await(t, m.Name+" goes by the new consensus", func() bool {
+			var s struct {
+				Epoch uint64
+				Peers []struct {
+					ID        string
+					Connected bool
+				}
+			}
+			m.Ask(t, &s, "status")
+			for _, p := range s.Peers {
+				listed := slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, p.ID) })
+				if listed && !p.Connected {
+					return false
+				}
+			}
+			return s.Epoch >= c.Epoch
+		})
+	}
 	return c
 }
 
