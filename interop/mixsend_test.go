@@ -116,7 +116,7 @@ func TestMixSend(t *testing.T) {
 		Way  string
 		Back bool
 	}
-	anna.json(t, &ping, "ping", "-P", path, "--timeout", "8m")
+	anna.json(t, &ping, "ping", "-P", path, "--timeout", "2m")
 	if !ping.Back || !throughMixes(ping.Way, "relay1", "mix1", "relay1") {
 		t.Errorf("ping: %+v", ping)
 	}
