@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/mixnet/packet"
 )
 
@@ -179,7 +180,7 @@ func before(t testing.TB, authorities int) *Consensus {
 // The whole epoch, for each number of authorities.
 func TestEpoch(t *testing.T) {
 	for authorities := 1; authorities <= MaxAuthorities; authorities++ {
-		if raceEnabled && authorities > 3 && authorities < MaxAuthorities {
+		if racetest.Enabled && authorities > 3 && authorities < MaxAuthorities {
 			continue // signatures are slow there
 		}
 		t.Run(fmt.Sprint(authorities), func(t *testing.T) {
@@ -424,7 +425,7 @@ func (w *world) endorseOther(other func(*Consensus) Hash) func(int, [][]byte) []
 func TestLiars(t *testing.T) {
 	for _, l := range lies {
 		for _, authorities := range []int{l.least, 5} {
-			if raceEnabled && authorities == 5 && l.least < 5 {
+			if racetest.Enabled && authorities == 5 && l.least < 5 {
 				continue
 			}
 			t.Run(fmt.Sprint(l.name, " of ", authorities), func(t *testing.T) {
@@ -463,7 +464,7 @@ func TestLossModel(t *testing.T) {
 	// An epoch of nine authorities is some hundred signatures, so fewer are gone through than
 	// rapid's 100, unless a number is asked for.
 	checks, runs, most := flag.Lookup("rapid.checks"), 0, 30
-	if raceEnabled {
+	if racetest.Enabled {
 		most = 6
 	}
 	rapid.Check(t, func(r *rapid.T) {

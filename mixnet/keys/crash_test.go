@@ -9,6 +9,7 @@ import (
 
 	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 )
@@ -88,7 +89,7 @@ func TestCrashAtEverySync(t *testing.T) {
 		syncs = p.N
 		was, now := w.clone(), clock.Now()
 		for _, mode := range []vfs.Unsynced{vfs.Dropped, vfs.Kept, vfs.Torn} {
-			if (testing.Short() || raceEnabled) && (p.N+int64(mode))%4 != 0 { // the race detector makes it slow
+			if (testing.Short() || racetest.Enabled) && (p.N+int64(mode))%4 != 0 { // the race detector makes it slow
 				continue
 			}
 			cuts++

@@ -12,6 +12,7 @@ import (
 
 	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 )
 
@@ -219,7 +220,7 @@ func TestDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			for at := range good {
-				if raceEnabled && at%5 != 0 {
+				if racetest.Enabled && at%5 != 0 {
 					continue
 				}
 				bad := bytes.Clone(good)

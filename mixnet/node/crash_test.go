@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/packet"
@@ -156,7 +157,7 @@ func TestCrashAtEverySync(t *testing.T) {
 				t.Fatalf("only %d syncs", total)
 			}
 			step := int64(1)
-			if testing.Short() || raceEnabled {
+			if testing.Short() || racetest.Enabled {
 				step = 8
 			}
 			for n := 1 + rand.Int64N(step); n <= total; n += step {

@@ -16,6 +16,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
+	"postern.email/kit/racetest"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
@@ -303,7 +304,7 @@ func TestAnswerTimes(t *testing.T) {
 // TestNoBufferPerHop: no memory of the size of a packet is allocated for a packet that passes
 // through, neither from nor to the links, nor for the log.
 func TestNoBufferPerHop(t *testing.T) {
-	if raceEnabled {
+	if racetest.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	bubble(t, func(t *testing.T, w *world, _ *client) {

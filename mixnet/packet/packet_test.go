@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 )
 
 // The sizes that docs/packet.md §2 gives, at every layer of a real packet.
@@ -321,7 +322,7 @@ func TestUnwrapInPlace(t *testing.T) {
 	if &r.Packet[len(r.Packet)-1] != &buf[len(buf)-1] {
 		t.Error("the next packet lies elsewhere")
 	}
-	if raceEnabled {
+	if racetest.Enabled {
 		return // the detector allocates
 	}
 	unwrap := func() {

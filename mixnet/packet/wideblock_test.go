@@ -7,6 +7,8 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"testing"
+
+	"postern.email/kit/racetest"
 )
 
 // wideBlocks are the ciphers that must do the same things.
@@ -56,7 +58,7 @@ func TestWideBlockFlips(t *testing.T) {
 			w.Decrypt(plain)
 			w.Encrypt(sealed)
 			step := 1
-			if name == "LIONESS" || raceEnabled {
+			if name == "LIONESS" || racetest.Enabled {
 				step = 61
 			}
 			b := make([]byte, PayloadLen)

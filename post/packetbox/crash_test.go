@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"postern.email/kit/disktest"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/post/seal"
 )
@@ -57,7 +58,7 @@ func picture(w *world) string {
 // whole or not at all, and what is put again afterwards changes nothing.
 func TestCrash(t *testing.T) {
 	every := int64(1)
-	if raceDetector {
+	if racetest.Enabled {
 		every = 29
 	}
 	cuts := disktest.Cuts(every, func(n int64, after bool, u vfs.Unsynced) bool { return crashAt(t, n, after, u) })

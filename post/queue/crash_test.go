@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/store"
 	"postern.email/store/storetest"
@@ -96,7 +97,7 @@ func TestCrash(t *testing.T) {
 	for n, more := int64(1), true; more; n++ {
 		for _, after := range []bool{false, true} {
 			u = (u + 1) % 3
-			if raceDetector && cuts > 0 && (n%7 != 0 || after) && more {
+			if racetest.Enabled && cuts > 0 && (n%7 != 0 || after) && more {
 				cuts++ // without the detector every one is tried
 				continue
 			}

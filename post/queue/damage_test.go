@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/post/blob"
 	"postern.email/store"
@@ -105,7 +106,7 @@ func (w *world) writeFile(id ID, b []byte) {
 func TestDamage(t *testing.T) {
 	for _, d := range damages {
 		for _, reopen := range []bool{false, true} {
-			if raceDetector && reopen && d.name != "recipient" {
+			if racetest.Enabled && reopen && d.name != "recipient" {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%v", d.name, reopen), func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/store"
 )
 
@@ -418,7 +419,7 @@ func (m *machine) bytes(t *rapid.T) {
 func TestModel(t *testing.T) {
 	runs := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		if runs++; raceDetector && runs > 15 {
+		if runs++; racetest.Enabled && runs > 15 {
 			return
 		}
 		w := newWorld(t, runTwice)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/kit/clocktest"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/packet"
@@ -281,7 +282,7 @@ func TestKilledAtEverySync(t *testing.T) {
 	switch {
 	case *everySync:
 		stride = 1
-	case testing.Short() || raceDetector:
+	case testing.Short() || racetest.Enabled:
 		stride = 37
 	}
 	for n := int64(1); n <= total; n += stride {

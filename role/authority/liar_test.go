@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"postern.email/kit/racetest"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
 )
@@ -268,7 +269,7 @@ func TestSpoiler(t *testing.T) {
 // detector, which is slow with signatures.)
 func TestLiarInEachPhase(t *testing.T) {
 	n := 9
-	if raceDetector {
+	if racetest.Enabled {
 		n = 7
 	}
 	synctest.Test(t, func(t *testing.T) { withLiars(t, n, map[int]int{1: 0, 3: 2, 5: 5}) })

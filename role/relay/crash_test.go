@@ -15,6 +15,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
 	"postern.email/post/account"
@@ -284,7 +285,7 @@ func TestCutAtEverySync(t *testing.T) {
 			id := fmt.Sprint(acked, fingerprint(m.disk, "/"))
 			if !seen[id] {
 				seen[id] = true
-				if !raceDetector || len(seen)%3 == 0 { // every moment is looked at without the race detector
+				if !racetest.Enabled || len(seen)%3 == 0 { // every moment is looked at without the race detector
 					moments <- m
 				}
 			}
@@ -407,7 +408,7 @@ func examine(t *testing.T, c Config, m moment, passwords map[string][]string, co
 	if err := compare(got.String()); err != nil {
 		return err
 	}
-	if raceDetector && m.at.N%8 != 0 {
+	if racetest.Enabled && m.at.N%8 != 0 {
 		return nil // every moment is checked without the race detector
 	}
 	// What a crash left lying about, and housekeeping removes, is not wrong.

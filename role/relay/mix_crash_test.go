@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/link"
@@ -65,7 +66,7 @@ func TestMixCutAtEverySync(t *testing.T) {
 		id := fingerprint(m.disk, "/")
 		if !seen[id] {
 			seen[id] = true
-			if !raceDetector || len(seen)%60 == 0 { // every moment is looked at without the race detector
+			if !racetest.Enabled || len(seen)%60 == 0 { // every moment is looked at without the race detector
 				moments <- m
 			}
 		}
@@ -134,7 +135,7 @@ func TestMixCutAtEverySync(t *testing.T) {
 	close(moments)
 	lookers.Wait()
 	t.Logf("%d packets, %d moments, %d different ones looked at, %d wrong", packets, taken, checked, failed)
-	if taken < 4*packets || checked < packets && !raceDetector {
+	if taken < 4*packets || checked < packets && !racetest.Enabled {
 		t.Errorf("%d moments, %d looked at: the hook does not see the syncs", taken, checked)
 	}
 }
@@ -210,7 +211,7 @@ func examineMix(t *testing.T, c Config, m mixMoment) error {
 			return fmt.Errorf("packet %d is lost; there are %v, and the client has %v", k, there, m.given)
 		}
 	}
-	if raceDetector {
+	if racetest.Enabled {
 		return nil // every moment is checked without the race detector
 	}
 	var wrong []error

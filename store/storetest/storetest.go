@@ -12,6 +12,7 @@ import (
 	"context"
 	"testing"
 
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/store"
 )
@@ -41,7 +42,7 @@ func Run(t *testing.T, e Engine) {
 }
 
 // sample reports whether to look at a part of all cases only.
-func sample() bool { return testing.Short() || raceDetector }
+func sample() bool { return testing.Short() || racetest.Enabled }
 
 // open opens a store that the test closes at its end.
 func open(t *testing.T, e Engine, fs vfs.FS) store.Store {

@@ -1,0 +1,6 @@
+//go:build race
+
+package racetest
+
+// Enabled tells whether the race detector is at work.
+const Enabled = true

@@ -1,5 +1,0 @@
-//go:build !race
-
-package packetbox
-
-const raceDetector = false
