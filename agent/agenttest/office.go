@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"postern.email/kit/clocktest"
+	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
 	"postern.email/post/account"
@@ -72,7 +73,7 @@ func Open(tb testing.TB, domain string, fs vfs.FS, dir string) *Office {
 	must(err)
 	o.Seen = seen.New(seen.Options{Store: o.Store, Root: root, Now: o.Clock.Now})
 	o.Accounts, err = account.New(context.Background(), account.Options{Store: o.Store, Root: root, Domains: []string{domain},
-		Params: seal.Params{Time: 1, Memory: 8, Threads: 1}, OnCreate: o.Boxes.Init, OnDelete: o.Boxes.Remove, Now: o.Clock.Now,
+		Params: passhash.Cost{Time: 1, Memory: 8, Threads: 1}, OnCreate: o.Boxes.Init, OnDelete: o.Boxes.Remove, Now: o.Clock.Now,
 		CreatePerMinute: -1, CreateNetworkPerMinute: -1})
 	must(err)
 	tb.Cleanup(o.Accounts.Close)

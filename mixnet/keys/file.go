@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/packet"
 )
@@ -92,9 +93,9 @@ func appendCheck(b []byte) []byte {
 // sealedFile is a parsed file whose secret may still be sealed.
 type sealedFile struct {
 	file
-	head   []byte // all lines before "sealed", which are bound to it
-	under  string // "": open; "passphrase" or "identity"
-	cost   Cost   // of a passphrase
+	head   []byte        // all lines before "sealed", which are bound to it
+	under  string        // "": open; "passphrase" or "identity"
+	cost   passhash.Cost // of a passphrase
 	salt   []byte
 	sealed []byte // nonce and ciphertext
 }

@@ -12,6 +12,7 @@ import (
 
 	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 )
@@ -344,7 +345,7 @@ func TestOptions(t *testing.T) {
 		{Options{Overlap: -1}, "times of packet keys are not negative"},
 		{Options{Every: time.Hour}, "a descriptor has room for 8 packet keys: let new ones begin less often"},
 		{Options{Lifetime: 8 * time.Second, Ahead: time.Second, Every: 2 * time.Second}, "too many packet keys would live at once: let new ones begin less often"},
-		{Options{Cost: Cost{Time: 1, Memory: 1 << 30, Threads: 1}}, "the cost of a passphrase is out of bounds"},
+		{Options{Cost: passhash.Cost{Time: 1, Memory: 1 << 30, Threads: 1}}, "the cost of a passphrase is out of bounds"},
 	} {
 		c.o.FS, c.o.Dir, c.o.Now = vfs.NewCrashDisk(), dir, clock.Now
 		if _, err := Create(c.o); errs.KindOf(err) != errs.Invalid || errs.Public(err) != c.text {
@@ -400,7 +401,7 @@ func FuzzFile(f *testing.F) {
 			if p.under == "" && string(p.encode()) != string(b) {
 				t.Errorf("%q became %q", b, p.encode())
 			}
-			if p.under == "passphrase" && !p.cost.valid() {
+			if p.under == "passphrase" && !p.cost.Valid() {
 				t.Errorf("cost %v", p.cost)
 			}
 			if p.under != "" && p.open(make([]byte, 32)) == nil {

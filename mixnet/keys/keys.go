@@ -217,7 +217,7 @@ func (k *Keys) openIdentity(f *sealedFile, create bool) error {
 			return err
 		}
 		defer clear(phrase)
-		key := f.cost.key(phrase, f.salt)
+		key := f.cost.Key(phrase, f.salt)
 		defer clear(key)
 		if f.open(key) != nil {
 			return errs.E(op, errs.Auth, "the passphrase does not open identity.key", nil)

@@ -11,6 +11,7 @@ import (
 
 	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/packet"
@@ -22,7 +23,7 @@ const dir = "/node/keys"
 
 // options are those of a node on a disk, with a passphrase that costs little if it has one.
 func options(fs vfs.FS, clock *clocktest.Clock) Options {
-	return Options{FS: fs, Dir: dir, Now: clock.Now, Cost: Cost{1, 8, 1}}
+	return Options{FS: fs, Dir: dir, Now: clock.Now, Cost: passhash.Cost{Time: 1, Memory: 8, Threads: 1}}
 }
 
 func create(t testing.TB, o Options) *Keys {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 )
@@ -52,7 +53,7 @@ type Options struct {
 	Passphrase func(fresh bool) ([]byte, error)
 	// SealAll seals the other private files as well, under a key that follows from the identity.
 	SealAll bool
-	Cost    Cost // of the passphrase; zero: DefaultCost
+	Cost    passhash.Cost // of the passphrase; zero: passhash.Passphrase
 
 	Paranoia bool  // refuse private files and directories that others may read
 	Trusted  []int // users besides root who may own directories above Dir
@@ -93,7 +94,7 @@ func (o Options) complete() (Options, error) {
 	def(&o.Ahead, DefaultAhead)
 	def(&o.Every, (o.Lifetime / setsPerLife).Truncate(time.Second))
 	def(&o.Skew, directory.MaxSkew)
-	def(&o.Cost, DefaultCost())
+	def(&o.Cost, passhash.Passphrase())
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
@@ -112,7 +113,7 @@ func (o Options) complete() (Options, error) {
 		why = fmt.Sprintf("a descriptor has room for %d packet keys: let new ones begin less often", directory.MaxPacketKeys)
 	case o.Lifetime+o.Ahead+o.Overlap+2*o.Skew > (maxSets-directory.MaxPacketKeys)*o.Every:
 		why = "too many packet keys would live at once: let new ones begin less often"
-	case !o.Cost.valid():
+	case !o.Cost.Valid():
 		why = "the cost of a passphrase is out of bounds"
 	default:
 		return o, nil

@@ -12,6 +12,7 @@ import (
 	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
+	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
 	"postern.email/post/seal"
@@ -20,7 +21,7 @@ import (
 )
 
 // cheap is a password hash that costs next to nothing.
-var cheap = seal.Params{Time: 1, Memory: 8, Threads: 1}
+var cheap = passhash.Cost{Time: 1, Memory: 8, Threads: 1}
 
 func openStore(t testing.TB, fs vfs.FS) store.Store {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/mail"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -70,8 +71,8 @@ type Options struct {
 	MinPassword int // bytes of a new password; DefaultMinPassword
 	MaxPassword int // bytes of any password; longer is refused unread; DefaultMaxPassword
 
-	NewClass Class       // class of addresses made by a login
-	Params   seal.Params // cost of new passwords; seal.DefaultParams
+	NewClass Class         // class of addresses made by a login
+	Params   passhash.Cost // cost of new passwords; passhash.Password
 
 	Grace       time.Duration // an opened key outlives its last session so long; DefaultGrace; negative: not at all
 	MaxIdleKeys int           // opened keys without session; beyond, the one unused for longest is closed; DefaultMaxIdleKeys
@@ -117,7 +118,7 @@ func (o Options) withDefaults() Options {
 	or(&o.MaxName, DefaultMaxName)
 	or(&o.MinPassword, DefaultMinPassword)
 	or(&o.MaxPassword, DefaultMaxPassword)
-	or(&o.Params, seal.DefaultParams())
+	or(&o.Params, passhash.Password())
 	or(&o.Grace, DefaultGrace)
 	or(&o.MaxIdleKeys, DefaultMaxIdleKeys)
 	or(&o.GateSlots, runtime.GOMAXPROCS(0))

@@ -12,6 +12,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
+	"postern.email/kit/passhash"
 	"postern.email/mail"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -215,7 +216,7 @@ func BenchmarkLoginOpenedKey(b *testing.B) {
 }
 
 func BenchmarkLoginClosedKey(b *testing.B) {
-	a := office(b, func(o *Options) { o.Params = seal.DefaultParams() })
+	a := office(b, func(o *Options) { o.Params = passhash.Password() })
 	id := login(b, a, "alice@example.org", "correct horse", "192.0.2.1").ID
 	r := LoginRequest{Name: "alice@example.org", Password: "correct horse", Peer: peer("192.0.2.1")}
 	for b.Loop() {
@@ -231,7 +232,7 @@ func BenchmarkLoginClosedKey(b *testing.B) {
 // BenchmarkComeBack is the scenario with the real password hash, as many at once
 // as there are cores: the number to multiply by 5,000.
 func BenchmarkComeBack(b *testing.B) {
-	a := office(b, func(o *Options) { o.Params = seal.DefaultParams() })
+	a := office(b, func(o *Options) { o.Params = passhash.Password() })
 	var ids []seal.AccountID
 	const n = 16
 	for i := range n {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 )
 
 type fakeClock struct{ t time.Time }
@@ -376,7 +377,7 @@ func BenchmarkFromSeed(b *testing.B) {
 
 func BenchmarkUnwrapDefault(b *testing.B) {
 	o := testKey(b, 1)
-	raw, err := o.Wrap("correct horse", DefaultParams())
+	raw, err := o.Wrap("correct horse", passhash.Password())
 	if err != nil {
 		b.Fatal(err)
 	}

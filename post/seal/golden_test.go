@@ -10,6 +10,7 @@ import (
 
 	crvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"postern.email/kit/passhash"
 	"postern.email/mail"
 )
 
@@ -82,7 +83,7 @@ func writeGolden(t *testing.T) {
 	o := testKey(t, 0x33)
 	id := o.ID()
 	g.AccountID, g.Seed, g.Public = id[:], o.seed[:], hexBytes(o.Public())
-	g.Wrapped, err = o.Wrap(g.Password, Params{1, 8, 1})
+	g.Wrapped, err = o.Wrap(g.Password, passhash.Cost{Time: 1, Memory: 8, Threads: 1})
 	must(err)
 	g.Record, err = o.SealRecord(g.RecordPurpose, g.RecordAAD, g.RecordPlain)
 	must(err)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
 )
 
@@ -144,17 +145,14 @@ type PassphraseSource struct {
 	// Ask gives the passphrase; the slice is erased after use. confirm: it is a
 	// new one, so ask twice.
 	Ask func(ctx context.Context, confirm bool) ([]byte, error)
-	// Params is the cost for a new root key or Rewrap; default PassphraseParams.
-	Params Params
+	// Params is the cost for a new root key or Rewrap; default passhash.Passphrase.
+	Params passhash.Cost
 	Rand   io.Reader // default crypto/rand.Reader
 }
 
 // MinPassphrase is the shortest passphrase in bytes: it guards everything, and is
 // typed rarely.
 const MinPassphrase = 12
-
-// PassphraseParams is the cost of a node passphrase: paid once a start.
-func PassphraseParams() Params { return Params{Time: 4, Memory: MaxPasswordMemory, Threads: 1} }
 
 // Name is "passphrase".
 func (PassphraseSource) Name() string { return "passphrase" }
@@ -166,13 +164,13 @@ func (s PassphraseSource) key(ctx context.Context, h *rootFile, fresh bool) (k n
 	}
 	if fresh {
 		p, random := s.Params, s.Rand
-		if p == (Params{}) {
-			p = PassphraseParams()
+		if p == (passhash.Cost{}) {
+			p = passhash.Passphrase()
 		}
 		if random == nil {
 			random = rand.Reader
 		}
-		salt := make([]byte, saltLen)
+		salt := make([]byte, passhash.SaltLen)
 		if _, err := io.ReadFull(random, salt); err != nil {
 			return k, errs.E(op, errs.Internal, "", err)
 		}
@@ -181,8 +179,8 @@ func (s PassphraseSource) key(ctx context.Context, h *rootFile, fresh bool) (k n
 		}
 		h.Hash, h.Salt = p.String(), salt
 	}
-	p, err := ParseParams(h.Hash)
-	if err != nil || len(h.Salt) != saltLen {
+	p, err := passhash.Parse(h.Hash)
+	if err != nil || len(h.Salt) != passhash.SaltLen {
 		return k, errs.E(op, errs.Corrupt, "", err)
 	}
 	phrase, err := s.Ask(ctx, fresh)
@@ -193,7 +191,7 @@ func (s PassphraseSource) key(ctx context.Context, h *rootFile, fresh bool) (k n
 	if fresh && len(phrase) < MinPassphrase {
 		return k, errs.E(op, errs.Denied, "a node passphrase has at least 12 characters", nil)
 	}
-	b := p.key(string(phrase), h.Salt)
+	b := p.Key(phrase, h.Salt)
 	copy(k[:], b)
 	clear(b)
 	return k, nil

@@ -12,6 +12,7 @@ import (
 	crvfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
 )
 
@@ -19,7 +20,7 @@ var ctx = context.Background()
 
 // cheapPhrase asks for a passphrase with a hash that costs little.
 func cheapPhrase(s string) PassphraseSource {
-	return PassphraseSource{Params: Params{1, 8, 1}, Ask: func(context.Context, bool) ([]byte, error) { return []byte(s), nil }}
+	return PassphraseSource{Params: passhash.Cost{Time: 1, Memory: 8, Threads: 1}, Ask: func(context.Context, bool) ([]byte, error) { return []byte(s), nil }}
 }
 
 // sameRoot reports whether two roots are the same key.
@@ -113,11 +114,8 @@ func TestPassphrase(t *testing.T) {
 	wantKind(t, err, errs.Denied)
 	_, err = OpenRoot(ctx, fs, "other", PassphraseSource{}, nil)
 	wantKind(t, err, errs.Invalid)
-	if PassphraseParams().Memory != 64<<10 || !PassphraseParams().Valid() {
-		t.Errorf("parameters %v", PassphraseParams())
-	}
 	confirmed := false
-	ask := PassphraseSource{Params: Params{1, 8, 1}, Ask: func(_ context.Context, confirm bool) ([]byte, error) {
+	ask := PassphraseSource{Params: passhash.Cost{Time: 1, Memory: 8, Threads: 1}, Ask: func(_ context.Context, confirm bool) ([]byte, error) {
 		confirmed = confirm
 		return []byte("a long passphrase"), nil
 	}}

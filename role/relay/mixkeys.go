@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/keys"
@@ -26,7 +27,7 @@ const (
 func (s *Server) mixKeyOptions(period time.Duration) keys.Options {
 	return keys.Options{FS: s.d.FS, Dir: s.mixPath(mixKeysDir), CurrentDesc: s.mixPath(mixDesc), Rand: s.d.Rand, Now: s.d.Now, Log: s.d.Logger,
 		Ahead: min(keys.DefaultAhead, 24*period), Skew: min(directory.MaxSkew, period),
-		Passphrase: func(bool) ([]byte, error) { return s.root.MixPassphrase(), nil }, SealAll: true, Cost: keys.Cost{Time: 1, Memory: 8, Threads: 1}}
+		Passphrase: func(bool) ([]byte, error) { return s.root.MixPassphrase(), nil }, SealAll: true, Cost: passhash.Cost{Time: 1, Memory: 8, Threads: 1}}
 }
 
 // nameKey reads the key that signs the names of mailboxes, and makes it if create says so.

@@ -9,9 +9,9 @@ import (
 	"postern.email/agent/road"
 	"postern.email/kit/config"
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
-	"postern.email/post/seal"
 )
 
 // orNever gives the length of time that an agent understands: it takes zero for
@@ -70,7 +70,7 @@ func accountOptions(c Config) account.Options {
 	return account.Options{
 		Domains: []string{c.Domain},
 		MinName: a.UsernameMinLength, MaxName: a.UsernameMaxLength, MinPassword: a.PasswordMinLength,
-		Params: seal.Params{Time: uint32(p.Time), Memory: uint32(p.Memory >> 10), Threads: uint8(p.Threads)},
+		Params: passhash.Cost{Time: uint32(p.Time), Memory: uint32(p.Memory >> 10), Threads: uint8(p.Threads)},
 		Grace:  orNever(a.LoginGrace), MaxIdleKeys: a.MaxIdleKeys,
 		GateQueue: p.Queue, GateWait: p.Wait.Std(),
 		CreatePerMinute: orNone(a.CreatePerMinute), CreateBurst: a.CreatePerMinute, CreateNetworkPerMinute: orNone(a.CreatePerNetwork), CreateNetworkBurst: 5 * a.CreatePerNetwork,
