@@ -340,20 +340,7 @@ func (s *Server) runClock(ctx context.Context) error {
 // supervise runs a part until the server closes; one that ends by itself is reported on
 // Broken.
 func (s *Server) supervise(ctx context.Context, name string, fn func(context.Context) error) func() {
-	return func() {
-		err := fn(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = errors.New("ended without an error")
-		}
-		s.d.Logger.Error("a part of the authority stopped", "part", name, "err", err)
-		select {
-		case s.broken <- errs.E("role/authority."+name, errs.Unavailable, "the "+name+" of the authority stopped", err):
-		default:
-		}
-	}
+	return daemon.Part(ctx, s.d.Logger, "authority", name, s.broken, fn)
 }
 
 // Broken gives the error of a part that ended although nobody stopped it; the server should

@@ -399,20 +399,7 @@ func (s *Server) run() error {
 // supervise runs a worker until the server closes; one that ends by itself is reported on
 // Broken.
 func (s *Server) supervise(ctx context.Context, name string, fn func(context.Context) error) {
-	s.running.Go(func() {
-		err := fn(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = errors.New("ended without an error")
-		}
-		s.d.Logger.Error("a part of the node stopped", "part", name, "err", err)
-		select {
-		case s.broken <- errs.E("role/mix."+name, errs.Unavailable, "the part of the node called "+name+" stopped", err):
-		default:
-		}
-	})
+	s.running.Go(daemon.Part(ctx, s.d.Logger, "mix", name, s.broken, fn))
 }
 
 // Broken gives the error of a part that ended although nobody stopped it; the server should

@@ -8,6 +8,7 @@ import (
 
 	"postern.email/agent/road"
 	"postern.email/kit/config"
+	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/passhash"
 	"postern.email/post/account"
@@ -143,18 +144,5 @@ func (s *Server) metadata(context.Context) map[string]string {
 // supervise runs a worker until the server closes; one that ends by itself is
 // reported on Broken.
 func (s *Server) supervise(ctx context.Context, name string, fn func(context.Context) error) func() {
-	return func() {
-		err := fn(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = errors.New("ended without an error")
-		}
-		s.d.Logger.Error("a part of the server stopped", "part", name, "err", err)
-		select {
-		case s.broken <- errs.E("role/relay."+name, errs.Unavailable, "the "+name+" part of the server stopped", err):
-		default:
-		}
-	}
+	return daemon.Part(ctx, s.d.Logger, "relay", name, s.broken, fn)
 }
