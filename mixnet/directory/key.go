@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"fmt"
 	"io"
-	"log/slog"
 
 	"filippo.io/mldsa"
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 	"postern.email/mixnet/packet"
 )
 
@@ -98,6 +97,7 @@ type Signer interface {
 
 // PrivateKey is the private pair of an identity. It shows nothing of itself when printed.
 type PrivateKey struct {
+	secret.Hidden
 	ed  ed25519.PrivateKey
 	ml  *mldsa.PrivateKey
 	pub *PublicKey
@@ -150,17 +150,5 @@ func (k *PrivateKey) Sign(body []byte) (s Signature, err error) {
 	copy(s.MLDSA[:], ml)
 	return s, nil
 }
-
-// redacted is what every secret shows of itself, however it is printed.
-const redacted = "[secret]"
-
-// Format shows nothing, whatever the verb.
-func (*PrivateKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
-
-// LogValue shows nothing.
-func (*PrivateKey) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText shows nothing, also to JSON.
-func (*PrivateKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 func compareID(a, b packet.ID) int { return bytes.Compare(a[:], b[:]) }

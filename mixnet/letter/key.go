@@ -5,11 +5,10 @@ import (
 	"crypto/hpke"
 	"crypto/sha256"
 	"encoding/base32"
-	"fmt"
 	"io"
-	"log/slog"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 )
 
 // Sizes of keys, in bytes.
@@ -55,6 +54,7 @@ func (p *PublicKey) Fingerprint() string {
 
 // PrivateKey opens letters. It shows nothing of itself when printed.
 type PrivateKey struct {
+	secret.Hidden
 	key hpke.PrivateKey
 	pub *PublicKey
 }
@@ -83,18 +83,6 @@ func GenerateKey(random io.Reader) (*PrivateKey, error) {
 
 // Public gives the public half.
 func (k *PrivateKey) Public() *PublicKey { return k.pub }
-
-// redacted is what every secret shows of itself, however it is printed.
-const redacted = "[secret]"
-
-// Format shows nothing, whatever the verb.
-func (*PrivateKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
-
-// LogValue shows nothing.
-func (*PrivateKey) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText shows nothing, also to JSON.
-func (*PrivateKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Labels keep what is derived and signed here apart from everything else (docs/letter.md).
 // A test checks that none is the beginning of another.

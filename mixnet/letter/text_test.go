@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 	"postern.email/mixnet/packet"
 )
 
@@ -119,14 +120,14 @@ func TestReplyBlockText(t *testing.T) {
 func TestSecretsDoNotShow(t *testing.T) {
 	k := testKey(t, "bob")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
-		if s := fmt.Sprintf(verb, k); s != redacted {
+		if s := fmt.Sprintf(verb, k); s != secret.Text {
 			t.Errorf("%s shows %q", verb, s)
 		}
 	}
-	if b, err := k.MarshalText(); err != nil || string(b) != redacted {
+	if b, err := k.MarshalText(); err != nil || string(b) != secret.Text {
 		t.Errorf("%q", b)
 	}
-	if s := k.LogValue().String(); s != redacted {
+	if s := k.LogValue().String(); s != secret.Text {
 		t.Error(s)
 	}
 }

@@ -4,11 +4,10 @@ import (
 	"crypto/hpke"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"log/slog"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 )
 
 // Sizes of keys, in bytes.
@@ -26,6 +25,7 @@ type PublicKey struct {
 // PrivateKey opens one layer of the packets that are sealed to its public half. It
 // shows nothing of itself when printed.
 type PrivateKey struct {
+	secret.Hidden
 	key hpke.PrivateKey
 	pub *PublicKey
 }
@@ -90,18 +90,6 @@ func (k *PrivateKey) Public() *PublicKey { return k.pub }
 
 // ID is the ID of the public half.
 func (k *PrivateKey) ID() uint32 { return k.pub.id }
-
-// redacted is what every secret type shows of itself, however it is printed.
-const redacted = "[secret]"
-
-// Format shows nothing, whatever the verb.
-func (*PrivateKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
-
-// LogValue shows nothing.
-func (*PrivateKey) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText shows nothing, also to JSON.
-func (*PrivateKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // hopKeys are what the encapsulation of one layer gives: the key of the header and the
 // replay tag.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 )
 
 const surbTailLen = len(ID{}) + keyLen + 8 // first node, body key, expiry u32, zero u32
@@ -30,13 +31,13 @@ type SURB struct {
 type Seed [32]byte
 
 // Format shows nothing, whatever the verb.
-func (Seed) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+func (Seed) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, secret.Text) }
 
 // LogValue shows nothing.
-func (Seed) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (Seed) LogValue() slog.Value { return slog.StringValue(secret.Text) }
 
 // MarshalText shows nothing, also to JSON.
-func (Seed) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Seed) MarshalText() ([]byte, error) { return []byte(secret.Text), nil }
 
 // derive gives a key of the block with a mark (docs/packet.md §6.1).
 func (s *Seed) derive(mark Mark, label string) (key [keyLen]byte, err error) {
@@ -139,10 +140,10 @@ func (s *SURB) Name() [16]byte {
 }
 
 // Format shows nothing, whatever the verb: a block is a way to send its maker one answer.
-func (*SURB) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+func (*SURB) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, secret.Text) }
 
 // LogValue shows nothing.
-func (*SURB) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (*SURB) LogValue() slog.Value { return slog.StringValue(secret.Text) }
 
 // Use makes the packet of the one answer, for the node First, and appends it to dst.
 // errs.Denied from Expires on, and the second time: a hop would drop the packet as a

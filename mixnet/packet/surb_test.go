@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 )
 
 var testSeed = Seed{1, 2, 3}
@@ -255,7 +256,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 			t.Errorf("%q is shown:\n%s", bad, out.String())
 		}
 	}
-	if n := strings.Count(out.String(), redacted); n != 4+7*4 {
+	if n := strings.Count(out.String(), secret.Text); n != 4+7*4 {
 		t.Errorf("%d times redacted:\n%s", n, out.String())
 	}
 }

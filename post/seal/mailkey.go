@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 )
 
 // Part is a part of a mail that is sealed on its own.
@@ -30,6 +31,7 @@ func SealedLen(n int) int { return PaddedLen(n) + SealedOverhead }
 // a random or ratcheted key is used for one mail only, so the nonce can be the
 // number of the part and chunk. Safe for use by many goroutines.
 type MailKey struct {
+	secret.Hidden
 	key  [KeyLen]byte
 	aead cipher.AEAD
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 )
 
 // PublicKey is an account's X-Wing encapsulation key (MLKEM768-X25519 of
@@ -28,6 +29,7 @@ const (
 // which the private half and the key for the owner's records come. Safe for use
 // by many goroutines. After Close every method fails with errs.Unavailable.
 type Opened struct {
+	secret.Hidden
 	id   AccountID
 	pub  PublicKey
 	rand io.Reader

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 	"postern.email/mail"
 	"postern.email/store"
 )
@@ -28,6 +29,7 @@ const (
 // Root is the random root key of a node. It is drawn once; only its wrapping by
 // the node key changes (Rewrap). Safe for use by many goroutines.
 type Root struct {
+	secret.Hidden
 	name    [KeyLen]byte
 	shard   [KeyLen]byte
 	seen    [KeyLen]byte
