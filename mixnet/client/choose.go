@@ -2,11 +2,11 @@ package client
 
 import (
 	"io"
-	"math"
 	"math/rand/v2"
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/mixnet/directory"
 )
 
 // Chooser gives numbers from 0 to less than 1, each equally likely. *rand.Rand is one. A
@@ -25,21 +25,12 @@ func NewChooser(random io.Reader) (*rand.Rand, error) {
 	return rand.New(rand.NewChaCha8(seed)), nil
 }
 
-// CutMeans is where delays are cut, in means: of 10¹² delays one would be longer. A cut near
-// the mean would take from the distribution that it has no memory.
-const CutMeans = 27.63
-
 // interval draws from the exponential distribution.
 func interval(r Chooser, mean time.Duration) time.Duration {
-	return time.Duration(-math.Log1p(-r.Float64()) * float64(mean))
+	return directory.DrawInterval(r.Float64(), mean)
 }
 
-// Delay draws how long a hop shall keep a packet: exponentially distributed, in whole
-// milliseconds, on the condition that it is not longer than CutMeans means nor than limit.
+// Delay draws how long a hop shall keep a packet: see directory.DrawDelay.
 func Delay(r Chooser, mean, limit time.Duration) time.Duration {
-	m := float64(mean)
-	most := min(CutMeans, float64(limit)/m)
-	// The inverse of the distribution function, up to its value at the cut.
-	x := -math.Log1p(r.Float64()*math.Expm1(-most)) * m
-	return min(time.Duration(x), limit).Truncate(time.Millisecond)
+	return directory.DrawDelay(r.Float64(), mean, limit)
 }

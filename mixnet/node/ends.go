@@ -7,7 +7,6 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mixnet/content"
-	"postern.email/mixnet/directory"
 	"postern.email/mixnet/packet"
 	"postern.email/mixnet/replay"
 	"postern.email/mixnet/stats"
@@ -183,7 +182,7 @@ func (e *ends) answer(list []answer) (unsent []waiting, err error) {
 			continue
 		}
 		r := replay.Record{Key: replay.Key(key), Body: b, Next: replay.NodeID(first), Use: useForward,
-			Due: now.Add(min(n.exponential(v.milliseconds(directory.Delay)), v.maxDelay))}
+			Due: now.Add(n.delay(v))}
 		if _, failed = io.ReadFull(n.o.Rand, r.Tag[:]); failed != nil {
 			unsent, err = append(unsent, a.w), errs.E("mixnet/node.answer", errs.Internal, "", failed)
 			continue

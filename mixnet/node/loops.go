@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"io"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -164,7 +163,7 @@ func (l *loops) send() error {
 				e = c
 			}
 		}
-		route.Hops = append(route.Hops, packet.Hop{Node: e.ID, Key: e.Key(now), Delay: min(n.exponential(v.milliseconds(directory.Delay)), v.maxDelay)})
+		route.Hops = append(route.Hops, packet.Hop{Node: e.ID, Key: e.Key(now), Delay: n.delay(v)})
 		through = append(through, e.ID)
 	}
 	key := v.current.Find(n.id).Key(now)
@@ -317,11 +316,12 @@ func (l *loops) of(epoch uint64) []directory.Loops {
 
 // exponential draws a time with that mean.
 func (n *Node) exponential(mean time.Duration) time.Duration {
-	d := -math.Log(1-n.o.Chance()) * float64(mean)
-	if d >= math.MaxInt64 {
-		return math.MaxInt64
-	}
-	return time.Duration(d)
+	return directory.DrawInterval(n.o.Chance(), mean)
+}
+
+// delay draws how long a hop shall keep a packet of this node.
+func (n *Node) delay(v *view) time.Duration {
+	return directory.DrawDelay(n.o.Chance(), v.milliseconds(directory.Delay), v.maxDelay)
 }
 
 // below draws a number from 0 to less than k.
