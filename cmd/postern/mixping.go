@@ -58,9 +58,9 @@ use --count.`,
 		defer cancel()
 		var results []pinged
 		err = opened.Run(ctx, client.Mode{Free: true}, func(ctx context.Context, live *mixnet.Client) error {
-			cons, err := awaitConsensus(ctx, opened)
+			cons, err := opened.AwaitConsensus(ctx)
 			if err != nil {
-				return err
+				return hint(err, "Is the relay reachable, and does it know this client? postern mix run --json shows the connection.")
 			}
 			paths := args
 			if path != "" {
@@ -84,23 +84,6 @@ use --count.`,
 		return printPinged(io, results, *js)
 	}
 	return c
-}
-
-// awaitConsensus waits until the client has a consensus.
-func awaitConsensus(ctx context.Context, opened *client.Client) (*directory.Consensus, error) {
-	t := time.NewTicker(50 * time.Millisecond)
-	defer t.Stop()
-	for {
-		c, err := opened.Consensus()
-		if err == nil {
-			return c, nil
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return nil, hint(err, "Is the relay reachable, and does it know this client? postern mix run --json shows the connection.")
-		}
-	}
 }
 
 // pingAll sends all packets, then waits for them.

@@ -123,6 +123,12 @@ func (c *Client) Home(cons *directory.Consensus) (client.Home, error) {
 // Consensus is the one to be used now, as far as it is on the disk. errs.Unavailable.
 func (c *Client) Consensus() (*directory.Consensus, error) { return c.cache.Current() }
 
+// AwaitConsensus waits, while the client runs, until there is one to be used. When ctx ends before, the
+// error is that of Consensus.
+func (c *Client) AwaitConsensus(ctx context.Context) (*directory.Consensus, error) {
+	return wait(ctx, c.cache)
+}
+
 // Mode says how a client runs.
 type Mode struct {
 	Free   bool                                        // without cover: see mixnet/client.Options

@@ -179,6 +179,12 @@ func await(ctx context.Context, cache *dircache.Cache) (*directory.Consensus, er
 	ended := make(chan error, 1)
 	go func() { ended <- cache.Run(within) }()
 	defer func() { cancel(); <-ended }()
+	return wait(ctx, cache)
+}
+
+// wait waits until a cache that runs has a consensus to be used. When ctx ends before, the error is
+// why there is none.
+func wait(ctx context.Context, cache *dircache.Cache) (*directory.Consensus, error) {
 	t := time.NewTicker(50 * time.Millisecond)
 	defer t.Stop()
 	for {
