@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -374,6 +375,44 @@ func TestBackOff(t *testing.T) {
 			t.Errorf("%d and %d copies, %d wait", h.abroad.copies("x@dead.example"), h.abroad.copies("y@dead.example"), h.waiting())
 		}
 	})
+}
+
+// TestReachedByAnother: where one of several sessions fails and another gets through after it, the
+// destination does not pause.
+func TestReachedByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, vfs.NewCrashDisk(), nil)
+		var tries atomic.Int32
+		h.abroad.set("a.example", func(_ context.Context, j road.Job) road.Outcome {
+			if tries.Add(1) == 40 {
+				return road.Outcome{Unreached: &smtp.Reply{Code: 421, Enhanced: "4.4.1", Text: "too many"}}
+			}
+			time.Sleep(time.Second)
+			return h.abroad.takes(j)
+		})
+		for range 100 {
+			h.hand(rcpt("x@a.example"))
+		}
+		defer h.run()()
+		time.Sleep(35 * time.Second) // a pause would be 30 s, a fifth more or less
+		if n := h.abroad.copies("x@a.example"); n != 100 || tries.Load() != 101 {
+			t.Errorf("%d of 100 in 35 s, with %d tries", n, tries.Load())
+		}
+	})
+}
+
+// TestExpired: a mail expires at its time, and one without such a time never.
+func TestExpired(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	o := NewOut(OutOptions{Deliver: New(Options{Now: func() time.Time { return now }}), Roads: newAbroad()})
+	for _, c := range []struct {
+		at   time.Time
+		want bool
+	}{{time.Time{}, false}, {now.Add(1), false}, {now, true}, {now.Add(-time.Hour), true}} {
+		if got := o.expired(&queue.Item{Mail: queue.Info{Expires: c.at}}); got != c.want {
+			t.Errorf("%v: %v", c.at, got)
+		}
+	}
 }
 
 // TestExpiry: after its time a mail is given up with what was said last; one to an account

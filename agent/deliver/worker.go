@@ -91,12 +91,11 @@ func (o *Out) handle(ctx context.Context, d *destination, w *worker, s Session, 
 	o.mu.Lock()
 	slow := w.slow
 	first := !slow && !d.reached
-	paused := d.failures > 0 // by another worker, perhaps
-	d.reached, d.slow, d.failures, d.why = !slow, slow, 0, ""
-	o.mu.Unlock()
-	if paused {
+	if d.failures > 0 { // another worker could not reach it. Under the lock: the later news counts
 		o.q.Unpause(d.name)
 	}
+	d.reached, d.slow, d.failures, d.why = !slow, slow, 0, ""
+	o.mu.Unlock()
 	if first {
 		o.look() // more workers may come now
 	}
@@ -180,8 +179,8 @@ func (o *Out) unreached(ctx context.Context, d *destination, it *queue.Item, rep
 	}
 	d.reached, d.last, d.why = false, o.d.o.Now(), reply.String()
 	until := d.last.Add(o.pause(d.failures))
-	o.mu.Unlock()
 	o.q.Pause(d.name, until, reply.String())
+	o.mu.Unlock()
 	o.o.Logger.Debug("deliver: a destination cannot be reached", "destination", d.name, "reply", reply, "until", until)
 	return false
 }
