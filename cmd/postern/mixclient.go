@@ -19,7 +19,7 @@ import (
 	mixnet "postern.email/mixnet/client"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
-	"postern.email/role/client"
+	"postern.email/agent/mixclient"
 )
 
 // mixClientCommands are those of people who send and receive through the mix network by hand.
@@ -44,8 +44,8 @@ func mixUserDir() string {
 	return filepath.Join(base, "postern-mix")
 }
 
-func (u *mixUser) options(io streams) client.Options {
-	o := client.Options{Dir: u.dir, Warn: func(text string) { fmt.Fprintln(io.err, "Warning: "+text) }}
+func (u *mixUser) options(io streams) mixclient.Options {
+	o := mixclient.Options{Dir: u.dir, Warn: func(text string) { fmt.Fprintln(io.err, "Warning: "+text) }}
 	for _, name := range []string{"POSTERN_NO_FILE_PARANOIA", "MM_NO_FILE_PARANOIA"} {
 		o.Careless = o.Careless || os.Getenv(name) != ""
 	}
@@ -53,8 +53,8 @@ func (u *mixUser) options(io streams) client.Options {
 }
 
 // open opens the client; its absence is an error that says what to type.
-func (u *mixUser) open(io streams) (*client.Client, error) {
-	c, err := client.Open(u.options(io))
+func (u *mixUser) open(io streams) (*mixclient.Client, error) {
+	c, err := mixclient.Open(u.options(io))
 	if errs.KindOf(err) == errs.NotFound && err != nil {
 		return nil, hint(err, "To register: postern mix register https://RELAY --user ADDRESS\n  or, with a bare node: postern mix register --network FILE --relay NICKNAME")
 	}
@@ -91,7 +91,7 @@ which is printed, to the node's list of clients.`,
 	c.Flags().StringVar(&relay, "relay", "", "`nickname` or ID of the bare node")
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		var p *client.Profile
+		var p *mixclient.Profile
 		var err error
 		switch {
 		case len(args) == 1 && user != "" && network == "" && relay == "":
@@ -101,14 +101,14 @@ which is printed, to the node's list of clients.`,
 			if text, err = vfs.ReadFile(vfs.OS(), network); err != nil {
 				return errs.E("cmd.register", errs.KindOf(err), "cannot read the network file "+network, err)
 			}
-			p, err = client.RegisterBare(c.Context(), u.options(io), text, relay)
+			p, err = mixclient.RegisterBare(c.Context(), u.options(io), text, relay)
 		default:
 			return usageError{c.CommandPath(), fmt.Errorf("give a URL and --user, or --network and --relay")}
 		}
 		if err != nil {
 			return registerHint(err)
 		}
-		key, err := client.LinkKey(u.options(io))
+		key, err := mixclient.LinkKey(u.options(io))
 		if err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ which is printed, to the node's list of clients.`,
 	return c
 }
 
-func register(c *cobra.Command, io streams, u *mixUser, url, user, passwordFile string, ca []string) (*client.Profile, error) {
+func register(c *cobra.Command, io streams, u *mixUser, url, user, passwordFile string, ca []string) (*mixclient.Profile, error) {
 	var password []byte
 	var err error
 	if passwordFile != "" {
@@ -152,7 +152,7 @@ func register(c *cobra.Command, io streams, u *mixUser, url, user, passwordFile 
 	}
 	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: d.Config(), Proxy: http.ProxyFromEnvironment},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // no password goes elsewhere
-	return client.Register(c.Context(), u.options(io), client.Account{URL: url, Name: user, Password: string(password)}, hc)
+	return mixclient.Register(c.Context(), u.options(io), mixclient.Account{URL: url, Name: user, Password: string(password)}, hc)
 }
 
 func registerHint(err error) error {
@@ -268,7 +268,7 @@ more of the time it runs, the less your times of use tell.`,
 		}
 		ctx, stop := interrupted(c)
 		defer stop()
-		err = opened.Run(ctx, client.Mode{}, func(ctx context.Context, live *mixnet.Client) error {
+		err = opened.Run(ctx, mixclient.Mode{}, func(ctx context.Context, live *mixnet.Client) error {
 			if *js {
 				if err := printJSON(io.out, mixLive{Ready: true}); err != nil {
 					return err
@@ -328,7 +328,7 @@ func report(ctx context.Context, live *mixnet.Client, io streams, every time.Dur
 type descriptors struct{ files map[string][]byte }
 
 func (d *descriptors) read(name string) (*directory.Descriptor, error) {
-	desc, b, err := client.ReadDescriptor(vfs.OS(), name)
+	desc, b, err := mixclient.ReadDescriptor(vfs.OS(), name)
 	if err == nil {
 		d.files[name] = b
 	}

@@ -10,7 +10,7 @@ import (
 
 	"postern.email/kit/errs"
 	mixnet "postern.email/mixnet/client"
-	"postern.email/role/client"
+	"postern.email/agent/mixclient"
 )
 
 // fetched is a letter in JSON.
@@ -70,7 +70,7 @@ for a while: the relay hands out one packet at a time, at the pace of the networ
 }
 
 // receive runs the client for a while, or waits while another process does.
-func receive(ctx context.Context, opened *client.Client, long time.Duration, wait, now bool) error {
+func receive(ctx context.Context, opened *mixclient.Client, long time.Duration, wait, now bool) error {
 	ctx, cancel := context.WithTimeout(ctx, long)
 	defer cancel()
 	come := func() bool {
@@ -80,7 +80,7 @@ func receive(ctx context.Context, opened *client.Client, long time.Duration, wai
 		in, err := opened.Store().Collect()
 		return err != nil || len(in.Letters) > 0
 	}
-	err := opened.Run(ctx, client.Mode{Free: now}, func(ctx context.Context, live *mixnet.Client) error {
+	err := opened.Run(ctx, mixclient.Mode{Free: now}, func(ctx context.Context, live *mixnet.Client) error {
 		before := -1
 		return live.Wait(ctx, func(s mixnet.Status) bool {
 			if s.Received == before {
@@ -109,7 +109,7 @@ func receive(ctx context.Context, opened *client.Client, long time.Duration, wai
 }
 
 // collect prints what is whole. One process at a time does.
-func collect(io streams, opened *client.Client, u *mixUser, dir string, js bool) (n int, in *mixnet.Inbox, err error) {
+func collect(io streams, opened *mixclient.Client, u *mixUser, dir string, js bool) (n int, in *mixnet.Inbox, err error) {
 	lock, err := u.commandLock()
 	if err != nil {
 		return 0, nil, err

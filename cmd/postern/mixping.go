@@ -11,7 +11,7 @@ import (
 	"postern.email/kit/errs"
 	mixnet "postern.email/mixnet/client"
 	"postern.email/mixnet/directory"
-	"postern.email/role/client"
+	"postern.email/agent/mixclient"
 )
 
 // pinged is what became of one ping.
@@ -57,7 +57,7 @@ use --count.`,
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		var results []pinged
-		err = opened.Run(ctx, client.Mode{Free: true}, func(ctx context.Context, live *mixnet.Client) error {
+		err = opened.Run(ctx, mixclient.Mode{Free: true}, func(ctx context.Context, live *mixnet.Client) error {
 			cons, err := opened.AwaitConsensus(ctx)
 			if err != nil {
 				return hint(err, "Is the relay reachable, and does it know this client? postern mix run --json shows the connection.")

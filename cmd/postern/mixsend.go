@@ -17,7 +17,7 @@ import (
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
-	"postern.email/role/client"
+	"postern.email/agent/mixclient"
 )
 
 // freeWarning is what --now gives away.
@@ -70,7 +70,7 @@ func (s *sending) message(io streams) ([]byte, error) {
 
 // checkPath tries the path against the directory, as far as it is here, and puts the
 // descriptors that it names into the message.
-func (s *sending) checkPath(c *client.Client, o *mixnet.Outgoing) error {
+func (s *sending) checkPath(c *mixclient.Client, o *mixnet.Outgoing) error {
 	p, err := mixnet.ParsePath(s.path)
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func letterMessage(o *mixnet.Outgoing, to letter.Address, m []byte, ack bool) er
 }
 
 // mboxMessage cuts a message for a mailbox at an exit.
-func mboxMessage(c *client.Client, o *mixnet.Outgoing, to recipient, m []byte) error {
+func mboxMessage(c *mixclient.Client, o *mixnet.Outgoing, to recipient, m []byte) error {
 	cons, err := c.Consensus()
 	if err != nil {
 		return hint(err, "To send to an exit the directory of the network is needed: run postern mix run for a while first")
@@ -235,7 +235,7 @@ func sentOf(p mixnet.Progress) sentMessage {
 }
 
 // send queues a message, and does what --now and --wait ask for.
-func (s *sending) send(c *cobra.Command, io streams, opened *client.Client, o mixnet.Outgoing) error {
+func (s *sending) send(c *cobra.Command, io streams, opened *mixclient.Client, o mixnet.Outgoing) error {
 	name, err := opened.Store().Queue(o)
 	if err != nil {
 		return hint(err, "To see what waits: postern mix sent")
@@ -287,7 +287,7 @@ func printSent(io streams, m sentMessage) error {
 }
 
 // follow runs the client until the message has ended, or looks on while another process does.
-func (s *sending) follow(c *cobra.Command, io streams, opened *client.Client, name string) error {
+func (s *sending) follow(c *cobra.Command, io streams, opened *mixclient.Client, name string) error {
 	ctx, stop := interrupted(c)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -297,7 +297,7 @@ func (s *sending) follow(c *cobra.Command, io streams, opened *client.Client, na
 		p, err := opened.Store().Progress(name)
 		return err != nil || p.Result != "" || !s.wait && p.Sent == p.Packets
 	}
-	mode := client.Mode{Free: s.now}
+	mode := mixclient.Mode{Free: s.now}
 	if s.path != "" {
 		mode.Chosen = func(of string, i int, w mixnet.Way) {
 			if of == name {

@@ -1,4 +1,4 @@
-package client
+package mixclient
 
 import (
 	"context"
@@ -68,7 +68,7 @@ type Client struct {
 // Open opens the client in a directory. errs.NotFound, with a public text, if there is none, or
 // it is not registered.
 func Open(o Options) (*Client, error) {
-	const op = "role/client.Open"
+	const op = "agent/mixclient.Open"
 	o = o.complete()
 	c := &Client{o: o}
 	var err error
@@ -115,7 +115,7 @@ func (c *Client) LinkKey() (link.Key, error) { return keyOf(c.id) }
 func (c *Client) Home(cons *directory.Consensus) (client.Home, error) {
 	e := cons.Find(c.profile.node)
 	if e == nil {
-		return client.Home{}, errs.E("role/client.Home", errs.Unavailable, "your own relay is not in the directory of the network now", nil)
+		return client.Home{}, errs.E("agent/mixclient.Home", errs.Unavailable, "your own relay is not in the directory of the network now", nil)
 	}
 	return client.Home{Relay: e, Mailbox: c.profile.mailbox}, nil
 }
@@ -138,7 +138,7 @@ type Mode struct {
 // Run connects to the relay, and runs during until it returns; then the line is closed. One process
 // at a time may do so in a directory: errs.Exists. The error is that of during.
 func (c *Client) Run(ctx context.Context, m Mode, during func(context.Context, *client.Client) error) error {
-	const op = "role/client.Run"
+	const op = "agent/mixclient.Run"
 	lock, err := daemon.Hold(c.o.FS, c.o.Dir, c.o.Now())
 	if err != nil {
 		return errs.Wrap(op, err)
@@ -187,7 +187,7 @@ func (c *Client) addresses() []string {
 // ReadDescriptor reads the file of a descriptor, or a file that names it, as a node's
 // current-desc does.
 func ReadDescriptor(fs vfs.FS, name string) (*directory.Descriptor, []byte, error) {
-	const op = "role/client.ReadDescriptor"
+	const op = "agent/mixclient.ReadDescriptor"
 	b, err := vfs.ReadFile(fs, name)
 	if err == nil && len(b) < maxPathName && !strings.Contains(strings.TrimSpace(string(b)), "\n") {
 		b, err = vfs.ReadFile(fs, strings.TrimSpace(string(b)))
@@ -211,7 +211,7 @@ func keyOf(id *client.Identity) (link.Key, error) {
 func newLinkKey(random io.Reader) (ed25519.PrivateKey, error) {
 	seed := make([]byte, ed25519.SeedSize)
 	if _, err := io.ReadFull(random, seed); err != nil {
-		return nil, errs.E("role/client", errs.Internal, "", err)
+		return nil, errs.E("agent/mixclient", errs.Internal, "", err)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }

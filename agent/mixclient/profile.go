@@ -1,4 +1,4 @@
-package client
+package mixclient
 
 import (
 	"encoding/hex"
@@ -33,7 +33,7 @@ const maxProfile = directory.MaxNetwork * 2
 
 // parseProfile reads what a relay answers to a registration, and what is kept of it.
 func parseProfile(b []byte) (*Profile, error) {
-	const op = "role/client.Profile"
+	const op = "agent/mixclient.Profile"
 	bad := func(text string, err error) (*Profile, error) { return nil, errs.E(op, errs.Invalid, text, err) }
 	var p Profile
 	if len(b) > maxProfile {
@@ -68,13 +68,13 @@ func parseProfile(b []byte) (*Profile, error) {
 func (p *Profile) save(fs vfs.FS, dir string) error {
 	b, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
-		return errs.E("role/client.Profile", errs.Internal, "", err)
+		return errs.E("agent/mixclient.Profile", errs.Internal, "", err)
 	}
 	return vfs.WriteFileAtomic(fs, fs.PathJoin(dir, ProfileFile), append(b, '\n'), 0o600)
 }
 
 func loadProfile(fs vfs.FS, dir string) (*Profile, error) {
-	const op = "role/client.Profile"
+	const op = "agent/mixclient.Profile"
 	b, err := vfs.ReadFile(fs, fs.PathJoin(dir, ProfileFile))
 	if errs.KindOf(err) == errs.NotFound {
 		return nil, errs.E(op, errs.NotFound, "this client is not registered with a relay", err)

@@ -1,4 +1,4 @@
-package client
+package mixclient
 
 import (
 	"bytes"
@@ -39,7 +39,7 @@ func (o *Options) identity() (*client.Identity, error) {
 // LinkKey is the name by which relays know the client in a directory; its keys are made if there
 // are none.
 func LinkKey(o Options) (link.Key, error) {
-	const op = "role/client.LinkKey"
+	const op = "agent/mixclient.LinkKey"
 	o = o.complete()
 	id, err := o.identity()
 	if err != nil {
@@ -62,7 +62,7 @@ type Account struct {
 // many clients as it may, errs.Busy and errs.Unavailable for now; public texts say what the
 // relay said. Registering again changes nothing.
 func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Profile, error) {
-	const op = "role/client.Register"
+	const op = "agent/mixclient.Register"
 	o = o.complete()
 	id, err := o.identity()
 	if err != nil {
@@ -133,7 +133,7 @@ func refused(op string, status int, body []byte) error {
 // its relay, whose operator adds the client's link key to the node's list. relay is a nickname or
 // an ID. The consensus comes from the authorities that the network file names.
 func RegisterBare(ctx context.Context, o Options, network []byte, relay string) (*Profile, error) {
-	const op = "role/client.RegisterBare"
+	const op = "agent/mixclient.RegisterBare"
 	o = o.complete()
 	id, err := o.identity()
 	if err != nil {
@@ -218,7 +218,7 @@ type stranger struct {
 
 // Fetch is that of dircache.Source.
 func (s stranger) Fetch(ctx context.Context, request []byte) ([]byte, error) {
-	const op = "role/client.Fetch"
+	const op = "agent/mixclient.Fetch"
 	key, err := newLinkKey(s.o.Random)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
