@@ -13,13 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern.email/agent/mixclient"
 	"postern.email/kit/dial"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	mixnet "postern.email/mixnet/client"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
-	"postern.email/agent/mixclient"
 )
 
 // mixClientCommands are those of people who send and receive through the mix network by hand.

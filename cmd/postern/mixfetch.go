@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern.email/agent/mixclient"
 	"postern.email/kit/errs"
 	mixnet "postern.email/mixnet/client"
-	"postern.email/agent/mixclient"
 )
 
 // fetched is a letter in JSON.

@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern.email/agent/mixclient"
 	"postern.email/kit/errs"
 	mixnet "postern.email/mixnet/client"
 	"postern.email/mixnet/directory"
-	"postern.email/agent/mixclient"
 )
 
 // pinged is what became of one ping.

@@ -11,13 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern.email/agent/mixclient"
 	"postern.email/kit/errs"
 	mixnet "postern.email/mixnet/client"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
-	"postern.email/agent/mixclient"
 )
 
 // freeWarning is what --now gives away.
