@@ -59,6 +59,7 @@ var sideways = map[string][]string{
 	"mixnet/sim":       {"mixnet/pool", "mixnet/client", "mixnet/directory", "mixnet/packet", "mixnet/letter"},
 	"store/pebble":     {"store"},
 	"store/storetest":  {"store"},
+	"mail/anon":        {"mail"},
 	"mail/blacklist":   {"mail"},
 	"mail/dkim":        {"mail"},
 	"mail/dsn":         {"mail"},
@@ -76,7 +77,7 @@ var reachesIn = map[string][]string{
 	"bench/mixbench":     {"mixnet/packet"},
 	"bench/nodebench":    {"mixnet", "kit"},
 	"bench/storebench":   {"store", "store/pebble", "kit"},
-	"interop":            {"wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
+	"interop":            {"kit/errs", "wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
 	"interop/smallworld": {"wire/dns/dnstest"},
 }
 

@@ -47,8 +47,11 @@ var fingerprintDigits = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").W
 
 // Fingerprint is a short form for people to compare: five groups of five characters, 125 bits of
 // the SHA-256 of the key.
-func (p *PublicKey) Fingerprint() string {
-	d := fingerprintDigits.EncodeToString(p.name[:])[:25]
+func (p *PublicKey) Fingerprint() string { return FormatFingerprint(p.name) }
+
+// FormatFingerprint gives the first 125 bits of a hash as people compare them.
+func FormatFingerprint(sum [sha256.Size]byte) string {
+	d := fingerprintDigits.EncodeToString(sum[:])[:25]
 	return d[:5] + "-" + d[5:10] + "-" + d[10:15] + "-" + d[15:20] + "-" + d[20:]
 }
 
