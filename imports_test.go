@@ -29,6 +29,7 @@ var sideways = map[string][]string{
 	"agent/access":     {},
 	"agent/deliver":    {"agent/road"},
 	"agent/mbox":       {},
+	"agent/mixclient":  {"agent/vouch"},
 	"agent/submit":     {"agent/deliver"},
 	"agent/receive":    {"agent/deliver"},
 	"wire/smtp":        {"wire/lineio", "wire/sasl"},

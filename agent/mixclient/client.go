@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
+	"postern.email/agent/vouch"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
@@ -63,6 +65,9 @@ type Client struct {
 	store   *client.Store
 	cache   *dircache.Cache
 	live    *client.Client // while Run runs; what the cache asks
+
+	certMu sync.Mutex
+	cert   *vouch.Certificate // nil: there is none
 }
 
 // Open opens the client in a directory. errs.NotFound, with a public text, if there is none, or
@@ -79,6 +84,9 @@ func Open(o Options) (*Client, error) {
 		return nil, errs.Wrap(op, err)
 	}
 	if c.store, err = client.OpenStore(o.FS, o.Dir, c.id, client.StoreLimits{}, o.Random, o.Now); err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	if c.cert, err = o.loadCertificate(c.profile, c.id); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
 	c.cache, err = o.cache(c.profile.network, c.sources)
@@ -107,6 +115,9 @@ func (c *Client) Store() *client.Store { return c.store }
 func (c *Client) Address() letter.Address {
 	return letter.Address{Relay: c.profile.node, Mailbox: c.profile.mailbox, Key: c.id.Letter.Public()}
 }
+
+// Identity gives the secrets of the client.
+func (c *Client) Identity() *client.Identity { return c.id }
 
 // LinkKey is the name by which the relay knows this client.
 func (c *Client) LinkKey() (link.Key, error) { return keyOf(c.id) }
@@ -151,12 +162,14 @@ func (c *Client) Run(ctx context.Context, m Mode, during func(context.Context, *
 	}
 	c.live = live
 	within, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 2)
-	go func() { ended <- live.Run(within) }()
-	go func() { ended <- c.cache.Run(within) }()
+	parts := []func(context.Context) error{live.Run, c.cache.Run, c.renew}
+	ended := make(chan error, len(parts))
+	for _, part := range parts {
+		go func() { ended <- part(within) }()
+	}
 	err = during(within, live)
 	cancel()
-	for range 2 {
+	for range parts {
 		if e := <-ended; err == nil && e != nil && errs.KindOf(e) != errs.Canceled {
 			err = errs.Wrap(op, e)
 		}

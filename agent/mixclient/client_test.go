@@ -72,7 +72,7 @@ func TestRegister(t *testing.T) {
 	o := Options{Dir: filepath.Join(t.TempDir(), "client")}
 	_, err := Open(o)
 	wantKind(t, err, errs.NotFound, "there is no client in this directory")
-	a := Account{URL: r.URL + "/", Name: "anna@relay.example", Password: "secret"}
+	a := Account{URL: r.URL + "/", Name: "anna@relay.example", Password: "secret", LinkOnly: true}
 	p, err := Register(t.Context(), o, a, r.Client())
 	must(t, err)
 	key, err := LinkKey(o)
@@ -113,7 +113,7 @@ func TestRegister(t *testing.T) {
 func TestRefused(t *testing.T) {
 	r := newRelay(t)
 	o := Options{Dir: t.TempDir()}
-	a := Account{URL: r.URL, Name: "anna", Password: "secret"}
+	a := Account{URL: r.URL, Name: "anna", Password: "secret", LinkOnly: true}
 	for status, v := range map[int]struct {
 		body, public string
 		kind         errs.Kind
@@ -147,7 +147,7 @@ func TestRefused(t *testing.T) {
 func TestOneClient(t *testing.T) {
 	r := newRelay(t)
 	o := Options{Dir: t.TempDir()}
-	_, err := Register(t.Context(), o, Account{URL: r.URL, Name: "anna", Password: "x"}, r.Client())
+	_, err := Register(t.Context(), o, Account{URL: r.URL, Name: "anna", Password: "x", LinkOnly: true}, r.Client())
 	must(t, err)
 	c, err := Open(o)
 	must(t, err)

@@ -49,18 +49,47 @@ func LinkKey(o Options) (link.Key, error) {
 	return k, errs.Wrap(op, err)
 }
 
-// Account is how a user is known to a relay.
+// Account is how a user is known to a relay, and what is registered there.
 type Account struct {
 	URL      string // of the relay's page, "https://relay.example"
 	Name     string // address
 	Password string
+
+	// LinkOnly registers the client's link key and no more: it is one of several clients of an account
+	// whose mail stays in its mailbox at the relay. Otherwise the keys that mail is sealed to and
+	// signed with are registered too: the relay certifies them, and mail for the account goes to the
+	// client's packet box.
+	LinkOnly bool
+	Publish  bool   // the relay tells whoever asks for the address what its keys are
+	Invite   string // where the relay takes proxies by invitation only
+}
+
+// registration is the body of a request with keys (docs/mix-relay.md §2).
+type registration struct {
+	LinkKey   string `json:"link_key"`   // name of the key, in hex digits
+	LetterKey []byte `json:"letter_key"` // X-Wing
+	VerifyKey []byte `json:"verify_key"` // Ed25519 32 | ML-DSA-65 1952
+	Publish   bool   `json:"publish"`
+	Invite    string `json:"invite,omitempty"`
+}
+
+// body is what is sent to the relay.
+func (a *Account) body(id *client.Identity, key link.Key) (contentType string, body []byte, err error) {
+	if a.LinkOnly {
+		return "text/plain; charset=us-ascii", []byte(key.String() + "\n"), nil
+	}
+	pub := id.Sign.Public()
+	body, err = json.Marshal(registration{LinkKey: key.String(), LetterKey: id.Letter.Public().Bytes(),
+		VerifyKey: append(pub.Ed25519(), pub.MLDSA()...), Publish: a.Publish, Invite: a.Invite})
+	return "application/json", body, err
 }
 
 // Register makes the keys of a client, if there are none, and registers it with the relay of an
 // account (docs/mix-relay.md §2). errs.Auth for a wrong password, errs.Denied where the relay
 // refuses, errs.NotFound where it is in no mix network, errs.Full when the account has as
 // many clients as it may, errs.Busy and errs.Unavailable for now; public texts say what the
-// relay said. Registering again changes nothing.
+// relay said. errs.Unsupported when the relay registers a client, but certifies no keys. Registering
+// again changes nothing but Publish, and renews the certificate.
 func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Profile, error) {
 	const op = "agent/mixclient.Register"
 	o = o.complete()
@@ -78,10 +107,15 @@ func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Prof
 	if !strings.HasPrefix(url, "https://") {
 		return nil, errs.E(op, errs.Invalid, "the address of the relay's page begins with https://: the password would be readable on the way", nil)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(hex.EncodeToString(key[:])+"\n"))
+	contentType, body, err := a.body(id, key)
+	if err != nil {
+		return nil, errs.E(op, errs.Internal, "", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, errs.E(op, errs.Invalid, "this is no address of a page", err)
 	}
+	req.Header.Set("Content-Type", contentType)
 	req.SetBasicAuth(a.Name, a.Password)
 	res, err := hc.Do(req)
 	if err != nil {
@@ -99,7 +133,29 @@ func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Prof
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
+	if !a.LinkOnly {
+		if err := o.takeCertificate(b, p, id); err != nil {
+			return nil, errs.Wrap(op, err)
+		}
+	}
 	return p, errs.Wrap(op, p.save(o.FS, o.Dir))
+}
+
+// takeCertificate keeps the certificate that a relay's answer to a registration holds.
+func (o *Options) takeCertificate(answer []byte, p *Profile, id *client.Identity) error {
+	const op = "agent/mixclient.Register"
+	var said struct{ Certificate []byte }
+	if err := json.Unmarshal(answer, &said); err != nil {
+		return errs.E(op, errs.Invalid, "the answer of the relay is no registration", err)
+	}
+	if len(said.Certificate) == 0 {
+		return errs.E(op, errs.Unsupported, "the relay certifies no keys of proxies", nil)
+	}
+	cert, err := checkCertificate(said.Certificate, p, id)
+	if err != nil {
+		return err
+	}
+	return o.saveCertificate(cert)
 }
 
 // refused puts a relay's refusal into our kinds.

@@ -152,7 +152,7 @@ func register(c *cobra.Command, io streams, u *mixUser, url, user, passwordFile 
 	}
 	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: d.Config(), Proxy: http.ProxyFromEnvironment},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // no password goes elsewhere
-	return mixclient.Register(c.Context(), u.options(io), mixclient.Account{URL: url, Name: user, Password: string(password)}, hc)
+	return mixclient.Register(c.Context(), u.options(io), mixclient.Account{URL: url, Name: user, Password: string(password), LinkOnly: true}, hc)
 }
 
 func registerHint(err error) error {

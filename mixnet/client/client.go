@@ -67,6 +67,10 @@ type Client struct {
 	fetching int // requests on the line
 	events   []event
 	acks     map[packet.Mark]awaited // acknowledgements that may come
+	asked    []*question             // for services of nodes, in turn
+	answers  map[packet.Mark]awaitedAnswer
+	ended    bool                    // Run is over
+	left     []int                   // of each message that waits: packets that were never sent
 	loops    map[letter.ID]roundTrip // loops under way
 	pings    []*ping                 // loops that were asked for and not made yet
 	status   Status
@@ -129,7 +133,7 @@ func New(o Options) (*Client, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{o: o, ticks: make(chan time.Time, 1), slots: make(chan Tick, 1), wake: make(chan struct{}, 1),
-		acks: make(map[packet.Mark]awaited), loops: make(map[letter.ID]roundTrip), changed: make(chan struct{})}
+		acks: make(map[packet.Mark]awaited), answers: make(map[packet.Mark]awaitedAnswer), loops: make(map[letter.ID]roundTrip), changed: make(chan struct{})}
 	r, err := NewChooser(o.Random)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
@@ -186,6 +190,7 @@ func (c *Client) Run(ctx context.Context) error {
 	err := c.work(ctx)
 	wg.Wait()
 	c.settle() // what the line said at its end
+	c.unasked()
 	return errs.Wrap(op, err)
 }
 

@@ -4,7 +4,9 @@ import (
 	"math"
 	"time"
 
+	"postern.email/kit/errs"
 	"postern.email/mixnet/directory"
+	"postern.email/mixnet/letter"
 )
 
 // Forecast is when something can be expected.
@@ -31,6 +33,55 @@ func Expect(p directory.Parameters, packets, hops int) Forecast {
 
 // ExpectDelays is the part of Expect that the hops' delays make up.
 func ExpectDelays(p directory.Parameters, hops int) Forecast { return Expect(p, 0, hops) }
+
+// ExpectFor tells how long a message of some packets takes that is queued now, with the messages
+// that wait already. Messages take turns: of each of them as many packets leave meanwhile as
+// the new one has, or fewer.
+func (c *Client) ExpectFor(packets int) Forecast {
+	return Expect(c.o.Parameters(), packets+c.meanwhile(packets), DelayedHops)
+}
+
+// meanwhile is how many packets of the messages that wait leave in so many turns.
+func (c *Client) meanwhile(turns int) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, left := range c.left {
+		n += min(left, turns)
+	}
+	return n
+}
+
+// Messages are those of the Store, with when the rest of each that waits can be expected.
+func (c *Client) Messages() ([]Progress, error) {
+	list, err := c.o.Store.List()
+	if err != nil {
+		return nil, errs.Wrap("mixnet/client.Messages", err)
+	}
+	for i := range list {
+		if p := &list[i]; p.Result == "" {
+			left := p.Packets - p.Sent
+			p.Expect = Expect(c.o.Parameters(), max(left, c.meanwhile(left)), DelayedHops) // it is among those that wait itself
+		}
+	}
+	return list, nil
+}
+
+// sizeShare is the part of the payload clock that one large mail may take: the rest is for what
+// gets lost and is sent again, and for other mail.
+const sizeShare = 0.6
+
+// MaxBytes is how large a mail may be for the payload clock to carry it in a time, beside other
+// mail: what a program that sends for its user says it takes. It is rounded down to two digits,
+// as a number for people, and never more than a letter may hold.
+func MaxBytes(p directory.Parameters, in time.Duration) int64 {
+	packets := float64(in) / float64(p.Get(directory.PayloadInterval)) / float64(time.Millisecond)
+	n := int64(min(sizeShare*packets*float64(letter.PartLen(letter.RoomWindow)), letter.MaxContent))
+	unit := int64(1)
+	for n/unit >= 100 {
+		unit *= 10
+	}
+	return n / unit * unit
+}
 
 func gammaForecast(mean, variance float64) Forecast {
 	if mean <= 0 || variance <= 0 {

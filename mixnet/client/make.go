@@ -29,7 +29,7 @@ func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int)
 	u := &outUnit{m: m, piece: i, stay: way.Stay()}
 	dest, what := packet.Dest{Command: packet.Deliver, Mailbox: m.head.Mailbox}, packet.Content{Kind: m.head.Kind, Body: body}
 	switch m.head.Kind {
-	case content.Mbox:
+	case content.Mbox, content.Mail:
 		dest = packet.Dest{Command: packet.Exit}
 	case content.Inject:
 		dest = packet.Dest{Command: packet.Exit}
@@ -61,7 +61,7 @@ func (h *outHead) want(cons *directory.Consensus, home Home) (Want, error) {
 	switch h.Kind {
 	case content.Mbox:
 		w.Mode = directory.Exit
-	case content.Inject:
+	case content.Inject, content.Mail:
 		w.Mode = 0
 	}
 	w.Hops[0] = home.Relay
@@ -115,9 +115,14 @@ func (c *Client) ack(cons *directory.Consensus, home Home, m *message, i int, wh
 	c.mu.Lock()
 	c.acks[mark] = awaited{seed: seed, name: m.name, piece: i}
 	c.mu.Unlock()
-	// The recipient's relay holds it back for a moment, and the own one until its next tick.
+	return waitBack(cons, back), nil
+}
+
+// waitBack is how long an answer should take that comes back on a way: the relay at its other end
+// holds it back for a moment, and the own one until its next tick.
+func waitBack(cons *directory.Consensus, back Way) time.Duration {
 	wait := cons.Parameters.Get(directory.Delay) + 2*cons.Parameters.Get(directory.ReceiveInterval)
-	return back.Stay() + time.Duration(wait)*time.Millisecond, nil
+	return back.Stay() + time.Duration(wait)*time.Millisecond
 }
 
 // drop makes a packet that the last hop throws away.

@@ -22,13 +22,15 @@ const Lifetime = 5 * 24 * time.Hour
 
 // Outgoing is a message that waits to be sent, cut into the bodies of packets.
 type Outgoing struct {
+	Name string `json:"-"` // of NewName; empty: Queue takes one
+
 	Created time.Time
 	Expires time.Time // then it is given up; the zero time: Lifetime after Created
 
-	Kind    uint8     // content.Letter: for Mailbox at Relay. content.Mbox: for a name at Relay. content.Inject: answers to reply blocks
+	Kind    uint8     // content.Letter: for Mailbox at Relay. content.Mail: for Relay itself. content.Mbox: for a name at Relay. content.Inject: answers to reply blocks
 	Relay   packet.ID // the last hop; the zero ID, for Inject only: any
 	Mailbox packet.ID
-	Ack     bool     // each fragment carries a reply block for an acknowledgement, and is sent again without one
+	Ack     bool     // fragments are acknowledged, and sent again where they are not; several of up to letter.RoomWindow bytes in windows
 	Blocks  [][]byte `json:",omitempty"` // of an Inject: the reply blocks, one a fragment
 
 	Path  string            `json:",omitempty"` // that the user asked for
@@ -50,13 +52,25 @@ const (
 	msgSuffix   = ".msg"   // the message; written once
 	stateSuffix = ".state" // what became of each fragment so far; the client's
 	endSuffix   = ".end"   // what became of it in the end; the client's
+	giveSuffix  = ".give"  // empty: its sender gives it up
 )
 
 // maxHead bounds the head of a message on disk: 256 reply blocks and five descriptors, in base64.
 const maxHead = 4 << 20
 
+// NewName gives a name for a message that will be queued: who has put it down before Queue does not
+// queue the message twice, whatever crash comes between.
+func (s *Store) NewName() (string, error) {
+	var random [5]byte
+	if _, err := io.ReadFull(s.random, random[:]); err != nil {
+		return "", errs.E("mixnet/client.Store.NewName", errs.Internal, "", err)
+	}
+	return fmt.Sprintf("%011x-%x", s.now().UnixMilli(), random), nil
+}
+
 // Queue keeps a message and gives its name. It is durable on return. errs.Full when too many
-// wait, errs.Invalid for a message that nobody could send.
+// wait, errs.Invalid for a message that nobody could send, errs.Exists for a name that is taken, by
+// a message that waits or one whose end is known.
 func (s *Store) Queue(o Outgoing) (string, error) {
 	const op = "mixnet/client.Store.Queue"
 	if o.Created.IsZero() {
@@ -79,11 +93,14 @@ func (s *Store) Queue(o Outgoing) (string, error) {
 	if err := s.roomFor(int64(len(o.Bodies) * h.Size)); err != nil {
 		return "", errs.Wrap(op, err)
 	}
-	var random [5]byte
-	if _, err := io.ReadFull(s.random, random[:]); err != nil {
-		return "", errs.E(op, errs.Internal, "", err)
+	name := o.Name
+	if name == "" {
+		if name, err = s.NewName(); err != nil {
+			return "", errs.Wrap(op, err)
+		}
+	} else if err := s.free(name); err != nil {
+		return "", errs.Wrap(op, err)
 	}
-	name := fmt.Sprintf("%011x-%x", s.now().UnixMilli(), random)
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(head)+sealOverhead+len(o.Bodies)*(h.Size+sealOverhead)), uint32(len(head)+sealOverhead))
 	if b, err = s.id.seal(b, name, head, s.random); err != nil {
 		return "", errs.Wrap(op, err)
@@ -95,6 +112,24 @@ func (s *Store) Queue(o Outgoing) (string, error) {
 	}
 	err = vfs.WriteFileAtomic(s.fs, s.path(outDir+"/"+name+msgSuffix), b, 0o600)
 	return name, errs.Wrap(op, err)
+}
+
+// free tells whether a name may be given to a message.
+func (s *Store) free(name string) error {
+	const op = "mixnet/client.Store.Queue"
+	if !validName(name) {
+		return errs.E(op, errs.Invalid, "", errors.New("name of a message"))
+	}
+	for _, suffix := range []string{msgSuffix, endSuffix} {
+		ok, err := vfs.Exists(s.fs, s.path(outDir+"/"+name+suffix))
+		if err != nil {
+			return err
+		}
+		if ok {
+			return errs.E(op, errs.Exists, "the message is queued already", nil)
+		}
+	}
+	return nil
 }
 
 func bodyName(name string, i int) string { return fmt.Sprintf("%s %d", name, i) }
@@ -119,6 +154,10 @@ func (o *Outgoing) check() error {
 	case content.Letter:
 		if o.Relay == (packet.ID{}) || o.Mailbox == (packet.ID{}) {
 			return bad("no mailbox")
+		}
+	case content.Mail:
+		if o.Relay == (packet.ID{}) {
+			return bad("no node")
 		}
 	case content.Mbox:
 		if o.Relay == (packet.ID{}) || o.Ack {
@@ -162,6 +201,7 @@ const (
 	Delivered Result = "delivered" // every fragment is on the disk of the recipient's relay
 	Sent      Result = "sent"      // every fragment was given to the own relay; nobody acknowledges more
 	Failed    Result = "failed"
+	Canceled  Result = "canceled" // its sender gave it up: Store.Cancel
 )
 
 // Progress is how a message stands.
@@ -175,6 +215,7 @@ type Progress struct {
 	Result  Result // "": it still waits
 	Why     string // of Failed, or why it waits
 	Ended   time.Time
+	Expect  Forecast `json:"-"` // of one that waits: until the last packet has arrived; filled in by Client.Messages
 }
 
 // Progress tells how a message stands. errs.NotFound for one that is not known, or not any more.
@@ -196,7 +237,30 @@ func (s *Store) Progress(name string) (Progress, error) {
 	if err != nil {
 		return p, errs.Wrap(op, err)
 	}
-	return st.progress(name, h), nil
+	p = st.progress(name, h)
+	given, err := vfs.Exists(s.fs, s.path(outDir+"/"+name+giveSuffix))
+	if given && p.Result == "" {
+		p.Result, p.Why = Canceled, canceled
+	}
+	return p, errs.Wrap(op, err)
+}
+
+// canceled is why a message ended that its sender gave up.
+const canceled = "its sender gave it up"
+
+// Cancel gives a message up that waits: nothing of it is made into a packet any more, as soon as the
+// client has seen that. It is durable on return. What left before arrives, all the same: the
+// recipient may have the message already. errs.NotFound for one that is not known or has ended.
+func (s *Store) Cancel(name string) error {
+	const op = "mixnet/client.Store.Cancel"
+	p, err := s.Progress(name)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	if p.Result != "" {
+		return errs.E(op, errs.NotFound, "the message does not wait any more: "+string(p.Result), nil)
+	}
+	return errs.Wrap(op, vfs.WriteFileAtomic(s.fs, s.path(outDir+"/"+name+giveSuffix), nil, 0o600))
 }
 
 // validName keeps everything but names of Queue away from the file system.

@@ -98,9 +98,17 @@ func (c *Client) ownLoop(f *letter.Fragment) bool {
 func (c *Client) takeReply(u content.BoxUnit, r link.Receipt) {
 	c.mu.Lock()
 	a, ok := c.acks[u.Mark]
+	asked, question := c.answers[u.Mark]
 	c.mu.Unlock()
+	if question {
+		if !c.takeQueryAnswer(asked, u) {
+			c.strange()
+		}
+		r.Commit()
+		return
+	}
 	if !ok && c.isAck(a, u) {
-		r.Commit() // of a loop, or of a message that has ended
+		r.Commit() // of a loop, or of a message or a question that has ended
 		return
 	}
 	if ok {
@@ -121,7 +129,7 @@ func (c *Client) takeReply(u content.BoxUnit, r link.Receipt) {
 	}
 }
 
-// isAck opens an acknowledgement. After a restart it is not known which seed its block was made
+// isAck opens an acknowledgement, or an answer to a question. After a restart it is not known which seed its block was made
 // with.
 func (c *Client) isAck(a awaited, u content.BoxUnit) bool {
 	seeds := []*packet.Seed{a.seed}
@@ -141,7 +149,7 @@ func (c *Client) isAck(a awaited, u content.BoxUnit) bool {
 	for _, s := range seeds {
 		what, err := packet.OpenReply(s, u.Mark, bytes.Clone(u.Payload))
 		if err == nil {
-			return what.Kind == content.Ack
+			return what.Kind == content.Ack || a.seed == nil && what.Kind == content.Answer
 		}
 	}
 	return false

@@ -107,3 +107,13 @@ func (m *message) done() bool {
 	}
 	return true
 }
+
+// fresh is how many fragments were never sent.
+func (m *message) fresh() (n int) {
+	for i := range m.state.Pieces {
+		if m.state.Pieces[i].Stage == fresh {
+			n++
+		}
+	}
+	return n
+}

@@ -189,7 +189,7 @@ func TestStoreBounds(t *testing.T) {
 		"no exit":       {Kind: content.Mbox, Bodies: [][]byte{{1}}},
 		"exit with ack": {Kind: content.Mbox, Relay: packet.ID{1}, Ack: true, Bodies: [][]byte{{1}}},
 		"no blocks":     {Kind: content.Inject, Bodies: [][]byte{{1}}},
-		"kind":          {Kind: content.SMTP, Relay: packet.ID{1}, Bodies: [][]byte{{1}}},
+		"kind":          {Kind: content.Plain, Relay: packet.ID{1}, Bodies: [][]byte{{1}}},
 		"path":          {Kind: content.Letter, Relay: packet.ID{1}, Mailbox: packet.ID{1}, Bodies: [][]byte{{1}}, Path: "*9"},
 	} {
 		if _, err := s.Queue(o); errs.KindOf(err) != errs.Invalid || err == nil {

@@ -4,27 +4,34 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 )
 
 // Identity are the secrets of a client: its link key, the key that letters to it are sealed to,
-// and the key that its files are sealed with. It shows nothing of itself when printed.
+// the key that its user's mail is signed with, and the key that its files are sealed with. It
+// shows nothing of itself when printed.
 type Identity struct {
 	Link   ed25519.PrivateKey
 	Letter *letter.PrivateKey
+	Sign   *directory.PrivateKey
 	files  cipher.AEAD
 }
 
-// Format of the file of an Identity: a magic word, a version, three seeds of 32 bytes.
+// Format of the file of an Identity: a magic word, a version, three seeds of 32 bytes. The key
+// that signs follows from all three, so that files from before it was needed have one too.
 const (
 	identityMagic = "PSTNCLI\n"
 	identityLen   = len(identityMagic) + 1 + 3*32
+	labelSign     = "postern/client: key that signs mail"
 )
 
 // KeyFile is the name of the file of the Identity in the client's directory.
@@ -93,6 +100,14 @@ func parseIdentity(b []byte) (*Identity, error) {
 	id := &Identity{Link: ed25519.NewKeyFromSeed(b[:32])}
 	var err error
 	if id.Letter, err = letter.NewPrivateKey(b[32:64]); err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	sign, err := hkdf.Key(sha256.New, b, nil, labelSign, directory.PrivateLen)
+	if err != nil {
+		return nil, errs.E(op, errs.Internal, "", err)
+	}
+	defer clear(sign)
+	if id.Sign, err = directory.NewPrivateKey(sign); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
 	block, err := aes.NewCipher(b[64:])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"postern.email/kit/errs"
@@ -83,17 +84,29 @@ func (c *Client) problem(err error) {
 // look finds messages that were queued, and gives up those that are too old.
 func (c *Client) look() error {
 	w, s, now := &c.working, c.o.Store, c.o.Now()
-	names, err := s.names(outDir, msgSuffix)
+	c.dueQuestions(now)
+	all, err := s.names(outDir, "")
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		if w.messages[name] != nil {
-			continue
+	slices.Sort(all)
+	given := make(map[string]bool)
+	for _, n := range all {
+		name, isMessage := strings.CutSuffix(n, msgSuffix)
+		if isMessage && w.messages[name] == nil {
+			if err := c.adopt(name); err != nil {
+				return err
+			}
 		}
-		if err := c.adopt(name); err != nil {
-			return err
+		if name, ok := strings.CutSuffix(n, giveSuffix); ok {
+			given[name] = true
+		}
+	}
+	for name := range given {
+		if w.messages[name] == nil { // it ended before that was seen
+			if err := s.remove(outDir, name+giveSuffix); err != nil {
+				return err
+			}
 		}
 	}
 	for _, name := range slices.Clone(w.order) {
@@ -101,6 +114,8 @@ func (c *Client) look() error {
 		switch {
 		case m.done():
 			err = c.end(m, Sent, "")
+		case given[name]:
+			err = c.end(m, Canceled, canceled)
 		case !now.Before(m.head.Expires):
 			why := "it could not be sent in time"
 			if m.why != "" {
@@ -121,8 +136,21 @@ func (c *Client) look() error {
 			return err
 		}
 	}
-	c.note(func(st *Status) { st.Waiting = len(w.order) })
+	c.counted(0)
 	return nil
+}
+
+// counted tells others what waits.
+func (c *Client) counted(sent int) {
+	w := &c.working
+	left := make([]int, 0, len(w.order))
+	for _, name := range w.order {
+		left = append(left, w.messages[name].fresh())
+	}
+	c.note(func(st *Status) {
+		st.Waiting, c.left = len(w.order), left
+		st.Sent += sent
+	})
 }
 
 // adopt begins to work on a message.
@@ -131,7 +159,7 @@ func (c *Client) adopt(name string) error {
 	if ok, err := vfs.Exists(s.fs, s.path(outDir+"/"+name+endSuffix)); err != nil {
 		return err
 	} else if ok { // it ended, and a crash came before it was removed
-		return s.remove(outDir, name+msgSuffix, name+stateSuffix)
+		return s.remove(outDir, name+msgSuffix, name+stateSuffix, name+giveSuffix)
 	}
 	m := &message{name: name}
 	h, f, err := s.openMessage(name)
@@ -199,7 +227,7 @@ func (c *Client) endAs(p Progress, r Result, why string) error {
 	if err := s.saveJSON(outDir+"/"+p.Name+endSuffix, p); err != nil {
 		return err
 	}
-	return s.remove(outDir, p.Name+msgSuffix, p.Name+stateSuffix)
+	return s.remove(outDir, p.Name+msgSuffix, p.Name+stateSuffix, p.Name+giveSuffix)
 }
 
 // sweepEnds forgets what became of messages long ago.
@@ -286,7 +314,7 @@ func (c *Client) settle() {
 		c.problem(failed)
 	}
 	if len(events) > 0 {
-		c.note(func(s *Status) { s.Sent += sent; s.Waiting = len(c.working.order) })
+		c.counted(sent)
 	}
 }
 
@@ -310,7 +338,7 @@ func (c *Client) fill(slot Slot) {
 	var u *outUnit
 	load := slot.Load(true)
 	if load == Mail {
-		if u = c.pinging(cons); u == nil {
+		if u = c.urgent(cons); u == nil {
 			u, err = c.mail(cons)
 		}
 		if u == nil {
@@ -330,6 +358,14 @@ func (c *Client) fill(slot Slot) {
 	c.post(u, load)
 }
 
+// urgent makes what goes before mail. nil: there is nothing.
+func (c *Client) urgent(cons *directory.Consensus) *outUnit {
+	if u := c.pinging(cons); u != nil {
+		return u
+	}
+	return c.asking(cons)
+}
+
 // pump sends one packet of a Free client. It is false when there is nothing to do now.
 func (c *Client) pump() bool {
 	if c.o.Now().Before(c.working.later) {
@@ -346,7 +382,7 @@ func (c *Client) pump() bool {
 		c.problem(err)
 		return false
 	}
-	u := c.pinging(cons)
+	u := c.urgent(cons)
 	if u == nil {
 		if u, err = c.mail(cons); err != nil {
 			c.problem(err)
@@ -360,6 +396,7 @@ type outUnit struct {
 	unit  []byte
 	m     *message
 	piece int
+	asked *question // of a question
 	stay  time.Duration
 }
 
@@ -368,6 +405,9 @@ func (c *Client) post(u *outUnit, load Load) bool {
 	c.mu.Lock()
 	c.pending++
 	c.queued++
+	if u.asked != nil {
+		u.asked.busy = true
+	}
 	c.mu.Unlock()
 	name := ""
 	if u.m != nil {
@@ -381,6 +421,9 @@ func (c *Client) post(u *outUnit, load Load) bool {
 		if name != "" {
 			c.events = append(c.events, event{name: name, piece: u.piece, err: err, stay: u.stay})
 		}
+		if u.asked != nil {
+			u.asked.posted(c.o.Now(), u.stay, err)
+		}
 		c.mu.Unlock()
 		c.Poke()
 	})
@@ -388,6 +431,9 @@ func (c *Client) post(u *outUnit, load Load) bool {
 		c.mu.Lock()
 		c.pending--
 		c.queued = max(0, c.queued-1)
+		if u.asked != nil {
+			u.asked.posted(c.o.Now(), u.stay, err)
+		}
 		c.mu.Unlock()
 		if u.m != nil {
 			u.m.state.Pieces[u.piece].busy = false

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"postern.email/kit/errs"
+	"postern.email/mixnet/content"
 	"postern.email/mixnet/packet"
 )
 
@@ -20,9 +21,16 @@ const (
 
 // Rooms for the body of a sealed fragment. All fragments of a letter fill theirs.
 const (
-	RoomPlain = packet.MaxBody     // without a reply block beside it
-	RoomACK   = packet.MaxBodySURB // with one, so that its arrival is acknowledged
+	RoomPlain = packet.MaxBody // without a reply block beside it
+
+	// RoomACK is for letters whose arrival is acknowledged: with a reply block, and with the place
+	// in a window, which letters of one fragment leave empty, so that all have one size.
+	RoomACK    = packet.MaxBodySURB - content.WindowHead
+	RoomWindow = RoomACK
 )
+
+// PartLen is how many bytes of a letter a fragment in a room has.
+func PartLen(room int) int { return room - sealLen }
 
 // Options say how a letter is cut.
 type Options struct {
