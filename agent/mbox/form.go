@@ -16,16 +16,16 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 )
 
 // Defaults of a form, mixminiond's.
 const (
 	DefaultSubject = "Type III Anonymous Message"
-	DefaultFromTag = "[Anon]"
+	DefaultFromTag = anon.Tag
 )
 
 const (
-	maxFromName   = 64   // characters that a sender may say of itself
 	maxSubject    = 400  // characters
 	maxReferences = 2000 // bytes
 	maxOption     = 1024 // bytes of an option that becomes a field
@@ -83,7 +83,7 @@ func (f Form) Compose(to mail.Address, content []byte, id []byte, date time.Time
 	field("Message-ID", f.messageID(id))
 	field("From", f.from(h.Get("From")))
 	field("To", (&netmail.Address{Address: to.String()}).String())
-	field("Subject", encodeWords(clip(oneLine(mail.DecodeWords(or(h.Get("Subject"), or(f.SubjectLine, DefaultSubject)))), maxSubject)))
+	field("Subject", encodeWords(anon.Clip(anon.OneLine(mail.DecodeWords(or(h.Get("Subject"), or(f.SubjectLine, DefaultSubject)))), maxSubject)))
 	for _, name := range []string{"In-Reply-To", "References"} {
 		if v := h.Get(name); v != "" && len(v) <= maxReferences && isPrintable(v) {
 			field(name, v)
@@ -128,7 +128,6 @@ func (f Form) messageID(id []byte) string {
 }
 
 // from gives the value of From: the return address, and before it the name that the sender says.
-// What could pass for another address or tag is taken out of the name.
 func (f Form) from(said string) string {
 	name := ""
 	if f.AllowFrom && said != "" {
@@ -137,40 +136,12 @@ func (f Form) from(said string) string {
 		} else {
 			name = mail.DecodeWords(said)
 		}
-		name, _, _ = strings.Cut(name, "@")
-		name = strings.Map(func(r rune) rune {
-			if strings.ContainsRune("[]:\"<>\\", r) {
-				return -1
-			}
-			return r
-		}, name)
-		name = strings.TrimSpace(clip(oneLine(name), maxFromName))
+		name = anon.Name(name)
 	}
 	if name == "" {
-		return (&netmail.Address{Address: f.ReturnAddress.String()}).String()
+		return anon.Bare("", f.ReturnAddress)
 	}
-	return (&netmail.Address{Name: or(f.FromTag, DefaultFromTag) + " " + name, Address: f.ReturnAddress.String()}).String()
-}
-
-// oneLine makes control characters and what reorders text spaces.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar || r == '\u2028' || r == '\u2029' {
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.Join(strings.Fields(s), " ")
-}
-
-func clip(s string, chars int) string {
-	n := 0
-	for i := range s {
-		if n++; n > chars {
-			return s[:i]
-		}
-	}
-	return s
+	return anon.From(f.FromTag, name, f.ReturnAddress)
 }
 
 func encodeWords(s string) string { return stdmime.QEncoding.Encode("utf-8", s) }
@@ -197,7 +168,7 @@ func appendFolded(b []byte, name, value string) []byte {
 // entity gives the rest of the mail: the fields that say what the body is, and the body.
 func (f Form) entity(h mail.Header, body, id []byte) []byte {
 	disclaimer := wrap(f.Message)
-	ct, cte := oneLine(h.Get("Content-Type")), oneLine(h.Get("Content-Transfer-Encoding"))
+	ct, cte := anon.OneLine(h.Get("Content-Type")), anon.OneLine(h.Get("Content-Transfer-Encoding"))
 	if ct != "" || cte != "" {
 		if lines, ok := cleanLines(body); ok && isPrintable(ct) && isPrintable(cte) && len(ct) <= maxReferences && len(cte) <= foldAt {
 			var e []byte

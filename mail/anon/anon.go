@@ -44,6 +44,10 @@ func Name(said string) string {
 		}
 		return r
 	}, name)
+	// Many readers decode what looks like an encoded word (RFC 2047) within quotes, too.
+	for strings.Contains(name, "=?") {
+		name = strings.ReplaceAll(name, "=?", "")
+	}
 	return strings.TrimSpace(Clip(OneLine(name), MaxName))
 }
 
