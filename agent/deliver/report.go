@@ -58,9 +58,9 @@ func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home s
 	return nil
 }
 
-// wanted tells whether a sender is to be told of what became of a recipient (RFC 3461
+// Wanted tells whether a sender is to be told of what became of a recipient (RFC 3461
 // §4.1; §6.2 for those who asked for nothing).
-func wanted(notify smtp.Notify, a dsn.Action) bool {
+func Wanted(notify smtp.Notify, a dsn.Action) bool {
 	switch a {
 	case dsn.Failed:
 		return notify == 0 || notify&smtp.NotifyFailure != 0

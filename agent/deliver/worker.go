@@ -317,7 +317,7 @@ func (o *Out) report(ctx context.Context, w *writes, it *queue.Item, rs []result
 		default:
 			continue
 		}
-		if wanted(smtp.Notify(rs[i].rcpt.Notify), x.Action) {
+		if Wanted(smtp.Notify(rs[i].rcpt.Notify), x.Action) {
 			r.Recipients = append(r.Recipients, x)
 		}
 	}

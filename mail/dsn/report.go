@@ -62,8 +62,14 @@ type Report struct {
 	Arrival    time.Time // when the mail came; only its day (UTC) is told; zero: not told
 	Header     []byte    // of the mail, with its empty line or without
 	Full       bool      // the whole mail was asked for: the words say that only its header comes
-	Now        time.Time // for Date
-	Rand       io.Reader // for Message-ID and boundary; nil: crypto/rand
+
+	// Reporter is who reports, in words that fit behind "This is"; empty: the mail server of Domain.
+	Reporter string
+	// Delivered are the words above the recipients of Action Delivered; empty: those of a mailbox.
+	Delivered string
+
+	Now  time.Time // for Date
+	Rand io.Reader // for Message-ID and boundary; nil: crypto/rand
 }
 
 // check gives the recipients' common faults.

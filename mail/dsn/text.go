@@ -77,13 +77,15 @@ func escaped(s string) string {
 
 // shown gives an address for people, in its own script, without characters that cannot be
 // seen or that turn the writing around.
-func shown(a mail.Address) string {
+func shown(a mail.Address) string { return shownLine(a.String()) }
+
+func shownLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return utf8.RuneError
 		}
 		return r
-	}, a.String())
+	}, s)
 }
 
 func ascii(s string) bool {

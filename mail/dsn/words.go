@@ -45,7 +45,11 @@ var sections = [...]struct {
 
 // words writes the part for people.
 func (r *Report) words(b *bytes.Buffer) {
-	wrapped(b, "", "This is the mail server of "+mail.CanonicalDomain(r.Domain)+". It tells you what became of a mail that you sent.")
+	who := r.Reporter
+	if who == "" {
+		who = "the mail server of " + mail.CanonicalDomain(r.Domain)
+	}
+	wrapped(b, "", "This is "+who+". It tells you what became of a mail that you sent.")
 	for _, s := range sections {
 		first := true
 		for _, x := range r.Recipients {
@@ -53,8 +57,12 @@ func (r *Report) words(b *bytes.Buffer) {
 				continue
 			}
 			if first {
+				head := s.head
+				if s.action == Delivered && r.Delivered != "" {
+					head = r.Delivered
+				}
 				b.WriteString("\r\n")
-				wrapped(b, "", s.head)
+				wrapped(b, "", head)
 				first = false
 			}
 			b.WriteString("\r\n")

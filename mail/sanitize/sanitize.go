@@ -58,7 +58,7 @@ func Submission(raw []byte) (header []byte, bodyOffset int, err error) {
 	if !done {
 		out = append(out, subject...)
 	}
-	if len(h.Fields()) > mail.MaxFields-roomFields || len(out) > mail.MaxHeaderBytes-roomBytes {
+	if tooLarge(h, out) {
 		return nil, 0, errs.E(op, errs.TooLarge, "message header too large", nil)
 	}
 	return append(out, "\r\n"...), off, nil
@@ -85,6 +85,11 @@ func Delivery(raw []byte, returnPath mail.Address) (header []byte, bodyOffset in
 		}
 	}
 	return append(out, "\r\n"...), off, nil
+}
+
+// tooLarge tells of a header, made of h, that would get stuck somewhere later.
+func tooLarge(h mail.Header, made []byte) bool {
+	return len(h.Fields()) > mail.MaxFields-roomFields || len(made) > mail.MaxHeaderBytes-roomBytes
 }
 
 // newHeader makes room for a header that is not longer than n, but for line ends to mend.

@@ -63,6 +63,13 @@ type Transfer interface {
 	Abort()
 }
 
+// Teller is a Transfer that has something to say about the mail that it took.
+type Teller interface {
+	Transfer
+	// Text is asked after a Commit that gave nil: it stands behind "250 2.0.0". One line; empty: "OK".
+	Text() string
+}
+
 // Body is the BODY parameter of MAIL.
 type Body uint8
 

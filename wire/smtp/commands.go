@@ -22,7 +22,7 @@ func (s *session) ehlo(name string, extended bool) {
 		s.text("250 " + s.o.Hostname + "\r\n")
 		return
 	}
-	lines := []string{s.o.Hostname, "PIPELINING", "SIZE " + strconv.FormatInt(s.o.MaxSize, 10), "8BITMIME", "SMTPUTF8",
+	lines := []string{s.o.Hostname, "PIPELINING", "SIZE " + strconv.FormatInt(s.o.offer(), 10), "8BITMIME", "SMTPUTF8",
 		"CHUNKING", "DSN", "ENHANCEDSTATUSCODES",
 		"LIMITS RCPTMAX=" + strconv.Itoa(s.o.MaxRecipients) + " MAILMAX=" + strconv.Itoa(s.o.MaxMails)}
 	if s.o.TLS != nil && !s.secure {

@@ -53,6 +53,9 @@ type Options struct {
 	RequireTLS  bool // MAIL only under TLS: 530 5.7.0 (mail exchange)
 
 	MaxSize       int64 // octets of one mail
+	// Offer is what EHLO says of the size of a mail where less than MaxSize is taken now; the Backend
+	// refuses what is larger. Nothing, or 0 from it: MaxSize.
+	Offer         func() int64
 	MaxRecipients int   // of one mail; more get 452 4.5.3
 	MaxMails      int   // of one session; more get 421 4.7.0
 	MaxErrors     int   // faulty commands of one session; more get 421 4.7.0
@@ -116,6 +119,16 @@ func (o Options) withDefaults() Options {
 		o.PeerOf = serve.PeerOf
 	}
 	return o
+}
+
+// offer is the size of a mail that EHLO names.
+func (o *Options) offer() int64 {
+	if o.Offer != nil {
+		if n := o.Offer(); n > 0 {
+			return min(n, o.MaxSize)
+		}
+	}
+	return o.MaxSize
 }
 
 // A line of a mail must fit into the reader's buffer (see transfer).

@@ -193,7 +193,13 @@ func (s *session) commit(ctx context.Context, t Transfer, msg *message) {
 		return
 	}
 	s.refused = 0
-	s.reply(replyOK)
+	r := replyOK
+	if teller, ok := t.(Teller); ok {
+		if text := clean(teller.Text()); text != "" {
+			r = reply(250, "2.0.0", text)
+		}
+	}
+	s.reply(r)
 }
 
 // chunks is a mail that comes by BDAT.

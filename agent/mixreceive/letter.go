@@ -1,0 +1,144 @@
+package mixreceive
+
+import (
+	"context"
+	"fmt"
+
+	"postern.email/agent/deliver"
+	"postern.email/agent/notice"
+	"postern.email/agent/vouch"
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/sanitize"
+	"postern.email/mixnet/client"
+	"postern.email/post/account"
+	"postern.email/post/keybook"
+)
+
+// letter delivers one letter, or tells the user why there is nothing to deliver. nil: it is
+// done with. An error is for now.
+func (r *Receive) letter(ctx context.Context, a *Account, to account.Account, got client.Received) error {
+	if got.Err != nil {
+		return r.tell(ctx, a, got, "Mail that could not be opened", "A mail came for you that could not be opened: "+errs.Public(got.Err)+
+			".\n\nNothing of it was kept, and nobody knows who sent it.")
+	}
+	cons, err := a.Consensus()
+	if err != nil {
+		return err // who vouches cannot be judged now
+	}
+	v, err := vouch.Check(cons, r.o.Now(), got.Letter, vouch.Door{Home: a.Relay, Transit: vouch.InboxTransit})
+	switch k := errs.KindOf(err); {
+	case err == nil:
+	case k == errs.Unsupported:
+		return err // a later version of this program can read it
+	case k == errs.Invalid, k == errs.TooLarge:
+		return r.tell(ctx, a, got, "Malformed mail", "A letter came for you that holds no mail in order: "+errs.Public(err)+".\n\nNothing of it was kept.")
+	case k == errs.Auth, k == errs.Denied:
+		return r.tell(ctx, a, got, "Mail was refused: nobody vouches for its sender", "A mail came for you whose sender may not be who it says, so it was not delivered. The reason: "+
+			errs.Public(err)+".\n\nIf you wait for mail of somebody whose program is old or whose clock is wrong, tell them. Nothing of the mail was kept.")
+	default:
+		return err
+	}
+	header, off, forged, err := sanitize.Arrival(v.Mail.Raw, r.word(v))
+	if err != nil {
+		return r.tell(ctx, a, got, "Malformed mail", "A letter came for you that holds no mail in order: "+errs.Public(err)+".\n\nNothing of it was kept.")
+	}
+	if forged {
+		err := r.tell(ctx, a, got, "A mail came with a forbidden header", "A mail came for you with header fields that only this proxy writes ("+sanitize.SenderField+" and others that begin like it). They were taken out, and the "+
+			"rest of the mail was delivered. Whoever sent it wanted it to look as if somebody else vouched for it.\n\nWho really vouches for it: "+r.word(v))
+		if err != nil {
+			return err
+		}
+	}
+	err = r.o.Deliver.Begin().Hand(ctx, deliver.Parcel{From: v.Mail.Sender, Local: []account.Account{to}, Head: header, Tail: v.Mail.Raw[off:],
+		Proof: [][]byte{[]byte("mixreceive: letter"), got.ID[:]}})
+	if err != nil {
+		return err
+	}
+	r.learn(a, v)
+	return nil
+}
+
+// tell reports on a letter, once.
+func (r *Receive) tell(ctx context.Context, a *Account, got client.Received, subject, text string) error {
+	return r.o.Desk.Tell(ctx, a.Address, notice.Note{Subject: subject, Text: text, Stranger: true,
+		Proof: [][]byte{[]byte("mixreceive: report"), []byte(subject), got.ID[:]}})
+}
+
+// lost tells of fragments that never became a letter (mailproxy's ReceiveTimeout), and of files that
+// cannot be read.
+func (r *Receive) lost(ctx context.Context, a *Account, in *client.Inbox) error {
+	if in.Expired > 0 {
+		n := notice.Note{Subject: "Mail did not come whole", Stranger: true, Text: fmt.Sprintf("Parts of mails came for you (%d packets), and the rest of them did not come in all the time in which it was waited for. They were given up. "+
+			"Their senders were told, if they asked for acknowledgements.", in.Expired)}
+		if err := r.o.Desk.Tell(ctx, a.Address, n); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	told := r.told[a.Address]
+	r.told[a.Address] = in.Damaged
+	r.mu.Unlock()
+	if in.Damaged <= told {
+		return nil
+	}
+	return r.o.Desk.Tell(ctx, a.Address, notice.Note{Subject: "Stored mail cannot be read", Stranger: true,
+		Text: fmt.Sprintf("%d files with packets that came for you cannot be opened any more: the disk may be damaged, or client.key is another one than before. They were left where they are.", in.Damaged)})
+}
+
+// word says who vouches for a mail, for its reader: an address and how far it is to be believed.
+func (r *Receive) word(v *vouch.Vouched) string {
+	switch v.Kind {
+	case vouch.User:
+		return v.Address.String() + "; " + r.keyWord(v)
+	case vouch.Relay:
+		if v.Cleartext() {
+			return v.Domain + "; world (unencrypted mail from the Internet)"
+		}
+		return v.Domain + "; relay (mail that your relay took by its own rules)"
+	}
+	return "anonymous"
+}
+
+// keyWord says how the key of a sender is known.
+func (r *Receive) keyWord(v *vouch.Vouched) string {
+	const alone = "certificate (the sender's relay vouches; the key is not in your key book)"
+	if r.o.Book == nil {
+		return alone
+	}
+	e, err := r.o.Book.Get(v.Address)
+	if err != nil {
+		return alone
+	}
+	id, err := vouch.ParseIdentity([]byte(e.Key.Text))
+	if err != nil {
+		return alone
+	}
+	if !id.SameKeys(&v.Certificate.Identity) {
+		return "changed (the sender's relay vouches; your key book has another key)"
+	}
+	switch e.State {
+	case keybook.Discovered, keybook.Changed:
+		return "unverified (the sender's relay vouches; the key is that of your key book)"
+	}
+	return "verified (the key is that of your key book)"
+}
+
+// learn puts a vouched sender's key into the key book, where the user allowed that, and tells who
+// asked. What another key than before means is told when mail is sent to it.
+func (r *Receive) learn(a *Account, v *vouch.Vouched) {
+	if v.Kind != vouch.User {
+		return
+	}
+	if a.Discover && r.o.Book != nil {
+		id := &v.Certificate.Identity
+		if _, err := r.o.Book.Discovered(v.Address, keybook.Key{Text: id.String(), Fingerprint: id.Fingerprint()}); err != nil && errs.KindOf(err) != errs.Conflict {
+			r.o.Logger.Debug("a key was not noted", "err", err)
+		}
+	}
+	if r.o.Arrived != nil {
+		if h, _, err := mail.ParseHeader(v.Mail.Raw); err == nil {
+			r.o.Arrived(v.Address, h)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package mixreceive
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"postern.email/agent/deliver"
+	"postern.email/agent/notice"
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mixnet/client"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/letter"
+	"postern.email/mixnet/packet"
+	"postern.email/post/account"
+	"postern.email/post/keybook"
+)
+
+// Defaults of Options.
+const (
+	DefaultEvery = 10 * time.Second // between two looks into an inbox
+	DefaultPause = time.Minute      // after something that is only for now; doubled each time …
+	lastPause    = time.Hour        // … up to this
+)
+
+// Account is an account of the proxy as the mix network knows it. All but Changed is needed.
+type Account struct {
+	Address   mail.Address // canonical
+	Store     *client.Store
+	Relay     packet.ID // the own relay
+	Consensus func() (*directory.Consensus, error)
+
+	// Changed gives a channel that is closed when something may have come. nil: looks are by the clock.
+	Changed func() <-chan struct{}
+
+	Discover bool // keys that come with vouched mail are put into the key book, as those that are looked up
+}
+
+// Options of a Receive. Accounts, Resolve, Deliver and Desk are needed.
+type Options struct {
+	Accounts func() []*Account
+	Resolve  func(ctx context.Context, addr mail.Address) (account.Account, error)
+	Deliver  *deliver.Deliver // with Seen, which remembers for seen.MaxDays
+	Desk     *notice.Desk
+	Book     *keybook.Book // nil: nobody's key is known
+
+	// Arrived is told of each mail that was delivered and is vouched for by name: its sender and its
+	// header. It must be quick. nil: nobody asks.
+	Arrived func(from mail.Address, h mail.Header)
+
+	Every, Pause time.Duration
+	Now          func() time.Time
+	Logger       *slog.Logger // nil: nothing is logged
+}
+
+// Receive puts mails into mailboxes.
+type Receive struct {
+	o Options
+
+	mu   sync.Mutex
+	wait map[letter.ID]*pause
+	told map[mail.Address]int // of each account: Damaged, as it was last told
+}
+
+// pause is when a letter is tried again that could not be delivered.
+type pause struct {
+	tries int
+	due   time.Time
+}
+
+// New makes a Receive; Run works.
+func New(o Options) *Receive {
+	if o.Every <= 0 {
+		o.Every = DefaultEvery
+	}
+	if o.Pause <= 0 {
+		o.Pause = DefaultPause
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Receive{o: o, wait: make(map[letter.ID]*pause), told: make(map[mail.Address]int)}
+}
+
+// Run takes in what comes, for all accounts that there are when it begins, until ctx ends. It is
+// the one user of their inboxes.
+func (r *Receive) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, a := range r.o.Accounts() {
+		wg.Go(func() { r.serve(ctx, a) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (r *Receive) serve(ctx context.Context, a *Account) {
+	t := time.NewTicker(r.o.Every)
+	defer t.Stop()
+	for {
+		var changed <-chan struct{}
+		if a.Changed != nil {
+			changed = a.Changed()
+		}
+		if err := r.pass(ctx, a); err != nil && ctx.Err() == nil {
+			r.o.Logger.Debug("mail that came waits", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-t.C:
+		}
+	}
+}
+
+// pass looks into an inbox once.
+func (r *Receive) pass(ctx context.Context, a *Account) error {
+	const op = "agent/mixreceive.pass"
+	to, err := r.o.Resolve(ctx, a.Address)
+	if err != nil {
+		return errs.Wrap(op, err) // no mailbox yet: everything stays sealed where it is
+	}
+	in, err := a.Store.Collect()
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	if err := r.lost(ctx, a, in); err != nil {
+		r.o.Logger.Debug("a report about lost mail could not be delivered", "err", err)
+	}
+	r.forget(in)
+	var first error
+	for _, got := range in.Letters {
+		if ctx.Err() != nil {
+			return errs.Wrap(op, ctx.Err())
+		}
+		if !r.due(got.ID) {
+			continue
+		}
+		err := r.letter(ctx, a, to, got)
+		if err == nil {
+			err = in.Settle(a.Store, got)
+		}
+		if err != nil {
+			// This letter waits; those behind it do not.
+			r.later(got.ID)
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	return errs.Wrap(op, first)
+}
+
+func (r *Receive) due(id letter.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.wait[id]
+	return p == nil || !r.o.Now().Before(p.due)
+}
+
+func (r *Receive) later(id letter.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.wait[id]
+	if p == nil {
+		p = &pause{}
+		r.wait[id] = p
+	}
+	p.due = r.o.Now().Add(min(r.o.Pause<<min(p.tries, 10), lastPause))
+	p.tries++
+}
+
+// forget drops the pauses of letters that are gone, once there are more of them than letters could be.
+func (r *Receive) forget(in *client.Inbox) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.wait) <= 2*client.DefaultInbox {
+		return
+	}
+	for id := range r.wait {
+		if !slices.ContainsFunc(in.Letters, func(l client.Received) bool { return l.ID == id }) {
+			delete(r.wait, id)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package mixsubmit
+
+import (
+	"slices"
+
+	"postern.email/agent/vouch"
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/pgpmime"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/letter"
+	"postern.email/mixnet/packet"
+	"postern.email/post/keybook"
+	"postern.email/wire/smtp"
+)
+
+// kind says how mail for a recipient travels.
+type kind uint8
+
+const (
+	toProxy kind = iota // sealed to the recipient's proxy
+	toRelay             // sealed to the recipient's relay, for an ordinary mailbox
+	lookUp              // a key is to be looked up
+	held                // the key has changed: until the user decides
+)
+
+// road is the way to a recipient.
+type road struct {
+	kind  kind
+	to    letter.Address // toProxy
+	relay packet.ID      // toRelay, lookUp; zero: not known yet
+	key   keybook.Entry  // held
+}
+
+// road finds the way to a recipient. The error is a *smtp.Reply: temporary while the directory
+// of the network is not known.
+func (s *Submit) road(a *Account, to mail.Address) (road, error) {
+	if own := s.account(to); own != nil {
+		return road{kind: toProxy, to: own.Home}, nil
+	}
+	e, err := s.o.Book.Get(to)
+	switch {
+	case err == nil && e.Usable():
+		id, err := vouch.ParseIdentity([]byte(e.Key.Text))
+		if err != nil {
+			return road{}, &smtp.Reply{Code: 550, Enhanced: "5.7.5", Text: "Recipient address rejected: the key in the key book cannot be used: " + errs.Public(err)}
+		}
+		return road{kind: toProxy, to: id.To()}, nil
+	case err == nil:
+		return road{kind: held, key: e}, nil
+	case errs.KindOf(err) != errs.NotFound:
+		return road{}, &smtp.Reply{Code: 550, Enhanced: "5.7.5", Text: "Recipient address rejected: " + errs.Public(err)}
+	}
+	cons, err := a.Consensus()
+	if err != nil {
+		if a.Discover && a.Ask != nil {
+			return road{kind: lookUp}, nil
+		}
+		return road{}, replyNoNetwork
+	}
+	relay := relayOf(cons, to)
+	switch {
+	case relay == nil:
+		return road{}, replyNoRoad
+	case a.Discover && a.Ask != nil:
+		return road{kind: lookUp, relay: relay.ID}, nil
+	case relay.LetterKey == nil:
+		return road{}, replyNoDoor
+	}
+	return road{kind: toRelay, relay: relay.ID}, nil
+}
+
+// relayOf gives the relay that has mailboxes of an address's domain.
+func relayOf(cons *directory.Consensus, to mail.Address) *directory.Entry {
+	domain := mail.CanonicalDomain(to.Domain)
+	for i := range cons.Nodes {
+		if e := &cons.Nodes[i]; e.Mode.Has(directory.Mailbox) && slices.Contains(e.Domains, domain) {
+			return e
+		}
+	}
+	return nil
+}
+
+// mayTake is the one owner of what the proxy takes for which way: anything to a known proxy, for it
+// is sealed from end to end; to everybody else what the door there takes, which is mail that
+// is encrypted already, and the first step of a key exchange.
+func mayTake(k kind, v pgpmime.Verdict) bool {
+	return k != toRelay || v.Encrypted || v.Exception == pgpmime.SecureJoinRequest
+}

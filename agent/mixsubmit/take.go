@@ -1,0 +1,218 @@
+package mixsubmit
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"postern.email/agent/vouch"
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/pgpmime"
+	"postern.email/mail/sanitize"
+	"postern.email/mixnet/client"
+	"postern.email/mixnet/letter"
+	"postern.email/mixnet/packet"
+	"postern.email/wire/smtp"
+)
+
+// take judges a whole mail and puts it into the spool: nil, with words for the sender, means that it
+// is durable.
+func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
+	a := m.account
+	if err := s.fits(a, int64(len(raw))); err != nil {
+		return "", err
+	}
+	h, _, err := mail.ParseHeader(raw)
+	if err != nil {
+		return "", replyParse(err)
+	}
+	from, err := mail.FromAddress(h)
+	if err != nil {
+		return "", replyFromHeader(err)
+	}
+	if !from.Equal(m.from) {
+		return "", replyFrom
+	}
+	now := s.o.Now()
+	id, err := mail.NewMessageID(s.o.Rand, from.Domain)
+	if err != nil {
+		return "", errs.Wrap("agent/mixsubmit.take", err)
+	}
+	header, off, unreliable, err := sanitize.Letter(raw, sanitize.LetterFields{
+		Received:  "by localhost (Postern mail proxy); " + mail.FormatDate(now.UTC()),
+		MessageID: id, Date: now.UTC()})
+	if err != nil {
+		return "", replyParse(err)
+	}
+	whole := slices.Concat(header, raw[off:])
+	if err := s.wouldPass(a, whole, m); err != nil {
+		return "", err
+	}
+	var to []mail.Address
+	for _, r := range m.rcpts {
+		to = append(to, r.To)
+	}
+	verdict := pgpmime.Check(whole, pgpmime.Incoming, to)
+	e := &entry{From: m.from.Canonical(), Created: now.Truncate(time.Second), EnvID: m.options.EnvID, Return: uint8(m.options.Return),
+		Unreliable: unreliable, Encrypted: mayTake(toRelay, verdict), Size: int64(len(whole)), Header: cutHeader(header)}
+	unknown := s.split(a, e, m.rcpts, verdict)
+	if len(e.Parts) == 1 && e.Parts[0].Stage == failed { // nobody gets it
+		return "", unknown
+	}
+	expected := s.forecast(a, e, len(whole))
+	e.Expires = e.Created.Add(max(lifetime(a), Patience*expected))
+	for _, p := range e.Parts {
+		if p.Name, err = a.Store.NewName(); err != nil {
+			return "", errs.Wrap("agent/mixsubmit.take", err)
+		}
+	}
+	sp, err := s.spool(a)
+	if err == nil {
+		err = sp.add(e, whole, s.o.MaxMails, s.o.MaxBytes)
+	}
+	if err != nil {
+		if errs.KindOf(err) == errs.Full {
+			return "", &smtp.Reply{Code: 452, Enhanced: "4.3.1", Text: errs.Public(err)}
+		}
+		return "", errs.Wrap("agent/mixsubmit.take", err)
+	}
+	s.look()
+	return e.said(expected), nil
+}
+
+func lifetime(a *Account) time.Duration {
+	if a.Lifetime > 0 {
+		return a.Lifetime
+	}
+	return client.Lifetime
+}
+
+// wouldPass asks the one check of all doors (agent/vouch) before the mail is taken, as far as the
+// network is known: what no door lets in is refused at once.
+func (s *Submit) wouldPass(a *Account, raw []byte, m *envelope) error {
+	cons, err := a.Consensus()
+	if err != nil {
+		return nil
+	}
+	cert, err := a.Certificate()
+	if err != nil {
+		return nil // it waits for one
+	}
+	now := s.o.Now()
+	if cert.Verify(cons, now) != nil {
+		return nil // the same
+	}
+	content := (&vouch.Mail{Certificate: cert.Bytes(), Recipients: []mail.Address{m.rcpts[0].To}, Sender: m.from.Canonical(), Raw: raw}).Append(nil)
+	l := &letter.Letter{Content: content, Date: now, From: a.Identity.Sign.Public(), Sender: cert.Address.String()}
+	if _, err := vouch.Check(cons, now, l, vouch.Door{}); err != nil {
+		return &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "no door of the network would let this mail in: " + errs.Public(err)}
+	}
+	return nil
+}
+
+// split puts the recipients into parts: each proxy its own, all ordinary mailboxes of a relay one, and
+// all who cannot get the mail one more. It gives the refusal of the first of those.
+func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdict) error {
+	var refused *part
+	var first error
+	relays := make(map[packet.ID]*part)
+	for _, r := range rcpts {
+		way, err := s.road(a, r.To)
+		if err == nil && !mayTake(way.kind, v) {
+			err = replyCleartext
+		}
+		switch {
+		case err != nil && !later(err):
+			if refused == nil {
+				refused, first = &part{Stage: failed}, err
+			}
+			reply := smtp.ReplyFor(err)
+			r.Status, r.Why = reply.Enhanced, reply.String()
+			refused.Rcpts = append(refused.Rcpts, r)
+		case err == nil && way.kind == toRelay:
+			p := relays[way.relay]
+			if p == nil {
+				p = &part{Relay: way.relay}
+				relays[way.relay] = p
+				e.Parts = append(e.Parts, p)
+			}
+			p.Rcpts = append(p.Rcpts, r)
+		default:
+			e.Parts = append(e.Parts, &part{Rcpts: []recipient{r}})
+		}
+	}
+	if refused != nil {
+		e.Parts = append(e.Parts, refused)
+	}
+	return first
+}
+
+// later tells a refusal that is only for now.
+func later(err error) bool {
+	var r *smtp.Reply
+	return errors.As(err, &r) && r.Code/100 == 4
+}
+
+// rooms tells how a letter of so many bytes is cut.
+func rooms(content int, unreliable bool) letter.Options {
+	switch {
+	case unreliable:
+		return letter.Options{Room: letter.RoomPlain, Coded: true}
+	case letter.Packets(content, letter.Options{Room: letter.RoomACK}) == 1:
+		return letter.Options{Room: letter.RoomACK}
+	}
+	return letter.Options{Room: letter.RoomWindow}
+}
+
+// around is about what a letter has besides the mail: certificate, proof, addresses.
+const around = 16 << 10
+
+// forecast is when all letters of a mail are expected to arrive. What compresses needs less.
+func (s *Submit) forecast(a *Account, e *entry, size int) time.Duration {
+	n := letter.Packets(size+around, rooms(size+around, e.Unreliable))
+	letters := 0
+	for _, p := range e.Parts {
+		if p.Stage == waiting {
+			letters++
+		}
+	}
+	return s.expect(a, n*letters).Mean
+}
+
+// said is what the sender is told at once.
+func (e *entry) said(expected time.Duration) string {
+	if expected <= 0 {
+		return "queued"
+	}
+	return "queued, arrives in about " + about(expected)
+}
+
+// about is a time for people.
+func about(d time.Duration) string {
+	switch minutes, hours := d.Minutes(), d.Hours(); {
+	case minutes < 1.5:
+		return "1 min"
+	case minutes < 90:
+		return fmt.Sprintf("%.0f min", math.Round(minutes))
+	case hours < 48:
+		return fmt.Sprintf("%.0f h", math.Round(hours))
+	default:
+		return fmt.Sprintf("%.0f days", math.Round(hours/24))
+	}
+}
+
+// cutHeader keeps whole fields of a header, as many as a report may hold.
+func cutHeader(header []byte) []byte {
+	h, _, _ := mail.ParseHeader(header)
+	var out []byte
+	for _, f := range h.Fields() {
+		n := len(out)
+		if out = mail.AppendField(out, f); len(out) > maxHeader {
+			return out[:n]
+		}
+	}
+	return out
+}

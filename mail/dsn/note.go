@@ -1,0 +1,68 @@
+package dsn
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+)
+
+// Note is a report in words alone, of something that is no status of a mail. To, Subject, Text and
+// Now are needed.
+type Note struct {
+	Domain  string       // ours: the note is from mailer-daemon@Domain
+	To      mail.Address // whom it is for
+	Subject string       // ASCII
+	Text    string       // paragraphs, with an empty line between two; they are broken into lines
+	Quote   string       // lines that follow as they are, with an indent; empty: none
+	Now     time.Time    // for Date
+	Rand    io.Reader    // for Message-ID; nil: crypto/rand
+}
+
+// MaxQuote bounds Note.Quote, in bytes; what is beyond is cut.
+const MaxQuote = 16 << 10
+
+// Build gives the note as a whole mail with CRLF line ends. errs.Invalid for one that cannot be
+// told.
+func (n Note) Build() ([]byte, error) {
+	const op = "mail/dsn.Note.Build"
+	if n.Now.IsZero() || n.Subject == "" || n.Text == "" || !ascii(n.Subject) || strings.ContainsAny(n.Subject, "\r\n\x00") ||
+		!plainAddress(n.To) || !plainAddress(mail.Address{Local: "x", Domain: n.Domain}) {
+		return nil, errs.E(op, errs.Invalid, "", nil)
+	}
+	id, err := mail.NewMessageID(n.Rand, n.Domain)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	var b, text bytes.Buffer
+	field(&b, "From", "Mail delivery <mailer-daemon@"+mail.CanonicalDomain(n.Domain)+">")
+	field(&b, "To", "<"+wireForm(n.To)+">")
+	field(&b, "Subject", n.Subject)
+	field(&b, "Date", mail.FormatDate(n.Now.UTC()))
+	field(&b, "Message-ID", id)
+	field(&b, "Auto-Submitted", "auto-generated") // RFC 3834 §5
+	field(&b, "MIME-Version", "1.0")
+	for i, p := range strings.Split(n.Text, "\n\n") {
+		if i > 0 {
+			text.WriteString("\r\n")
+		}
+		wrapped(&text, "", p)
+	}
+	if q := n.Quote[:min(len(n.Quote), MaxQuote)]; q != "" {
+		text.WriteString("\r\n")
+		for line := range strings.Lines(strings.ToValidUTF8(q, "?")) {
+			text.WriteString("  " + shownLine(strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", " ")) + "\r\n")
+		}
+	}
+	if plain(text.Bytes()) {
+		b.WriteString("Content-Type: text/plain; charset=us-ascii\r\n\r\n")
+		b.Write(text.Bytes())
+	} else {
+		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
+		quoted(&b, text.Bytes())
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,113 @@
+package sanitize
+
+import (
+	"strings"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+)
+
+// Fields between a mail program and its mail proxy. The first of each name is ours, the second
+// that of Katzenpost's mailproxy. None of them ever comes out of a letter, or goes into one.
+const (
+	// SenderField tells in a mail that came who vouches for its sender.
+	SenderField    = "X-Postern-Sender"
+	OldSenderField = "X-Katzenpost-Sender"
+	// UnreliableField asks that a mail is sent without acknowledgements.
+	UnreliableField    = "X-Postern-Unreliable"
+	OldUnreliableField = "X-Katzenpost-Unreliable"
+)
+
+// reserved are what the names of such fields begin with, in lower case.
+var reserved = [...]string{"x-postern-", "x-katzenpost-"}
+
+func isReserved(f mail.Field) bool {
+	name := strings.ToLower(f.Name)
+	for _, p := range reserved {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// LetterFields are what Letter writes. Values must be of one line.
+type LetterFields struct {
+	Received  string    // the value of a Received field; empty: none is written
+	MessageID string    // for a mail that has none, with angle brackets
+	Date      time.Time // for a mail that has none
+}
+
+// Letter applies the rules for mail that a user hands in to the mail proxy, and that travels sealed
+// end to end: what leaves a submission leaves it too (submissionDrops), but Subject stays as it is,
+// for nobody on the way can read it. An id and a date are written where the mail has none (RFC 6409
+// §8), and fields between proxy and mail program are taken out; unreliable tells whether one of
+// them asked for that. The result is built, and what is too large refused, as in Submission.
+func Letter(raw []byte, w LetterFields) (header []byte, bodyOffset int, unreliable bool, err error) {
+	const op = "mail/sanitize.Letter"
+	h, off, err := mail.ParseHeader(raw)
+	if err != nil {
+		return nil, 0, false, errs.Wrap(op, err)
+	}
+	out := newHeader(off + 256)
+	if w.Received != "" {
+		out = appendLine(out, "Received", w.Received)
+	}
+	for _, f := range h.Fields() {
+		switch {
+		case isReserved(f):
+			if strings.EqualFold(f.Name, UnreliableField) || strings.EqualFold(f.Name, OldUnreliableField) {
+				unreliable = true
+			}
+		case !named(f, submissionDrops[:]):
+			out = mail.AppendField(out, f)
+		}
+	}
+	if h.Count("Message-ID") == 0 && w.MessageID != "" {
+		out = appendLine(out, "Message-ID", w.MessageID)
+	}
+	if h.Count("Date") == 0 && !w.Date.IsZero() {
+		out = appendLine(out, "Date", mail.FormatDate(w.Date))
+	}
+	if tooLarge(h, out) {
+		return nil, 0, false, errs.E(op, errs.TooLarge, "message header too large", nil)
+	}
+	return append(out, "\r\n"...), off, unreliable, nil
+}
+
+// Arrival applies the rules for mail that came out of a letter, before those of Delivery: fields
+// between proxy and mail program leave, and exactly one SenderField and one OldSenderField are
+// written with the word of who vouches for the sender. forged tells that the mail came with such
+// a field: only its sender can have written it.
+func Arrival(raw []byte, vouched string) (header []byte, bodyOffset int, forged bool, err error) {
+	const op = "mail/sanitize.Arrival"
+	h, off, err := mail.ParseHeader(raw)
+	if err != nil {
+		return nil, 0, false, errs.Wrap(op, err)
+	}
+	out := newHeader(off + 2*len(vouched) + 64)
+	out = appendLine(out, SenderField, vouched)
+	out = appendLine(out, OldSenderField, vouched)
+	for _, f := range h.Fields() {
+		if isReserved(f) {
+			forged = true
+			continue
+		}
+		out = mail.AppendField(out, f)
+	}
+	return append(out, "\r\n"...), off, forged, nil
+}
+
+// appendLine appends a field on one line; line ends and NUL in the value become spaces.
+func appendLine(b []byte, name, value string) []byte {
+	b = append(append(b, name...), ": "...)
+	for i := range len(value) {
+		c := value[i]
+		if c == '\r' || c == '\n' || c == 0 {
+			c = ' '
+		}
+		b = append(b, c)
+	}
+	return append(b, "\r\n"...)
+}
