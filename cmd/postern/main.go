@@ -150,7 +150,7 @@ Run a real one:
 		&cobra.Group{ID: groupMix, Title: "Run a mix network:"}, &cobra.Group{ID: groupConfig, Title: "Configuration and help:"})
 	root.SetHelpCommandGroupID(groupConfig)
 	root.SetCompletionCommandGroupID(groupConfig)
-	for _, c := range []*cobra.Command{upCommand(io), initCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), dnsCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
+	for _, c := range []*cobra.Command{upCommand(io), initCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), labCommand(io), dnsCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
 		stopCommand(io), storeCommand(io), doctorCommand(io), mixCommand(io), authorityCommand(io), configCommand(io), importCommand(io), versionCommand(io)} {
 		root.AddCommand(c)
 	}
