@@ -26,22 +26,22 @@ const (
 	lastPause    = time.Hour        // … up to this
 )
 
-// Account is an account of the proxy as the mix network knows it. All but Changed is needed.
+// Account is an account of the proxy as the mix network knows it. All but Wait is needed.
 type Account struct {
 	Address   mail.Address // canonical
 	Store     *client.Store
 	Relay     packet.ID // the own relay
 	Consensus func() (*directory.Consensus, error)
 
-	// Changed gives a channel that is closed when something may have come. nil: looks are by the clock.
-	Changed func() <-chan struct{}
+	// Wait returns when something may have come, or ctx ends. nil: looks are by the clock. See Arrivals.
+	Wait func(ctx context.Context)
 
 	Discover bool // keys that come with vouched mail are put into the key book, as those that are looked up
 }
 
-// Options of a Receive. Accounts, Resolve, Deliver and Desk are needed.
+// Options of a Receive. Resolve, Deliver and Desk are needed.
 type Options struct {
-	Accounts func() []*Account
+	Accounts func() []*Account // for Run; nil: Serve is called for each
 	Resolve  func(ctx context.Context, addr mail.Address) (account.Account, error)
 	Deliver  *deliver.Deliver // with Seen, which remembers for seen.MaxDays
 	Desk     *notice.Desk
@@ -88,35 +88,40 @@ func New(o Options) *Receive {
 	return &Receive{o: o, wait: make(map[letter.ID]*pause), told: make(map[mail.Address]int)}
 }
 
-// Run takes in what comes, for all accounts that there are when it begins, until ctx ends. It is
-// the one user of their inboxes.
+// Arrivals makes Account.Wait of a client that runs.
+func Arrivals(c *client.Client) func(ctx context.Context) {
+	seen := -1 // what came before is looked at
+	return func(ctx context.Context) {
+		_ = c.Wait(ctx, func(s client.Status) bool { return s.Received != seen })
+		seen = c.Status().Received
+	}
+}
+
+// Run serves all accounts that there are when it begins, until ctx ends.
 func (r *Receive) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, a := range r.o.Accounts() {
-		wg.Go(func() { r.serve(ctx, a) })
+		wg.Go(func() { _ = r.Serve(ctx, a) })
 	}
 	wg.Wait()
 	return nil
 }
 
-func (r *Receive) serve(ctx context.Context, a *Account) {
-	t := time.NewTicker(r.o.Every)
-	defer t.Stop()
-	for {
-		var changed <-chan struct{}
-		if a.Changed != nil {
-			changed = a.Changed()
-		}
+// Serve takes in what comes for an account until ctx ends. It is the one user of the account's inbox.
+func (r *Receive) Serve(ctx context.Context, a *Account) error {
+	for ctx.Err() == nil {
 		if err := r.pass(ctx, a); err != nil && ctx.Err() == nil {
 			r.o.Logger.Debug("mail that came waits", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-t.C:
+		within, cancel := context.WithTimeout(ctx, r.o.Every)
+		if a.Wait != nil {
+			a.Wait(within)
+		} else {
+			<-within.Done()
 		}
+		cancel()
 	}
+	return nil
 }
 
 // pass looks into an inbox once.

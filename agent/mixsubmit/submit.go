@@ -99,7 +99,7 @@ type Submit struct {
 	wake    chan struct{}
 
 	mu     sync.Mutex
-	spools map[*Account]*spool
+	spools map[mail.Address]*spool // by the address of the account
 	asked  map[mail.Address]*lookup
 }
 
@@ -127,7 +127,7 @@ func New(o Options) *Submit {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Submit{o: o, lookups: limits.NewGCRA(o.Lookups, o.Lookups, 1000, o.Now), wake: make(chan struct{}, 1),
-		spools: make(map[*Account]*spool), asked: make(map[mail.Address]*lookup)}
+		spools: make(map[mail.Address]*spool), asked: make(map[mail.Address]*lookup)}
 }
 
 // NewSession begins a session for wire/smtp.
@@ -194,13 +194,13 @@ func (s *Submit) Look() { s.look() }
 func (s *Submit) spool(a *Account) (*spool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.spools[a]; p != nil {
+	if p := s.spools[a.Address]; p != nil {
 		return p, nil
 	}
 	p, err := openSpool(a, s.o.Rand)
 	if err != nil {
 		return nil, errs.Wrap("agent/mixsubmit", err)
 	}
-	s.spools[a] = p
+	s.spools[a.Address] = p
 	return p, nil
 }
