@@ -22,6 +22,8 @@ type Finding struct {
 // What Check says.
 const (
 	foundClients  = "the list of its clients of the mix network cannot be read"
+	foundIdentity = "the keys of its mail proxy cannot be read: register the proxy again"
+	foundInvite   = "an invitation to the mix network cannot be read"
 	foundName     = "the name of a mailbox or client of the mix network cannot be read, or lies in the wrong place"
 	foundNameless = "a client or mailbox of the mix network cannot be found by its name: register the client again"
 	foundLeftover = "the name of a client of the mix network leads to an account that has no such client"
@@ -41,6 +43,15 @@ func (b *Boxes) Check(ctx context.Context, report func(Finding)) error {
 		if err != nil {
 			return errs.Wrap(op, err)
 		}
+	}
+	err := b.invites(ctx, func(_ store.Shard, _ [placeLen]byte, _ uint32, _ seal.AccountID, err error) error {
+		if err != nil {
+			report(Finding{What: foundInvite})
+		}
+		return nil
+	})
+	if err != nil {
+		return errs.Wrap(op, err)
 	}
 	return errs.Wrap(op, seal.EachAccount(ctx, b.o.Store, func(s store.Shard, id seal.AccountID) error {
 		if id.Shard() != s {
@@ -115,6 +126,9 @@ func (b *Boxes) checkAccount(ctx context.Context, id seal.AccountID, report func
 			say(foundClients)
 		case errs.KindOf(err) != errs.NotFound:
 			return err
+		}
+		if _, err := b.identity(r, id); errs.KindOf(err) == errs.Corrupt {
+			say(foundIdentity)
 		}
 		found, err := b.checkPackets(r, id, say)
 		if found && err == nil && !open && list == nil {
@@ -208,6 +222,20 @@ func (b *Boxes) Reveal(ctx context.Context, emit func(kind, text string)) error 
 			return errs.Wrap(op, err)
 		}
 	}
+	err := b.invites(ctx, func(_ store.Shard, _ [placeLen]byte, day uint32, user seal.AccountID, err error) error {
+		what := "an invitation until " + Invite{day: day}.Until().Format(time.DateOnly)
+		switch {
+		case err != nil:
+			what = "an invitation " + shut
+		case user != seal.AccountID{}:
+			what += ", used by account " + user.String()
+		}
+		emit(seal.PurposeMixName.String(), what)
+		return nil
+	})
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
 	return errs.Wrap(op, seal.EachAccount(ctx, b.o.Store, func(_ store.Shard, id seal.AccountID) error {
 		return b.revealAccount(ctx, id, shut, emit)
 	}))
@@ -225,6 +253,18 @@ func (b *Boxes) revealAccount(ctx context.Context, id seal.AccountID, shut strin
 	}
 	for _, c := range list {
 		emit(seal.PurposeMixClient.String(), fmt.Sprintf("account %s: link key %x since %s", id, c.Key, c.Since().Format(time.DateOnly)))
+	}
+	switch i, err := b.Identity(ctx, id); {
+	case err == nil:
+		known := "not published"
+		if i.Publish {
+			known = "published"
+		}
+		emit(seal.PurposeMixIdentity.String(), fmt.Sprintf("account %s: keys number %d of its mail proxy, %s, since %s", id, i.Serial, known, i.Since().Format(time.DateOnly)))
+	case errs.KindOf(err) == errs.Corrupt:
+		emit(seal.PurposeMixIdentity.String(), fmt.Sprintf("account %s %s", id, shut))
+	case errs.KindOf(err) != errs.NotFound:
+		return err
 	}
 	var lines []string
 	for start := packetKey(id, 0); start != nil; {

@@ -27,6 +27,10 @@ func (b *Boxes) Mailbox(id seal.AccountID) [KeyLen]byte { return b.o.Root.Mailbo
 // mailbox. Registering it again changes nothing. errs.Full with MaxKeys others, errs.Exists
 // when the key is that of another account's client.
 func (b *Boxes) Register(ctx context.Context, id seal.AccountID, key [KeyLen]byte) (mailbox [KeyLen]byte, err error) {
+	return b.register(ctx, id, key, nil)
+}
+
+func (b *Boxes) register(ctx context.Context, id seal.AccountID, key [KeyLen]byte, ident *Identity) (mailbox [KeyLen]byte, err error) {
 	const op = "post/packetbox.Register"
 	if key == ([KeyLen]byte{}) {
 		return mailbox, errs.E(op, errs.Invalid, "this is no link key", nil)
@@ -44,13 +48,18 @@ func (b *Boxes) Register(ctx context.Context, id seal.AccountID, key [KeyLen]byt
 		if err != nil && !opened {
 			return err
 		}
-		if slices.ContainsFunc(list, func(c Client) bool { return c.Key == key }) {
+		if !slices.ContainsFunc(list, func(c Client) bool { return c.Key == key }) {
+			if len(list) == MaxKeys {
+				return errs.E(op, errs.Full, "the account has four clients of the mix network, which is the most: remove one first", nil)
+			}
+			if err := b.setClients(tx, id, append(list, Client{key, today})); err != nil {
+				return err
+			}
+		}
+		if ident == nil {
 			return nil
 		}
-		if len(list) == MaxKeys {
-			return errs.E(op, errs.Full, "the account has four clients of the mix network, which is the most: remove one first", nil)
-		}
-		return b.setClients(tx, id, append(list, Client{key, today}))
+		return b.setIdentity(tx, id, *ident, today)
 	})
 	if err == nil && opened {
 		b.count.boxes.Add(1)
@@ -58,8 +67,9 @@ func (b *Boxes) Register(ctx context.Context, id seal.AccountID, key [KeyLen]byt
 	return mailbox, errs.Wrap(op, err)
 }
 
-// Unregister takes a client from its account. The mailbox and what waits in it stay.
-// errs.NotFound when the account has no such client.
+// Unregister takes a client from its account. The mailbox and what waits in it stay; with the last
+// client the identity goes, so that mail goes into the account's mailbox again. errs.NotFound
+// when the account has no such client.
 func (b *Boxes) Unregister(ctx context.Context, id seal.AccountID, key [KeyLen]byte) error {
 	const op = "post/packetbox.Unregister"
 	none := errs.E(op, errs.NotFound, "the account has no client with this link key", nil)
@@ -75,6 +85,11 @@ func (b *Boxes) Unregister(ctx context.Context, id seal.AccountID, key [KeyLen]b
 		n := len(list)
 		if list = slices.DeleteFunc(list, func(c Client) bool { return c.Key == key }); len(list) == n {
 			return none
+		}
+		if len(list) == 0 {
+			if err := tx.Delete(identityKey(id)); err != nil {
+				return err
+			}
 		}
 		return b.setClients(tx, id, list)
 	}))

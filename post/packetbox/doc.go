@@ -7,6 +7,8 @@
 //
 //	'u' 'c'                sealed for mix-client: the link keys of its clients, and the day on
 //	                       which each was registered
+//	'u' 'i'                sealed for mix-identity: the public keys of its mail proxy, whether they
+//	                       are published, how many it had, the day. All have one length
 //	'u' 's'                version; number of the next packet (uint64); how many wait (uint32)
 //	'u' 'n' mark(16)       version; day on which a packet came (uint32): days since 1970, UTC
 //	'u' 'p' number(8)      sealed for mix-packet: version, kind, day, mark of the reply block,
@@ -16,9 +18,11 @@
 //
 //	'x' 'm' place(20)      sealed for mix-name: the account with this mailbox
 //	'x' 'k' place(20)      sealed for mix-name: the account with a client of this link key
+//	'x' 'i' place(20)      sealed for mix-name: until when an invitation can be used, and the
+//	                       account that used it
 //
-// Without the node key can be read: which account numbers have a mailbox, how many packets wait
-// in it and came so far, and on which of the last days packets came. With it everything can be
+// Without the node key can be read: which account numbers have a mailbox, which of them are read
+// with a mail proxy, how many packets wait in it and came so far, and on which of the last days packets came. With it everything can be
 // opened that lies here: a client is known by its link key, not by a password, so the server
 // must be able to hand the packets over without one. What a payload says is sealed end to end.
 //

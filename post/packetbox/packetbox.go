@@ -162,11 +162,25 @@ type storedName struct {
 	err   error // it cannot be read
 }
 
-// names calls fn for each record of a kind, by shard, in portions.
+// names calls fn for each name of a kind, by shard, in portions.
 func (b *Boxes) names(ctx context.Context, kind byte, fn func(storedName) error) error {
+	return b.records(ctx, kind, func(n storedName, v []byte) error {
+		if n.err == nil {
+			n.id, n.err = b.openName(kind, n.place, v)
+		}
+		return fn(n)
+	})
+}
+
+// records calls fn for each record of a kind, with its value, by shard, in portions.
+func (b *Boxes) records(ctx context.Context, kind byte, fn func(storedName, []byte) error) error {
+	type record struct {
+		n storedName
+		v []byte
+	}
 	for s := range store.Shard(seal.MixShards) {
 		for start := []byte{letterName, kind}; start != nil; {
-			var page []storedName
+			var page []record
 			var next []byte
 			err := b.o.Store.View(ctx, s, func(r store.Reader) error {
 				page, next = nil, nil
@@ -180,17 +194,16 @@ func (b *Boxes) names(ctx context.Context, kind byte, fn func(storedName) error)
 						n.err = corrupt("post/packetbox.names", nil)
 					} else {
 						n.place = [placeLen]byte(k[2:])
-						n.id, n.err = b.openName(kind, n.place, v)
 					}
-					page = append(page, n)
+					page = append(page, record{n, append([]byte(nil), v...)})
 					return true, nil
 				})
 			})
 			if err != nil {
 				return err
 			}
-			for _, n := range page {
-				if err := fn(n); err != nil {
+			for _, r := range page {
+				if err := fn(r.n, r.v); err != nil {
 					return err
 				}
 			}

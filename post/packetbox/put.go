@@ -127,14 +127,9 @@ func (b *Boxes) putSome(ctx context.Context, id seal.AccountID, list []Packet, w
 					out[i] = errs.E(op, errs.Full, "the mailbox is full", nil)
 					continue
 				}
-				if err := tx.Set(markKey(id, marks[j]), encodeMark(today)); err != nil {
+				if err := st.add(tx, id, marks[j], sealed[j], today); err != nil {
 					return err
 				}
-				if err := tx.Set(packetKey(id, st.next), sealed[j]); err != nil {
-					return err
-				}
-				st.next++
-				st.waiting++
 				stored++
 			}
 			if stored == 0 {

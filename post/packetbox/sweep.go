@@ -34,6 +34,9 @@ func (b *Boxes) Run(ctx context.Context) error {
 }
 
 func (b *Boxes) sweep(ctx context.Context, marks bool) error {
+	if err := b.forgetInvites(ctx); err != nil {
+		return errs.Wrap("post/packetbox.sweep", err)
+	}
 	return errs.Wrap("post/packetbox.sweep", b.each(ctx, func(id seal.AccountID) error {
 		if err := b.expire(ctx, id); err != nil {
 			return err

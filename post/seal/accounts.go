@@ -13,7 +13,11 @@ const accountPage = 256
 // number, outside of any transaction, until fn returns an error. Numbers come in portions, so
 // that neither memory nor a snapshot is held for long.
 func EachAccount(ctx context.Context, st store.Store, fn func(store.Shard, AccountID) error) error {
-	for s := range store.Shard(store.Shards) {
+	shards, err := st.Occupied(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range shards {
 		start := []byte{AccountPrefix}
 		for start != nil {
 			page, next, err := accounts(ctx, st, s, start)

@@ -7,19 +7,20 @@ type Purpose uint8
 // The purposes. A value is part of no stored format (the Name is), so new ones
 // may be put anywhere.
 const (
-	PurposeName      Purpose = iota // which account an address belongs to
-	PurposeInfo                     // an account's settings
-	PurposeKey                      // an account's wrapped seed
-	PurposeTokens                   // device tokens
-	PurposeMarker                   // that a store belongs to this root key
-	PurposeQueueMail                // envelope of a mail in the queue
-	PurposeQueueRcpt                // one recipient of a mail in the queue
-	PurposeQueueBody                // key of the bytes of a mail in the queue
-	PurposeDKIM                     // keys that sign mail
-	PurposeMixName                  // which account a mailbox or client of the mix network belongs to
-	PurposeMixClient                // an account's clients of the mix network
-	PurposeMixPacket                // a packet of the mix network that waits for its client
-	PurposeMixKey                   // keys of the node in the mix network
+	PurposeName        Purpose = iota // which account an address belongs to
+	PurposeInfo                       // an account's settings
+	PurposeKey                        // an account's wrapped seed
+	PurposeTokens                     // device tokens
+	PurposeMarker                     // that a store belongs to this root key
+	PurposeQueueMail                  // envelope of a mail in the queue
+	PurposeQueueRcpt                  // one recipient of a mail in the queue
+	PurposeQueueBody                  // key of the bytes of a mail in the queue
+	PurposeDKIM                       // keys that sign mail
+	PurposeMixName                    // which account a mailbox or client of the mix network belongs to
+	PurposeMixClient                  // an account's clients of the mix network
+	PurposeMixPacket                  // a packet of the mix network that waits for its client
+	PurposeMixIdentity                // the public keys of an account's mail proxy
+	PurposeMixKey                     // keys of the node in the mix network
 	numPurposes
 )
 
@@ -51,12 +52,14 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"mail is sent on while its sender is away"},
 	PurposeDKIM: {PurposeDKIM, "dkim-key", "the private keys that sign mail of the domain (DKIM), and when each came into use and went out of it",
 		"mail is signed when it leaves, while its sender is away"},
-	PurposeMixName: {PurposeMixName, "mix-name", "which account number a mailbox and a link key of the mix network belong to",
+	PurposeMixName: {PurposeMixName, "mix-name", "which account number a mailbox, a link key and a used invitation of the mix network belong to",
 		"packets name a mailbox and clients show a link key, not an address"},
 	PurposeMixClient: {PurposeMixClient, "mix-client", "link keys of an account's clients of the mix network, and the day on which each was registered",
 		"a client is known by its link key, without a password"},
 	PurposeMixPacket: {PurposeMixPacket, "mix-packet", "of each packet of the mix network that waits: its account number, the day on which it came, whether it is a message or an answer and to which reply block, its payload (ciphertext, sealed end to end)",
 		"packets come while their owner is away, and are handed over without a password"},
+	PurposeMixIdentity: {PurposeMixIdentity, "mix-identity", "of an account that is read with a mail proxy: the proxy's public keys, whether strangers may be told them, and the day on which they were registered",
+		"mail for the account is sealed to them while its owner is away, and the relay vouches for them"},
 	PurposeMixKey: {PurposeMixKey, "mix-key", "the keys of this node in the mix network (identity, link, packets, names, log of packets), and with them, of each packet in that log, its next hop or mailbox, its time, and its bytes, sealed for the next hop",
 		"a node takes and gives packets by itself"},
 }
