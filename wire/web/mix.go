@@ -1,9 +1,12 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 
@@ -17,10 +20,32 @@ const MixPath = "/mix"
 // MixClients keeps the clients of the mix network of all accounts.
 type MixClients interface {
 	// AddMixClient registers a client of the account that name and password open.
-	AddMixClient(ctx context.Context, name, password string, peer limits.Peer, key [32]byte) (MixEntry, error)
+	AddMixClient(ctx context.Context, name, password string, peer limits.Peer, r MixRequest) (MixEntry, error)
 	// RemoveMixClient takes it away again. errs.NotFound when the account has no such client.
 	RemoveMixClient(ctx context.Context, name, password string, peer limits.Peer, key [32]byte) error
 }
+
+// MixRequest is what somebody registers.
+type MixRequest struct {
+	Key    [32]byte  // name of the client's link key
+	Proxy  *MixProxy // nil: the client is no mail proxy
+	Invite string    // "": none was given
+}
+
+// MixProxy is the public identity of a mail proxy.
+type MixProxy struct {
+	LetterKey []byte // letterKeyLen bytes
+	Ed25519   []byte // ed25519Len bytes
+	MLDSA     []byte // mldsaLen bytes
+	Publish   bool   // strangers who know the address may be told the keys
+}
+
+// Sizes of keys in bytes: X-Wing, Ed25519, ML-DSA-65.
+const (
+	letterKeyLen = 1216
+	ed25519Len   = 32
+	mldsaLen     = 1952
+)
 
 // MixEntry is what a client of the mix network needs to begin. Keys are hexadecimal digits.
 type MixEntry struct {
@@ -29,13 +54,19 @@ type MixEntry struct {
 	LinkKey   string   `json:"link_key"`
 	Addresses []string `json:"addresses"` // host:port of its link
 	Mailbox   string   `json:"mailbox"`
+	// Certificate is what the relay says of a mail proxy's keys (docs/vouch.md), in base64.
+	Certificate []byte `json:"certificate,omitempty"`
 }
 
-// maxKeyText is the longest body of a request: a key and a line end.
-const maxKeyText = 2*32 + 2
+// Longest bodies of requests: a key and a line end; keys in JSON.
+const (
+	maxKeyText = 2*32 + 2
+	maxMixJSON = 8 << 10
+	maxInvite  = 64 // of an invitation
+)
 
 // mixClient answers POST and DELETE: HTTP Basic (RFC 7617) with address and password, and the
-// client's link key in the body.
+// client's link key in the body, by itself or in JSON.
 func (s *Site) mixClient(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if s.o.Mix == nil {
@@ -53,13 +84,13 @@ func (s *Site) mixClient(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "an address and its password are needed")
 		return
 	}
-	key, err := readKey(r.Body)
+	req, err := readMixRequest(r)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, errs.Public(err))
 		return
 	}
 	if r.Method == http.MethodDelete {
-		err = s.o.Mix.RemoveMixClient(r.Context(), name, password, PeerOf(r), key)
+		err = s.o.Mix.RemoveMixClient(r.Context(), name, password, PeerOf(r), req.Key)
 		if err == nil {
 			w.Header().Del("Content-Type")
 			w.WriteHeader(http.StatusNoContent)
@@ -67,7 +98,7 @@ func (s *Site) mixClient(w http.ResponseWriter, r *http.Request) {
 		}
 	} else {
 		var e MixEntry
-		e, err = s.o.Mix.AddMixClient(r.Context(), name, password, PeerOf(r), key)
+		e, err = s.o.Mix.AddMixClient(r.Context(), name, password, PeerOf(r), req)
 		if err == nil {
 			writeJSON(w, http.StatusOK, e)
 			return
@@ -86,6 +117,62 @@ func refuse(w http.ResponseWriter, status int, reason string) {
 }
 
 const basicRealm = `Basic realm="address and password", charset="UTF-8"`
+
+// readMixRequest reads the body by its type.
+func readMixRequest(r *http.Request) (q MixRequest, err error) {
+	if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t == "application/json" {
+		return readMixJSON(r.Body)
+	}
+	q.Key, err = readKey(r.Body)
+	return q, err
+}
+
+// mixJSON is a MixRequest as it is sent.
+type mixJSON struct {
+	LinkKey   string `json:"link_key"`
+	LetterKey []byte `json:"letter_key"`
+	VerifyKey []byte `json:"verify_key"` // Ed25519, ML-DSA-65
+	Publish   bool   `json:"publish"`
+	Invite    string `json:"invite"`
+}
+
+func readMixJSON(body io.Reader) (q MixRequest, err error) {
+	const op = "wire/web.readMixJSON"
+	bad := func(text string, err error) (MixRequest, error) {
+		return MixRequest{}, errs.E(op, errs.Invalid, text, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(body, maxMixJSON+1))
+	if err != nil || len(b) > maxMixJSON {
+		return bad("the body is longer than a registration", err)
+	}
+	var j mixJSON
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&j); err != nil {
+		return bad("the body is no registration: link_key, letter_key, verify_key, publish, invite", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return bad("something follows the registration", nil)
+	}
+	raw, err := hex.DecodeString(j.LinkKey)
+	switch {
+	case err != nil || len(raw) != len(q.Key):
+		return bad("link_key is the client's link key: 64 hexadecimal digits", err)
+	case len(j.Invite) > maxInvite:
+		return bad("invite is longer than an invitation", nil)
+	case j.LetterKey == nil && j.VerifyKey == nil && j.Publish:
+		return bad("without letter_key and verify_key there is nothing to publish", nil)
+	}
+	q.Key, q.Invite = [32]byte(raw), j.Invite
+	if j.LetterKey == nil && j.VerifyKey == nil {
+		return q, nil
+	}
+	if len(j.LetterKey) != letterKeyLen || len(j.VerifyKey) != ed25519Len+mldsaLen {
+		return bad("letter_key has 1,216 bytes and verify_key 1,984, in base64", nil)
+	}
+	q.Proxy = &MixProxy{LetterKey: j.LetterKey, Ed25519: j.VerifyKey[:ed25519Len], MLDSA: j.VerifyKey[ed25519Len:], Publish: j.Publish}
+	return q, nil
+}
 
 // readKey reads a link key: 64 hexadecimal digits, and nothing else but a line end.
 func readKey(body io.Reader) (key [32]byte, err error) {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,8 +18,9 @@ import (
 
 // mixClients notes what was asked, and answers with err.
 type mixClients struct {
-	said string
-	err  error
+	said  string
+	asked MixRequest
+	err   error
 }
 
 func (m *mixClients) note(what, name, password string, peer limits.Peer, key [32]byte) error {
@@ -26,9 +28,13 @@ func (m *mixClients) note(what, name, password string, peer limits.Peer, key [32
 	return m.err
 }
 
-func (m *mixClients) AddMixClient(_ context.Context, name, password string, peer limits.Peer, key [32]byte) (MixEntry, error) {
-	return MixEntry{Network: "name x\n", Node: "aa", LinkKey: "bb", Addresses: []string{"relay.example:48099"}, Mailbox: "cc"},
-		m.note("add", name, password, peer, key)
+func (m *mixClients) AddMixClient(_ context.Context, name, password string, peer limits.Peer, r MixRequest) (MixEntry, error) {
+	m.asked = r
+	e := MixEntry{Network: "name x\n", Node: "aa", LinkKey: "bb", Addresses: []string{"relay.example:48099"}, Mailbox: "cc"}
+	if r.Proxy != nil {
+		e.Certificate = []byte("certificate")
+	}
+	return e, m.note("add", name, password, peer, r.Key)
 }
 
 func (m *mixClients) RemoveMixClient(_ context.Context, name, password string, peer limits.Peer, key [32]byte) error {
@@ -60,7 +66,7 @@ func TestMix(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
 			t.Fatal(w.Code, w.Body, err)
 		}
-		if fmt.Sprint(e) != "{name x\n aa bb [relay.example:48099] cc}" || m.said != "add anna@example.org pass:word 192.0.2.1 0102" {
+		if fmt.Sprint(e) != "{name x\n aa bb [relay.example:48099] cc []}" || m.said != "add anna@example.org pass:word 192.0.2.1 0102" {
 			t.Error(e, m.said)
 		}
 	}
@@ -111,6 +117,87 @@ func TestMixRefusals(t *testing.T) {
 			}
 		}
 	}
+}
+
+func askJSON(s *Site, method, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "https://example.org/mix", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	r.SetBasicAuth("anna@example.org", "pass:word")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+// registration is the JSON of a mail proxy's registration, with other lengths if asked for.
+func registration(letter, verify int, rest string) string {
+	b64 := func(n int, c string) string {
+		return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(c, n)))
+	}
+	return fmt.Sprintf(`{"link_key":%q,"letter_key":%q,"verify_key":%q%s}`, someKey, b64(letter, "l"), b64(verify, "v"), rest)
+}
+
+// TestMixProxy: a mail proxy registers its keys with its link key in JSON, and gets a certificate.
+func TestMixProxy(t *testing.T) {
+	m := &mixClients{}
+	s := site(t, Options{Mix: m})
+	w := askJSON(s, "POST", registration(letterKeyLen, ed25519Len+mldsaLen, `,"publish":true,"invite":"abc"`))
+	var e MixEntry
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 200 || string(e.Certificate) != "certificate" || e.Mailbox != "cc" {
+		t.Fatal(w.Code, w.Body, err)
+	}
+	p := m.asked.Proxy
+	if p == nil || m.asked.Invite != "abc" || !p.Publish || string(p.LetterKey) != strings.Repeat("l", letterKeyLen) ||
+		string(p.Ed25519) != strings.Repeat("v", ed25519Len) || string(p.MLDSA) != strings.Repeat("v", mldsaLen) || fmt.Sprintf("%x", m.asked.Key) != someKey {
+		t.Errorf("%+v", m.asked)
+	}
+	// A client that is no proxy may use JSON too, and the answer has no certificate.
+	if w := askJSON(s, "POST", fmt.Sprintf(`{"link_key":%q}`, someKey)); w.Code != 200 || m.asked.Proxy != nil || strings.Contains(w.Body.String(), "certificate") {
+		t.Error(w.Code, w.Body, m.asked)
+	}
+	if w := askJSON(s, "DELETE", fmt.Sprintf(`{"link_key":%q}`, someKey)); w.Code != 204 || !strings.HasPrefix(m.said, "remove anna") {
+		t.Error(w.Code, w.Body, m.said)
+	}
+}
+
+// TestMixProxyRefusals: every registration that is not in order has its own reason.
+func TestMixProxyRefusals(t *testing.T) {
+	m := &mixClients{}
+	s := site(t, Options{Mix: m})
+	const form = "the body is no registration: link_key, letter_key, verify_key, publish, invite"
+	const sizes = "letter_key has 1,216 bytes and verify_key 1,984, in base64"
+	key := fmt.Sprintf(`{"link_key":%q`, someKey)
+	for body, want := range map[string]string{
+		"": form, "[]": form, key: form, key + `,"other":1}`: form, key + `,"publish":1}`: form,
+		key + `} x`: "something follows the registration", `{"link_key":"00"}`: "link_key is the client's link key: 64 hexadecimal digits",
+		key + `,"publish":true}`:      "without letter_key and verify_key there is nothing to publish",
+		key + `,"letter_key":"AAAA"}`: sizes, registration(letterKeyLen-1, ed25519Len+mldsaLen, ""): sizes, registration(letterKeyLen, mldsaLen, ""): sizes,
+		key + `,"invite":"` + strings.Repeat("a", maxInvite+1) + `"}`: "invite is longer than an invitation",
+		key + strings.Repeat(" ", maxMixJSON) + `}`:                   "the body is longer than a registration",
+	} {
+		w := askJSON(s, "POST", body)
+		if w.Code != 400 || w.Body.String() != fmt.Sprintf("{\"reason\":%q}\n", want) || m.said != "" {
+			t.Errorf("%.80q: %d %s, asked %q", body, w.Code, w.Body, m.said)
+		}
+	}
+}
+
+// FuzzMixJSON: a body is a registration with keys of the right lengths, or refused.
+func FuzzMixJSON(f *testing.F) {
+	f.Add(registration(letterKeyLen, ed25519Len+mldsaLen, `,"publish":true,"invite":"abc"`))
+	f.Add(fmt.Sprintf(`{"link_key":%q}`, someKey))
+	f.Add("{}")
+	f.Fuzz(func(t *testing.T, body string) {
+		q, err := readMixJSON(strings.NewReader(body))
+		if err != nil {
+			if errs.KindOf(err) != errs.Invalid {
+				t.Error(err)
+			}
+			return
+		}
+		if p := q.Proxy; p != nil && (len(p.LetterKey) != letterKeyLen || len(p.Ed25519) != ed25519Len || len(p.MLDSA) != mldsaLen) || len(q.Invite) > maxInvite {
+			t.Errorf("%+v", q)
+		}
+	})
 }
 
 // TestMixRate: one network's requests count together with those for new addresses.

@@ -54,8 +54,8 @@ type Options struct {
 	Logger                     *slog.Logger
 }
 
-// maxBody bounds what a request may bring: nothing here reads a body.
-const maxBody = 4 << 10
+// maxBody bounds what a request may bring: the longest is the registration of a mail proxy.
+const maxBody = maxMixJSON + 1
 
 // Site is the pages. All methods may be called by many goroutines.
 type Site struct {
