@@ -79,18 +79,24 @@ type Client struct {
 
 // awaited is where an acknowledgement belongs.
 type awaited struct {
-	seed  *packet.Seed
+	seed  *packet.Seed // nil: not known, as after a restart
 	name  string
-	piece int
+	group int
 }
 
 // event is something that the worker has to note.
 type event struct {
 	name  string // of the message
 	piece int
+	block bool          // it carries the reply block of its group
 	err   error         // from the line: nil, the relay has it
 	stay  time.Duration // there and back, as it should be
-	ack   *link.Receipt // not nil: an acknowledgement has come
+
+	ack     *link.Receipt // not nil: an acknowledgement has come
+	mark    packet.Mark   // of ack
+	group   int
+	durable uint8 // fragments of the group
+	latest  bool
 }
 
 // Status tells how a Client stands. It has numbers only.

@@ -12,8 +12,8 @@ import (
 	"postern.email/mixnet/packet"
 )
 
-// packet makes the packet of one fragment.
-func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int) (*outUnit, error) {
+// packet makes the packet of one fragment. block: it carries the reply block of its group.
+func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int, block bool) (*outUnit, error) {
 	body, err := c.o.Store.body(m.name, m.head, i)
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int)
 	if err != nil {
 		return nil, err
 	}
-	u := &outUnit{m: m, piece: i, stay: way.Stay()}
+	u := &outUnit{m: m, piece: i, block: block, stay: way.Stay()}
 	dest, what := packet.Dest{Command: packet.Deliver, Mailbox: m.head.Mailbox}, packet.Content{Kind: m.head.Kind, Body: body}
 	switch m.head.Kind {
 	case content.Mbox, content.Mail:
@@ -42,11 +42,24 @@ func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int)
 		}
 	}
 	if m.head.Ack {
-		back, err := c.ack(cons, home, m, i, &what)
-		if err != nil {
-			return nil, err
+		g := m.head.groupOf(i)
+		if first, n := m.head.span(g); n > 1 {
+			head, err := content.AppendWindow(nil, content.Window{ID: c.o.Store.id.window(m.name, g), Index: i - first, Count: n})
+			if err != nil {
+				return nil, err
+			}
+			what.Kind, what.Body = what.Kind|content.Windowed, append(head, body...)
+			if m.state.Pieces[i].Stage == wanting { // else all is there, and nobody waits for the rest
+				u.stay += content.WindowWait * time.Duration(cons.Parameters.Get(directory.Delay)) * time.Millisecond
+			}
 		}
-		u.stay += back
+		if block {
+			back, err := c.ack(cons, home, m, g, &what)
+			if err != nil {
+				return nil, err
+			}
+			u.stay += back
+		}
 	}
 	if u.unit, err = c.build(&way, dest, what); err == nil && c.o.Chosen != nil {
 		c.o.Chosen(m.name, i, way)
@@ -103,17 +116,16 @@ func (c *Client) askAck(cons *directory.Consensus, home Home, what *packet.Conte
 	return mark, seed, back, err
 }
 
-// ack asks for the acknowledgement of a piece of a message, and tells how long it should take to
-// come.
-func (c *Client) ack(cons *directory.Consensus, home Home, m *message, i int, what *packet.Content) (time.Duration, error) {
+// ack asks for the acknowledgement of a group, and tells how long it should take to come.
+func (c *Client) ack(cons *directory.Consensus, home Home, m *message, g int, what *packet.Content) (time.Duration, error) {
 	mark, seed, back, err := c.askAck(cons, home, what)
 	if err != nil {
 		return 0, err
 	}
-	p := &m.state.Pieces[i]
-	p.Marks = append(p.Marks, mark)
+	of := &m.state.Groups[g]
+	of.Marks = append(of.Marks, mark)
 	c.mu.Lock()
-	c.acks[mark] = awaited{seed: seed, name: m.name, piece: i}
+	c.acks[mark] = awaited{seed: seed, name: m.name, group: g}
 	c.mu.Unlock()
 	return waitBack(cons, back), nil
 }

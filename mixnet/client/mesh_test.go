@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -102,7 +103,8 @@ type mesh struct {
 	wg   sync.WaitGroup
 	stop func()
 
-	lose func(packet.Result) bool // of packets at their end, under mu; nil: none
+	lose  func(packet.Result) bool // of packets at their end, under mu; nil: none
+	serve func(service uint8, request []byte) (status uint8, answer []byte)
 
 	mu    sync.Mutex
 	seen  map[[32]byte]bool
@@ -110,6 +112,8 @@ type mesh struct {
 	peers map[link.Key]packet.ID
 	over  bool
 	count map[packet.Command]int
+
+	windows map[[16]byte]*meshWindow
 }
 
 type box struct {
@@ -127,7 +131,7 @@ func clock() func() time.Time {
 
 func newMesh(t *testing.T, down time.Duration) *mesh {
 	m := &mesh{wire: &wire{conns: make(chan net.Conn), done: make(chan struct{})}, t: t, cons: usual(t, 2), rng: rng(99),
-		seen: make(map[[32]byte]bool), boxes: make(map[packet.ID]*box), peers: make(map[link.Key]packet.ID), count: make(map[packet.Command]int)}
+		seen: make(map[[32]byte]bool), boxes: make(map[packet.ID]*box), peers: make(map[link.Key]packet.ID), count: make(map[packet.Command]int), windows: make(map[[16]byte]*meshWindow)}
 	m.pace(10*time.Second, time.Minute)
 	seed := sha256.Sum256([]byte("relay's link"))
 	var err error
@@ -306,8 +310,8 @@ func (m *mesh) arrive(res packet.Result) {
 		if !m.put(res.Mailbox, content.BoxUnit{Payload: payload}) {
 			return
 		}
-		if what, err := packet.OpenContent(slices.Clone(payload)); err == nil && what.SURB != nil {
-			m.use(what.SURB, packet.Content{Kind: content.Ack}, now)
+		if what, err := packet.OpenContent(slices.Clone(payload)); err == nil {
+			m.acknowledge(res.Mailbox, what)
 		}
 	case packet.Reply:
 		m.put(res.Mailbox, content.BoxUnit{Reply: true, Mark: res.Mark, Payload: slices.Clone(res.Payload)})
@@ -320,7 +324,61 @@ func (m *mesh) arrive(res packet.Result) {
 		if block, answer, err := content.ParseInject(what); err == nil {
 			m.use(block, answer, now)
 		}
+		if service, request, err := content.ParseQuery(what); err == nil && m.serve != nil {
+			if answer, err := content.NewAnswer(m.serve(service, request)); err != nil {
+				m.t.Error(err)
+			} else {
+				m.use(what.SURB, answer, now)
+			}
+		}
 	}
+}
+
+// acknowledge gives the acknowledgement that a packet asks for when it is in its box, as a node
+// does: of a window when all is there or enough was waited.
+func (m *mesh) acknowledge(mailbox packet.ID, what packet.Content) {
+	if what.Kind&content.Windowed == 0 {
+		if what.SURB != nil {
+			m.use(what.SURB, content.NewAck(0), begin)
+		}
+		return
+	}
+	place, _, err := content.CutWindow(what)
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	m.mu.Lock()
+	w := m.windows[place.ID]
+	if w == nil {
+		w = &meshWindow{}
+		m.windows[place.ID] = w
+	}
+	w.durable |= 1 << place.Index
+	if what.SURB != nil {
+		w.surbs = append(w.surbs, what.SURB)
+	}
+	m.mu.Unlock()
+	answer := func() {
+		m.mu.Lock()
+		surbs, durable := w.surbs, w.durable
+		w.surbs = nil
+		m.mu.Unlock()
+		for _, s := range surbs {
+			m.use(s, content.NewAck(durable), begin)
+		}
+	}
+	if bits.OnesCount8(w.durable) == place.Count {
+		answer()
+	} else if what.SURB != nil {
+		m.later(content.WindowWait*time.Duration(m.cons.Parameters.Get(directory.Delay))*time.Millisecond, answer)
+	}
+}
+
+// meshWindow is what is known of a window.
+type meshWindow struct {
+	durable uint8
+	surbs   []*packet.SURB // that wait
 }
 
 func (m *mesh) use(s *packet.SURB, c packet.Content, now time.Time) {

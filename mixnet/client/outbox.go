@@ -233,7 +233,7 @@ func (s *Store) Progress(name string) (Progress, error) {
 		return p, errs.Wrap(op, err)
 	}
 	f.Close()
-	st, err := s.loadState(name, h.Count)
+	st, err := s.loadState(name, h)
 	if err != nil {
 		return p, errs.Wrap(op, err)
 	}

@@ -37,6 +37,9 @@ func (c *Client) strange() { c.note(func(s *Status) { s.Strange++ }) }
 
 func (c *Client) takeLetter(u content.BoxUnit, r link.Receipt) {
 	what, err := packet.OpenContent(u.Payload)
+	if err == nil && what.Kind&content.Windowed != 0 {
+		_, what, err = content.CutWindow(what)
+	}
 	if err != nil || what.Kind != content.Letter {
 		c.strange()
 		r.Commit()
@@ -107,37 +110,35 @@ func (c *Client) takeReply(u content.BoxUnit, r link.Receipt) {
 		r.Commit()
 		return
 	}
-	if !ok && c.isAck(a, u) {
-		r.Commit() // of a loop, or of a message or a question that has ended
-		return
-	}
-	if ok {
-		if c.isAck(a, u) {
-			c.mu.Lock()
-			c.events = append(c.events, event{name: a.name, piece: a.piece, ack: &r})
-			c.mu.Unlock()
-			c.Poke()
-			return
-		}
+	what, opened := c.openReply(a.seed, u)
+	switch durable, err := content.ParseAck(what); {
+	case ok && opened && err == nil:
+		c.mu.Lock()
+		c.events = append(c.events, event{name: a.name, group: a.group, ack: &r, mark: u.Mark, durable: durable})
+		c.mu.Unlock()
+		c.Poke()
+	case ok:
 		c.strange()
 		r.Commit()
-		return
-	}
-	if err := c.takeAnswer(u, r); err != nil {
-		c.problem(err)
-		r.Later()
+	case opened && (what.Kind == content.Ack || what.Kind == content.Answer):
+		r.Commit() // of a loop, or of a message or a question that has ended
+	default:
+		if err := c.takeAnswer(u, r); err != nil {
+			c.problem(err)
+			r.Later()
+		}
 	}
 }
 
-// isAck opens an acknowledgement, or an answer to a question. After a restart it is not known which seed its block was made
-// with.
-func (c *Client) isAck(a awaited, u content.BoxUnit) bool {
-	seeds := []*packet.Seed{a.seed}
-	if a.seed == nil {
+// openReply opens what came with a reply block of an acknowledgement or a question. seed nil: it is
+// not known which one the block was made with, as after a restart.
+func (c *Client) openReply(seed *packet.Seed, u content.BoxUnit) (what packet.Content, ok bool) {
+	seeds := []*packet.Seed{seed}
+	if seed == nil {
 		var list []seedRecord
 		if err := c.o.Store.loadJSON(seedsFile, &list); err != nil {
 			c.problem(err)
-			return false
+			return what, false
 		}
 		seeds = nil
 		for i := len(list) - 1; i >= 0; i-- {
@@ -147,12 +148,11 @@ func (c *Client) isAck(a awaited, u content.BoxUnit) bool {
 		}
 	}
 	for _, s := range seeds {
-		what, err := packet.OpenReply(s, u.Mark, bytes.Clone(u.Payload))
-		if err == nil {
-			return what.Kind == content.Ack || a.seed == nil && what.Kind == content.Answer
+		if what, err := packet.OpenReply(s, u.Mark, bytes.Clone(u.Payload)); err == nil {
+			return what, true
 		}
 	}
-	return false
+	return what, false
 }
 
 // takeAnswer takes an answer to a reply block that this user gave away. An error: it is to

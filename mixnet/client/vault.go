@@ -5,9 +5,11 @@ import (
 	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 
 	"postern.email/kit/errs"
@@ -24,6 +26,7 @@ type Identity struct {
 	Letter *letter.PrivateKey
 	Sign   *directory.PrivateKey
 	files  cipher.AEAD
+	names  [sha256.Size]byte // from which the names of windows follow
 }
 
 // Format of the file of an Identity: a magic word, a version, three seeds of 32 bytes. The key
@@ -32,6 +35,7 @@ const (
 	identityMagic = "PSTNCLI\n"
 	identityLen   = len(identityMagic) + 1 + 3*32
 	labelSign     = "postern/client: key that signs mail"
+	labelWindows  = "postern/client: names of windows"
 )
 
 // KeyFile is the name of the file of the Identity in the client's directory.
@@ -107,6 +111,11 @@ func parseIdentity(b []byte) (*Identity, error) {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
 	defer clear(sign)
+	names, err := hkdf.Key(sha256.New, b, nil, labelWindows, len(id.names))
+	if err != nil {
+		return nil, errs.E(op, errs.Internal, "", err)
+	}
+	copy(id.names[:], names)
 	if id.Sign, err = directory.NewPrivateKey(sign); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -118,6 +127,15 @@ func parseIdentity(b []byte) (*Identity, error) {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
 	return id, nil
+}
+
+// window names a window of a message, to everybody else a random number. It need not be kept: after
+// a crash the same fragments go into the same window.
+func (id *Identity) window(message string, group int) (name [16]byte) {
+	h := hmac.New(sha256.New, id.names[:])
+	fmt.Fprintf(h, "%s %d", message, group)
+	copy(name[:], h.Sum(nil))
+	return name
 }
 
 const sealOverhead = 12 + 16 // nonce and tag

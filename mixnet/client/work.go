@@ -145,7 +145,7 @@ func (c *Client) counted(sent int) {
 	w := &c.working
 	left := make([]int, 0, len(w.order))
 	for _, name := range w.order {
-		left = append(left, w.messages[name].fresh())
+		left = append(left, w.messages[name].waits())
 	}
 	c.note(func(st *Status) {
 		st.Waiting, c.left = len(w.order), left
@@ -166,7 +166,7 @@ func (c *Client) adopt(name string) error {
 	if err == nil {
 		f.Close()
 		m.head = h
-		m.state, err = s.loadState(name, h.Count)
+		m.state, err = s.loadState(name, h)
 	}
 	switch {
 	case errs.KindOf(err) == errs.Corrupt && err != nil:
@@ -180,10 +180,10 @@ func (c *Client) adopt(name string) error {
 	w.order = append(w.order, name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i, p := range m.state.Pieces {
-		for _, mark := range p.Marks {
+	for g := range m.state.Groups {
+		for _, mark := range m.state.Groups[g].Marks {
 			// Which seed it was made with is not noted: the newest is tried first.
-			c.acks[mark] = awaited{name: name, piece: i}
+			c.acks[mark] = awaited{name: name, group: g}
 		}
 	}
 	return nil
@@ -198,8 +198,8 @@ func (c *Client) end(m *message, r Result, why string) error {
 	if err := c.endAs(m.state.progress(m.name, m.head), r, why); err != nil {
 		return err
 	}
-	for i := range m.state.Pieces {
-		c.forget(&m.state.Pieces[i])
+	for g := range m.state.Groups {
+		c.forget(&m.state.Groups[g])
 	}
 	delete(w.messages, m.name)
 	if i := slices.Index(w.order, m.name); i >= 0 {
@@ -211,14 +211,14 @@ func (c *Client) end(m *message, r Result, why string) error {
 	return nil
 }
 
-// forget stops waiting for acknowledgements of a fragment.
-func (c *Client) forget(p *piece) {
+// forget stops waiting for acknowledgements of a group.
+func (c *Client) forget(g *group) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, mark := range p.Marks {
+	for _, mark := range g.Marks {
 		delete(c.acks, mark)
 	}
-	p.Marks = nil
+	g.Marks = nil
 }
 
 func (c *Client) endAs(p Progress, r Result, why string) error {
@@ -267,29 +267,23 @@ func (c *Client) settle() {
 		if m == nil {
 			continue
 		}
-		p := &m.state.Pieces[e.piece]
-		switch {
-		case e.ack != nil:
-			p.Stage = landed
-			c.forget(p)
-			dirty[e.name] = m
-		case e.err == nil:
-			p.busy = false
-			sent++
-			dirty[e.name] = m
-			switch {
-			case p.Stage == landed:
-			case m.head.Ack:
-				p.Stage, p.Due = given, again(c.o.Now(), e.stay, p.Tries, c.choose)
-			default:
-				p.Stage = landed
+		if e.ack == nil {
+			m.posted(&e, c.o.Now(), c.choose)
+			if e.err != nil {
+				if errs.KindOf(e.err) == errs.Busy {
+					c.working.later = c.o.Now().Add(laterPause)
+				}
+				continue
 			}
-		default:
-			p.busy = false
-			if errs.KindOf(e.err) == errs.Busy {
-				c.working.later = c.o.Now().Add(laterPause)
+			sent++
+		} else {
+			g := &m.state.Groups[e.group]
+			e.latest = len(g.Marks) > 0 && g.Marks[len(g.Marks)-1] == e.mark
+			if m.acked(&e, c.o.Now()); m.landed(e.group) {
+				c.forget(g)
 			}
 		}
+		dirty[e.name] = m
 	}
 	var failed error
 	for name, m := range dirty {
@@ -396,6 +390,7 @@ type outUnit struct {
 	unit  []byte
 	m     *message
 	piece int
+	block bool      // it carries the reply block of its group
 	asked *question // of a question
 	stay  time.Duration
 }
@@ -419,7 +414,7 @@ func (c *Client) post(u *outUnit, load Load) bool {
 		c.mu.Lock()
 		c.pending--
 		if name != "" {
-			c.events = append(c.events, event{name: name, piece: u.piece, err: err, stay: u.stay})
+			c.events = append(c.events, event{name: name, piece: u.piece, block: u.block, err: err, stay: u.stay})
 		}
 		if u.asked != nil {
 			u.asked.posted(c.o.Now(), u.stay, err)
@@ -470,23 +465,21 @@ func (c *Client) mail(cons *directory.Consensus) (*outUnit, error) {
 		return nil, err
 	}
 	n := len(w.order)
-	for _, old := range []bool{false, true} {
-		for k := range n {
-			m := w.messages[w.order[(w.turn+k)%n]]
-			i := m.next(now, old)
-			if i < 0 {
-				continue
-			}
-			u, err := c.packet(cons, home, m, i)
-			if err != nil {
-				m.why = errs.Public(err) // the next one may do better
-				c.o.Logger.Debug("mix client: a message cannot be sent now", "error", err)
-				continue
-			}
-			m.why = ""
-			w.turn = (w.turn + k + 1) % n
-			return u, nil
+	for k := range n {
+		m := w.messages[w.order[(w.turn+k)%n]]
+		i, block := m.next(now)
+		if i < 0 {
+			continue
 		}
+		u, err := c.packet(cons, home, m, i, block)
+		if err != nil {
+			m.why = errs.Public(err) // the next one may do better
+			c.o.Logger.Debug("mix client: a message cannot be sent now", "error", err)
+			continue
+		}
+		m.why = ""
+		w.turn = (w.turn + k + 1) % n
+		return u, nil
 	}
 	return nil, nil
 }
