@@ -38,8 +38,11 @@ func check(label string, b []byte) []byte {
 }
 
 // String gives the text form: "pb:" and base64url (RFC 4648 §5) without padding of a version,
-// both IDs, the key and a checksum.
+// both IDs, the key and a checksum. It has no form for a classical key, and is "" then.
 func (a Address) String() string {
+	if a.Key.classical {
+		return ""
+	}
 	b := append(make([]byte, 0, addressLen), addressVersion)
 	b = append(append(append(b, a.Relay[:]...), a.Mailbox[:]...), a.Key.Bytes()...)
 	b = append(b, check(labelAddress, b)...)

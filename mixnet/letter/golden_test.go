@@ -49,6 +49,8 @@ type goldenLetter struct {
 	From    string   `json:"from"`
 	Content string   `json:"content_sha256"`
 	Length  int      `json:"content_length"`
+
+	Classical bool `json:"classical,omitempty"` // sealed to the X25519 half of the key
 }
 
 func hexOf[T ~[]byte](b T) string { return hex.EncodeToString(b) }
@@ -103,6 +105,12 @@ func writeGolden(t *testing.T) {
 		}
 		add(v.name, true, s.ID, s.Bodies, v.m)
 	}
+	for _, v := range classicalLetters(t) {
+		s, err := Seal(k.Public().ClassicalHalf(), v.m, v.o)
+		must(t, err)
+		add(v.name, true, s.ID, s.Bodies, v.m)
+		g.Letters[len(g.Letters)-1].Classical = true
+	}
 	for name, n := range map[string]int{"not sealed, one fragment": 100, "not sealed, coded, one lost": 3000} {
 		id, list, err := Split(noise(n), Options{Room: HeaderLen + MinPart, Coded: true}, bytes.NewReader(seed[:]))
 		must(t, err)
@@ -126,6 +134,21 @@ func writeGolden(t *testing.T) {
 	must(t, err)
 	must(t, os.MkdirAll("testdata", 0o755))
 	must(t, os.WriteFile(goldenFile, append(out, '\n'), 0o644))
+}
+
+// goldenCase is a letter to be sealed.
+type goldenCase struct {
+	name string
+	m    Message
+	o    Options
+}
+
+func classicalLetters(t *testing.T) []goldenCase {
+	room := Options{Room: sealLen + MinPart}
+	return []goldenCase{
+		{"to a classical key", Message{Content: []byte("Hello.\r\n")}, room},
+		{"to a classical key, signed, several", Message{Content: noise(4000), Date: now, Signer: testSigner(t, "golden"), Sender: "anna@example.org"}, room},
+	}
 }
 
 // testBlocks makes reply blocks of one set, through hops that nobody else has.
@@ -161,7 +184,7 @@ func TestGolden(t *testing.T) {
 	must(t, json.Unmarshal(raw, &g))
 	k, err := NewPrivateKey(unhex(t, g.Seed))
 	must(t, err)
-	if len(g.Letters) < 8 {
+	if len(g.Letters) < 10 {
 		t.Fatalf("%d letters", len(g.Letters))
 	}
 	for _, v := range g.Letters {
@@ -191,7 +214,7 @@ func TestGolden(t *testing.T) {
 		if !got.Date.IsZero() {
 			date = got.Date.Unix()
 		}
-		if hexOf(got.ID[:]) != v.ID || hexOf(sum[:]) != v.Content || len(got.Content) != v.Length || from != v.From || got.Sender != v.Sender || date != v.Date {
+		if hexOf(got.ID[:]) != v.ID || hexOf(sum[:]) != v.Content || got.Classical(k) != v.Classical || len(got.Content) != v.Length || from != v.From || got.Sender != v.Sender || date != v.Date {
 			t.Errorf("%s: %+v", v.Name, got)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 const (
 	nonceLen = 12
 	tagLen   = 16
-	sealLen  = encLen + nonceLen + HeaderLen + tagLen // of a body, besides the data
+	sealLen  = encLen + nonceLen + HeaderLen + tagLen // of a body, besides the data; less for a classical key
 )
 
 // Rooms for the body of a sealed fragment. All fragments of a letter fill theirs.
@@ -32,6 +32,9 @@ const (
 // PartLen is how many bytes of a letter a fragment in a room has.
 func PartLen(room int) int { return room - sealLen }
 
+// partLen is PartLen of a letter to p.
+func (p *PublicKey) partLen(room int) int { return PartLen(room) + encLen - p.encLen() }
+
 // Options say how a letter is cut.
 type Options struct {
 	Room  int  // bytes of the body of a fragment
@@ -44,7 +47,7 @@ type Sealed struct {
 	Bodies [][]byte // of the packets, Options.Room bytes each
 }
 
-// Packets tells how many fragments a content of some bytes needs at most.
+// Packets tells how many fragments a content of some bytes, without a proof, needs at most.
 func Packets(content int, o Options) int {
 	l := newLayout(int64(content)+headLen, o.Room-sealLen, false)
 	if l == nil {
@@ -60,6 +63,9 @@ func Packets(content int, o Options) int {
 // bytes; errs.Invalid for a room that is too small.
 func Seal(to *PublicKey, m Message, o Options) (*Sealed, error) {
 	const op = "mixnet/letter.Seal"
+	if o.Room <= sealLen {
+		return nil, errs.E(op, errs.Invalid, "the room for a fragment is too small", nil)
+	}
 	enc, s, err := to.encapsulate()
 	if err != nil {
 		return nil, errs.E(op, errs.Internal, "", err)
@@ -68,7 +74,7 @@ func Seal(to *PublicKey, m Message, o Options) (*Sealed, error) {
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	l, data, err := slice(whole, o.Room-sealLen, o.Coded)
+	l, data, err := slice(whole, to.partLen(o.Room), o.Coded)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -127,14 +133,27 @@ type Fragment struct {
 }
 
 // Open opens a sealed fragment; it copies what it gives. errs.Auth for what is not sealed to
-// this key, or was changed; errs.Unsupported for a version that this program does not know;
-// errs.Invalid for another form.
+// this key or its classical half, or was changed; errs.Unsupported for a version that this program
+// does not know; errs.Invalid for another form.
 func Open(k *PrivateKey, body []byte) (*Fragment, error) {
+	f, err := k.open(k.pub, body)
+	if errs.KindOf(err) != errs.Auth || err == nil {
+		return f, err
+	}
+	// A body does not say which form it has: who reads it on its way need not know.
+	if half, herr := k.open(k.halfPub, body); herr == nil || errs.KindOf(herr) != errs.Auth {
+		return half, herr
+	}
+	return nil, err
+}
+
+func (k *PrivateKey) open(to *PublicKey, body []byte) (*Fragment, error) {
 	const op = "mixnet/letter.Open"
 	if len(body) <= sealLen {
 		return nil, errs.E(op, errs.Invalid, rejected, errForm)
 	}
-	s, err := k.decapsulate(body[:encLen])
+	enc, rest := body[:to.encLen()], body[to.encLen():]
+	s, err := k.decapsulate(to, enc)
 	if err != nil {
 		return nil, errs.E(op, errs.Auth, rejected, err)
 	}
@@ -142,11 +161,11 @@ func Open(k *PrivateKey, body []byte) (*Fragment, error) {
 	if err != nil {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
-	plain, err := aead.Open(nil, body[encLen:encLen+nonceLen], body[encLen+nonceLen:], nil)
+	plain, err := aead.Open(nil, rest[:nonceLen], rest[nonceLen:], nil)
 	if err != nil {
 		return nil, errs.E(op, errs.Auth, rejected, err)
 	}
-	f := &Fragment{Data: plain[HeaderLen:], to: &k.pub.name}
+	f := &Fragment{Data: plain[HeaderLen:], to: &to.name}
 	if f.Header, err = parseHeader(op, plain[:HeaderLen], len(f.Data)); err != nil {
 		return nil, err
 	}

@@ -134,7 +134,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 
 // TestLabels: no label is the beginning of another.
 func TestLabels(t *testing.T) {
-	all := []string{labelInfo, labelExport, labelSignature, labelReplyKey, labelAddress, labelBlock}
+	all := []string{labelInfo, labelClassical, labelExport, labelSignature, labelReplyKey, labelAddress, labelBlock}
 	for i, a := range all {
 		for j, b := range all {
 			if i != j && strings.HasPrefix(b, a) {

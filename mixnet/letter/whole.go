@@ -31,7 +31,13 @@ type Letter struct {
 	Date    time.Time            // as the sender says; the zero time: it says none
 	From    *directory.PublicKey // whose valid signature it carries; nil: it is not signed
 	Sender  string
+
+	to [sha256.Size]byte // name of the key that it was sealed to; zeros: it was not
 }
+
+// Classical reports whether the letter was sealed to the X25519 half of k alone: it does not
+// withstand quantum computers.
+func (l *Letter) Classical(k *PrivateKey) bool { return l.to == k.halfPub.name }
 
 // MaxSender bounds what a letter says of its sender, in bytes.
 const MaxSender = 320
@@ -139,6 +145,9 @@ func decode(b []byte, id ID, to *[sha256.Size]byte) (*Letter, error) {
 		return bad(errs.TooLarge, errWhole)
 	}
 	l := &Letter{ID: id, Content: rest[proof:]}
+	if to != nil {
+		l.to = *to
+	}
 	if date != 0 {
 		l.Date = time.Unix(int64(date), 0).UTC()
 	}

@@ -15,8 +15,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "
 
 import p1  # noqa: E402
 import xwing  # noqa: E402
-from cryptography.exceptions import InvalidSignature  # noqa: E402
+from cryptography.exceptions import InvalidSignature, InvalidTag  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey  # noqa: E402
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: E402
 
 wrong = 0
@@ -111,15 +112,33 @@ def parse(body):
     return h[4:20], total, index, length, k, n, chunk, part
 
 
+def exporter(key, enc):
+    """X-Wing for an encapsulation of 1120 bytes, DHKEM(X25519, HKDF-SHA256) of RFC 9180 section 4.1 for one of 32."""
+    if len(enc) == 1120:
+        return xwing.Exporter(key.decapsulate(enc), b"postern/letter: encapsulation")
+    dh = key.x.exchange(X25519PublicKey.from_public_bytes(enc))
+    suite = b"KEM" + (0x20).to_bytes(2, "big")
+    prk = hmac.digest(bytes(32), b"HPKE-v1" + suite + b"eae_prk" + dh, "sha256")
+    info = (32).to_bytes(2, "big") + b"HPKE-v1" + suite + b"shared_secret" + enc + key.public_x
+    shared = hmac.digest(prk, info + b"\x01", "sha256")
+    return xwing.Exporter(shared, b"postern/letter: classical encapsulation", kem_id=0x20)
+
+
 def open_sealed(key, body):
-    exported = xwing.Exporter(key.decapsulate(body[:1120]), b"postern/letter: encapsulation").export(b"postern/letter: keys", 80)
-    ident, seal, nonce_key = exported[:16], exported[16:48], exported[48:]
-    nonce = body[1120:1132]
-    f = parse(AESGCM(seal).decrypt(nonce, body[1132:], b""))
-    assert f[0] == ident, "ID is not the exported one"
-    want = hmac.new(nonce_key, struct.pack(">I", f[2]), hashlib.sha256).digest()[:12]
-    same("nonce", nonce, want)
-    return f
+    """Gives the fragment, and the key that it was sealed to."""
+    for length, to in ((1120, key.public), (32, key.public_x)):
+        exported = exporter(key, body[:length]).export(b"postern/letter: keys", 80)
+        ident, seal, nonce_key = exported[:16], exported[16:48], exported[48:]
+        nonce, rest = body[length:length + 12], body[length + 12:]
+        try:
+            f = parse(AESGCM(seal).decrypt(nonce, rest, b""))
+        except InvalidTag:
+            continue
+        assert f[0] == ident, "ID is not the exported one"
+        want = hmac.new(nonce_key, struct.pack(">I", f[2]), hashlib.sha256).digest()[:12]
+        same("nonce", nonce, want)
+        return f, to
+    raise ValueError("sealed to somebody else")
 
 
 def assemble(fragments):
@@ -178,9 +197,10 @@ def main():
     key = xwing.PrivateKey(bytes.fromhex(g["seed"]))
     for v in g["letters"]:
         bodies = [bytes.fromhex(b) for b in v["bodies"]]
-        fragments = [open_sealed(key, b) if v["sealed"] else parse(b) for b in bodies]
-        ident, whole = assemble(fragments)
-        date, name, signer, content = read_whole(whole, ident, key.public)
+        opened = [open_sealed(key, b) if v["sealed"] else (parse(b), None) for b in bodies]
+        ident, whole = assemble([f for f, _ in opened])
+        same(f"{v['name']}: classical", opened[0][1] == key.public_x, v.get("classical", False))
+        date, name, signer, content = read_whole(whole, ident, opened[0][1])
         for field, got in (("id", ident.hex()), ("date", date), ("sender", name), ("from", signer.hex()),
                            ("content_sha256", sha256(content).hex()), ("content_length", len(content))):
             same(f"{v['name']}: {field}", got, v[field])

@@ -53,8 +53,8 @@ def hkdf(ikm, salt, info, length):
 class Exporter:
     """A receiving HPKE context in base mode, for Export alone."""
 
-    def __init__(self, shared_secret, info, aead_id=EXPORT_ONLY):
-        self.suite = b"HPKE" + KEM_ID.to_bytes(2, "big") + HKDF_SHA256.to_bytes(2, "big") + aead_id.to_bytes(2, "big")
+    def __init__(self, shared_secret, info, aead_id=EXPORT_ONLY, kem_id=KEM_ID):
+        self.suite = b"HPKE" + kem_id.to_bytes(2, "big") + HKDF_SHA256.to_bytes(2, "big") + aead_id.to_bytes(2, "big")
         context = b"\x00" + self._labeled_extract(b"", b"psk_id_hash", b"") + self._labeled_extract(b"", b"info_hash", info)
         secret = self._labeled_extract(shared_secret, b"secret", b"")
         self.secret = self._labeled_expand(secret, b"exp", context, 32)
