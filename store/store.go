@@ -106,6 +106,12 @@ type Store interface {
 	// on one consistent durable state: for check, reveal, sweeps and backups.
 	Walk(ctx context.Context, fn func(s Shard, key, value []byte) (bool, error)) error
 
+	// Occupied gives the shards in which any record is, in ascending order, on a durable
+	// state: what goes through all shards (sweeps, checks, the start of a queue) looks into
+	// these alone, and costs what there is and not what there could be. A shard in which
+	// nothing was before a moment ago may be missing.
+	Occupied(ctx context.Context) ([]Shard, error)
+
 	// Purge rewrites what the engine must rewrite so that the bytes of records
 	// deleted or overwritten before the call are in no file afterwards. Keys
 	// may stay a while as borders in an index. It waits for Views and Walks

@@ -27,7 +27,17 @@ type storedName struct {
 // shard, outside of any transaction. A shard's names are read in portions, so
 // that neither memory nor a snapshot is held for long.
 func (a *Accounts) names(ctx context.Context, from store.Shard, after []byte, fn func(storedName) (bool, error)) error {
-	for s := from; s < store.Shards; s++ {
+	shards, err := a.o.Store.Occupied(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range shards {
+		if s < from {
+			continue
+		}
+		if s > from {
+			after = nil
+		}
 		for {
 			page, err := a.namePage(ctx, s, after)
 			if err != nil {
@@ -43,7 +53,6 @@ func (a *Accounts) names(ctx context.Context, from store.Shard, after []byte, fn
 			}
 			after = nameRecordKey(page[len(page)-1].key)
 		}
-		after = nil
 	}
 	return nil
 }

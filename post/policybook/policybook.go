@@ -141,7 +141,11 @@ const sweepPage = 512
 func (b *Book) sweep(ctx context.Context) error {
 	const op = "post/policybook.sweep"
 	today := day(b.o.Now())
-	for s := range store.Shard(store.Shards) {
+	shards, err := b.o.Store.Occupied(ctx)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	for _, s := range shards {
 		var old [][]byte
 		err := b.o.Store.View(ctx, s, func(r store.Reader) error {
 			old = nil
@@ -184,7 +188,11 @@ func (b *Book) sweep(ctx context.Context) error {
 // without the domain's name. It changes nothing.
 func (b *Book) Check(ctx context.Context, report func(string)) error {
 	const op = "post/policybook.Check"
-	for s := range store.Shard(store.Shards) {
+	shards, err := b.o.Store.Occupied(ctx)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	for _, s := range shards {
 		err := b.o.Store.View(ctx, s, func(r store.Reader) error {
 			return r.Scan([]byte{letter}, []byte{letter + 1}, func(k, v []byte) (bool, error) {
 				if len(k) != keyLen || len(v) <= head || v[0] != version {

@@ -27,7 +27,11 @@ func (q *Queue) Check(ctx context.Context, report func(string)) error {
 		return errs.Wrap(op, err)
 	}
 	large := make(map[blob.Name]bool)
-	for s := range store.Shard(store.Shards) {
+	shards, err := q.o.Store.Occupied(ctx)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	for _, s := range shards {
 		c := &shardCheck{q: q, shard: s, mails: make(map[ID]*checkedMail), report: report}
 		if err := q.o.Store.View(ctx, s, c.read); err != nil {
 			return errs.Wrap(op, err)
@@ -195,7 +199,11 @@ func (q *Queue) Reveal(ctx context.Context, emit func(kind, text string)) error 
 	const op = "post/queue.Reveal"
 	const shut = "cannot be opened"
 	type line struct{ kind, text string }
-	for s := range store.Shard(store.Shards) {
+	shards, err := q.o.Store.Occupied(ctx)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	for _, s := range shards {
 		var lines []line // emitted outside of the View, whose state is kept as long
 		say := func(p seal.Purpose, format string, args ...any) {
 			lines = append(lines, line{p.String(), fmt.Sprintf(format, args...)})

@@ -56,11 +56,9 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		return nil, errs.Wrap(op, err)
 	}
 	q := &Queue{o: o, files: files, changed: make(chan struct{}, 1), s: newSchedule(), damaged: make(map[ID]*damaged)}
-	for s := range store.Shard(store.Shards) {
-		if err := q.load(ctx, s); err != nil {
-			files.Close()
-			return nil, errs.Wrap(op, err)
-		}
+	if err := q.loadAll(ctx); err != nil {
+		files.Close()
+		return nil, errs.Wrap(op, err)
 	}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	if n := len(q.damaged); n > 0 {
@@ -68,6 +66,19 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	}
 	q.wake()
 	return q, nil
+}
+
+func (q *Queue) loadAll(ctx context.Context) error {
+	shards, err := q.o.Store.Occupied(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range shards {
+		if err := q.load(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // loading is a mail whose records are being read.
@@ -186,7 +197,11 @@ func (q *Queue) Run(ctx context.Context) error {
 // what was committed by an entry nobody ended belong to it too.
 func (q *Queue) sweep(ctx context.Context) error {
 	return q.files.Sweep(q.o.Store, func(named func(blob.Name)) error {
-		for s := range store.Shard(store.Shards) {
+		shards, err := q.o.Store.Occupied(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range shards {
 			err := q.o.Store.View(ctx, s, func(r store.Reader) error {
 				return scan(r, func(id ID, _ []byte) error { named(blob.Name(id)); return nil },
 					func(id ID, _ uint16, _ []byte) error { named(blob.Name(id)); return nil }, func() {})

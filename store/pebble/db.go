@@ -124,6 +124,45 @@ func (d *DB) Walk(ctx context.Context, fn func(s store.Shard, key, value []byte)
 	})
 }
 
+// Occupied implements store.Store. It seeks from shard to shard with one iterator, and reads
+// no value.
+func (d *DB) Occupied(ctx context.Context) (shards []store.Shard, err error) {
+	const op = "store/pebble.Occupied"
+	h, err := d.snaps.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer d.snaps.release(h)
+	r := &reader{ctx: ctx, stop: d.closing, src: h.snap}
+	defer r.end()
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
+	first, end := prefixOf(0), prefixOf(store.Shards)
+	it, err := h.snap.NewIter(&pebble.IterOptions{LowerBound: first[:], UpperBound: end[:]})
+	if err != nil {
+		return nil, readError(op, err)
+	}
+	for ok := it.First(); ok && err == nil; {
+		s, _ := splitKey(it.Key())
+		if shards = append(shards, s); len(shards)%ctxEvery == 0 {
+			err = r.usable()
+		}
+		next := prefixOf(s + 1)
+		ok = it.SeekGE(next[:])
+	}
+	if err == nil && it.Error() != nil {
+		err = readError(op, it.Error())
+	}
+	if cerr := it.Close(); err == nil && cerr != nil {
+		err = readError(op, cerr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return shards, nil
+}
+
 // Watch implements store.Store. The callers bound how many there are (one a
 // waiting session).
 func (d *DB) Watch(s store.Shard, key []byte) *store.Watch {

@@ -43,6 +43,7 @@ func contract(t *testing.T, e Engine) {
 		{"Watch", watch},
 		{"Intend", intend},
 		{"Walk", walk},
+		{"Occupied", occupied},
 		{"Healthy", healthy},
 	}
 	for _, c := range cases {

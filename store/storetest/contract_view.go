@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -237,6 +238,30 @@ func walk(t *testing.T, _ Engine, st store.Store) {
 	if !errors.Is(err, boom) {
 		t.Errorf("got %v, want the function's own error", err)
 	}
+}
+
+func occupied(t *testing.T, _ Engine, st store.Store) {
+	look := func(want ...store.Shard) {
+		t.Helper()
+		got, err := st.Occupied(t.Context())
+		must(t, err)
+		if !slices.Equal(got, want) {
+			t.Errorf("shards %v, want %v", got, want)
+		}
+	}
+	look()
+	put(t, st, 300, "c", "3", "\xff\xff\xff", "the last of its shard")
+	put(t, st, 1, "", "a key without bytes")
+	put(t, st, 0, "a", "")
+	put(t, st, store.Shards-1, "z", "4")
+	look(0, 1, 300, store.Shards-1)
+	must(t, st.Update(t.Context(), 300, func(tx store.Tx) error { return tx.DeleteRange(nil, nil) }))
+	must(t, st.Update(t.Context(), 1, func(tx store.Tx) error { return tx.Delete(nil) }))
+	look(0, store.Shards-1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := st.Occupied(ctx)
+	wantKind(t, err, errs.Canceled)
 }
 
 func healthy(t *testing.T, _ Engine, st store.Store) {

@@ -233,10 +233,20 @@ func (m *machine) walk() {
 		got[sh][string(k)] = string(v)
 		return true, nil
 	}))
+	var filled []store.Shard
 	for sh := range m.want {
 		if !maps.Equal(got[sh], m.want[sh]) {
 			m.rt.Fatalf("shard %d holds %.200q, want %.200q", sh, got[sh], m.want[sh])
 		}
+		if len(m.want[sh]) > 0 {
+			filled = append(filled, sh)
+		}
+	}
+	slices.Sort(filled)
+	occupied, err := m.st.Occupied(m.ctx)
+	m.check(err)
+	if !slices.Equal(occupied, filled) {
+		m.rt.Fatalf("records in shards %v, want %v", occupied, filled)
 	}
 }
 
