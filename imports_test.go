@@ -38,6 +38,7 @@ var sideways = map[string][]string{
 	"wire/smtp":        {"wire/lineio", "wire/sasl"},
 	"wire/imap":        {"wire/lineio", "wire/sasl", "wire/imap/imaptest"},
 	"wire/pop3":        {"wire/lineio", "wire/sasl"},
+	"wire/management":  {"wire/lineio"},
 	"wire/mxdeliv":     {"wire/lineio"},
 	"wire/dns":         {"wire/dns/dnstest"},
 	"wire/dane":        {"wire/dns"},

@@ -15,12 +15,20 @@ import (
 // a second process of one test.
 const childRole = "POSTERN_INTEROP_CHILD"
 
+// children are what such a process may be; each gives its exit code.
+var children = map[string]func() int{firstLoginsRole: runFirstLogins, liarRole: runLiarProcess}
+
 // buildDir is where the program is built, once, when the first test needs it.
 var buildDir string
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childRole); role != "" {
-		os.Exit(runChild(role))
+		run := children[role]
+		if run == nil {
+			fmt.Fprintln(os.Stderr, "unknown child role", role)
+			os.Exit(2)
+		}
+		os.Exit(run())
 	}
 	dir, err := os.MkdirTemp("", "postern-interop")
 	if err != nil {

@@ -23,13 +23,12 @@ type firstLogins struct {
 	Passwords          []string // one a login; even ones by IMAP, odd ones by SMTP
 }
 
-// runChild is the second process: it logs in as told by its standard input when
+// firstLoginsRole is the child that runFirstLogins is.
+const firstLoginsRole = "first logins"
+
+// runFirstLogins is the second process: it logs in as told by its standard input when
 // a second line comes, and prints which passwords were let in.
-func runChild(role string) int {
-	if role != "first logins" {
-		fmt.Fprintln(os.Stderr, "unknown child role", role)
-		return 2
-	}
+func runFirstLogins() int {
 	in := bufio.NewReader(os.Stdin)
 	line, err := in.ReadBytes('\n')
 	var job firstLogins
@@ -113,7 +112,7 @@ func TestFirstLoginRace(t *testing.T) {
 			var children []child
 			for p := range 2 {
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), childRole+"=first logins")
+				cmd.Env = append(os.Environ(), childRole+"="+firstLoginsRole)
 				in, err := cmd.StdinPipe()
 				if err != nil {
 					t.Fatal(err)

@@ -63,6 +63,14 @@ type Consensus struct {
 // ("vote.parameters=delay=200"). Everything is stopped with the test.
 func NewMixNet(t testing.TB, w *World, program string, authorities int, period time.Duration, set ...string) *MixNet {
 	t.Helper()
+	return NewMixNetWith(t, w, program, authorities, nil, period, set...)
+}
+
+// NewMixNetWith is NewMixNet with more authorities than those of the program. others are their
+// network files, as `authority init` writes them, of a network called small-net and of this period.
+// Their processes are the caller's; MixNet.Authorities lacks them.
+func NewMixNetWith(t testing.TB, w *World, program string, authorities int, others []string, period time.Duration, set ...string) *MixNet {
+	t.Helper()
 	n := &MixNet{program: program, dir: t.TempDir(), Period: period, world: w}
 	n.File = filepath.Join(n.dir, "network")
 	var files []string
@@ -87,7 +95,7 @@ func NewMixNet(t testing.TB, w *World, program string, authorities int, period t
 		n.Authorities = append(n.Authorities, m)
 	}
 	os.Remove(n.File) // each init wrote the one that names it alone
-	if authorities == 1 {
+	if files = append(files, others...); len(files) == 1 {
 		b, err := os.ReadFile(files[0])
 		if err == nil {
 			err = os.WriteFile(n.File, b, 0o600)
