@@ -2,7 +2,9 @@ package vouch
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"slices"
 	"strings"
@@ -267,3 +269,32 @@ func TestBookKey(t *testing.T) {
 	}
 }
 
+
+// TestClassicalKey: a bare X25519 key is taken in mailproxy's forms, is marked, and nothing else is
+// taken for one.
+func TestClassicalKey(t *testing.T) {
+	raw := make([]byte, classicalLen)
+	for i := range raw {
+		raw[i] = byte(255 - i)
+	}
+	std := base64.StdEncoding.EncodeToString(raw)
+	for _, s := range []string{hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)), std, strings.TrimRight(std, "="), base64.URLEncoding.EncodeToString(raw), " " + std + "\n",
+		string(pem.EncodeToMemory(&pem.Block{Type: ClassicalPEMType, Bytes: raw}))} {
+		k, err := ParseKey([]byte(s))
+		if err != nil || !k.Classical || k.Text != std || !bytes.Equal(k.Bytes, raw) || k.Type != ClassicalPEMType || len(k.Fingerprint) != 29 {
+			t.Errorf("%q: %+v, %v", s, k, err)
+		}
+		if b, err := ParseClassical([]byte(s)); err != nil || !bytes.Equal(b, raw) {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	for _, s := range []string{"", hex.EncodeToString(raw[1:]), hex.EncodeToString(raw) + "00", "zz" + hex.EncodeToString(raw[1:]), std[:40], std + "AAAA", "pk:" + std,
+		string(pem.EncodeToMemory(&pem.Block{Type: ClassicalPEMType, Bytes: raw[1:]})), string(pem.EncodeToMemory(&pem.Block{Type: "X25519 PRIVATE KEY", Bytes: raw}))} {
+		if _, err := ParseClassical([]byte(s)); errs.KindOf(err) != errs.Invalid || err == nil {
+			t.Errorf("%q: %v", s, err)
+		}
+		if k, err := ParseKey([]byte(s)); err == nil {
+			t.Errorf("%q: %+v", s, k)
+		}
+	}
+}

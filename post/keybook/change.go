@@ -72,12 +72,16 @@ func (b *Book) Remove(a mail.Address) error {
 	return nil
 }
 
-// Discovered takes a key that a relay vouches for. A recipient that is not there yet is added, in state
+// Discovered takes a key that a relay vouches for; its Text is enough. A recipient that is not there yet is added, in state
 // Discovered. The same key changes nothing. Another key does not take the old one's place: the
 // entry becomes Changed, both keys are kept, and the error is errs.Conflict. errs.Corrupt where
 // the file of the recipient cannot be read: it may hold another key. errs.Full.
 func (b *Book) Discovered(a mail.Address, k Key) (Entry, error) {
 	const op = "post/keybook.Discovered"
+	k, err := b.parse([]byte(k.Text))
+	if err != nil {
+		return Entry{}, errs.Wrap(op, err)
+	}
 	held := false
 	e, err := b.change(a, func(old *record) (*Entry, error) {
 		switch {

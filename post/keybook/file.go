@@ -171,7 +171,15 @@ func (b *Book) rescan() (Report, error) {
 	if err != nil {
 		return Report{}, vfs.Error(op, err)
 	}
-	slices.Sort(names)
+	// Of two files for one recipient that which the book wrote counts: a crash can leave the
+	// one that it took the place of.
+	ours := func(name string) int {
+		if a, err := parseName(name); err == nil && fileName(a) == name {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(names, func(x, y string) int { return cmp.Or(cmp.Compare(ours(x), ours(y)), cmp.Compare(x, y)) })
 	entries, broken := make(map[mail.Address]*record), make(map[mail.Address]*Bad)
 	var bad []*Bad
 	note := func(a mail.Address, name string, err error) {
