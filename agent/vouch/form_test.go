@@ -269,7 +269,6 @@ func TestBookKey(t *testing.T) {
 	}
 }
 
-
 // TestClassicalKey: a bare X25519 key is taken in mailproxy's forms, is marked, and nothing else is
 // taken for one.
 func TestClassicalKey(t *testing.T) {

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write testdata/golden.json anew")
 
 const goldenFile = "testdata/golden.json"
 
-// golden is the file of docs/vouch.md §6.
+// golden is the file of docs/vouch.md §7.
 type golden struct {
 	NameSeed    string   `json:"name_seed"`   // of the relay's name key, 64 bytes
 	KeySeed     string   `json:"key_seed"`    // of the account's key that signs, 64 bytes

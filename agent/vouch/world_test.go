@@ -88,7 +88,9 @@ func issue(t testing.TB, c Certificate, relay string) *Certificate {
 const alice = "alice@one.example"
 
 // certificate is alice's.
-func (w *world) certificate(t testing.TB) *Certificate { return issue(t, w.draft(t, "one", alice), "one") }
+func (w *world) certificate(t testing.TB) *Certificate {
+	return issue(t, w.draft(t, "one", alice), "one")
+}
 
 // mailOf is a mail with header fields and a body.
 func mailOf(fields ...string) []byte {
