@@ -10,6 +10,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
@@ -123,7 +124,7 @@ func (c *Certificate) Verify(cons *directory.Consensus, now time.Time) error {
 		return no("the relay that vouches for the sender is not in the network")
 	case !slices.Contains(e.Domains, c.Address.Domain):
 		return no("the relay does not vouch for addresses of this domain")
-	case Reserved(c.Address):
+	case anon.Reserved(c.Address):
 		return no("the certificate is for an address that nobody may have")
 	case now.Before(c.From.Add(-directory.MaxSkew)):
 		return no("the sender's certificate is valid from %s on, and it is %s: one clock is wrong", c.From.Format(time.RFC3339), now.UTC().Format(time.RFC3339))

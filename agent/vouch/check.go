@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"postern.email/kit/errs"
@@ -213,30 +212,6 @@ func (v *Vouched) relay(cons *directory.Consensus, now time.Time, l *letter.Lett
 	return nil
 }
 
-// Local parts that nobody logs in to: return addresses of anonymous mail.
-const (
-	AnonymousLocal = "anonymous" // answers go nowhere
-	ReplyPrefix    = "reply."    // and 26 to 52 characters of base32: answers go to reply blocks
-	// AnonymousDomain is the domain of a return address at no relay (RFC 6761 §6.4).
-	AnonymousDomain = "anonymous.invalid"
-)
-
-// NoReturn is the return address of who wants no answer.
-func NoReturn() mail.Address { return mail.Address{Local: AnonymousLocal, Domain: AnonymousDomain} }
-
-// Reserved reports whether an address is one of those that no account may have, since anonymous
-// mail names them as its sender.
-func Reserved(a mail.Address) bool {
-	a = a.Canonical()
-	if a.Local == AnonymousLocal {
-		return true
-	}
-	s, ok := strings.CutPrefix(a.Local, ReplyPrefix)
-	return ok && len(s) >= 26 && len(s) <= 52 && !strings.ContainsFunc(s, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '2' || r > '7')
-	})
-}
-
 // namesSender are the fields besides From with which a mail could name a sender, or a proof of one, to
 // its reader's program.
 var namesSender = []string{"Sender", "Resent-From", "Resent-Sender", "Resent-Reply-To", "Return-Path", "Autocrypt",
@@ -282,10 +257,10 @@ func (v *Vouched) anonymous(cons *directory.Consensus, h mail.Header) error {
 // of a relay in the network, which keeps it from everybody.
 func (v *Vouched) mayReturn(cons *directory.Consensus, a mail.Address) bool {
 	a = a.Canonical()
-	if a == NoReturn() {
+	if a == anon.NoReturn() {
 		return true
 	}
-	if !Reserved(a) {
+	if !anon.Reserved(a) {
 		return false
 	}
 	for i := range cons.Nodes {

@@ -7,6 +7,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/dirtest"
 	"postern.email/mixnet/letter"
@@ -237,7 +238,7 @@ func TestCheckRelay(t *testing.T) {
 // TestCheckAnonymous: mail that nobody signed is taken in the anonymous form and in no other.
 func TestCheckAnonymous(t *testing.T) {
 	w := begin(t)
-	reply := ReplyPrefix + strings.Repeat("a2", 13) + "@one.example"
+	reply := anon.ReplyPrefix + strings.Repeat("a2", 13) + "@one.example"
 	for _, tt := range []struct {
 		from, name, ret string
 	}{
@@ -313,20 +314,4 @@ func TestCheckAnonymous(t *testing.T) {
 	m := Mail{Raw: mailOf(good)}
 	_, err := Check(w.cons, w.now, w.letterOf(t, m, alice, alice), Door{})
 	refused(t, err, errs.Denied, "nobody vouches")
-}
-
-// TestReserved: addresses that anonymous mail may name are known as such in any capitals.
-func TestReserved(t *testing.T) {
-	for s, want := range map[string]bool{
-		"anonymous@one.example": true, "Anonymous@one.example": true, "reply." + strings.Repeat("b", 26) + "@one.example": true,
-		"REPLY." + strings.Repeat("B", 52) + "@one.example": true, "reply." + strings.Repeat("b", 25) + "@one.example": false,
-		"reply." + strings.Repeat("b", 53) + "@one.example": false, "reply@one.example": false, "anonymous.fox@one.example": false, "alice@one.example": false,
-	} {
-		if Reserved(address(t, s)) != want {
-			t.Errorf("%s: %v", s, !want)
-		}
-	}
-	if NoReturn().String() != "anonymous@anonymous.invalid" {
-		t.Error(NoReturn())
-	}
 }

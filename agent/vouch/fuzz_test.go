@@ -6,6 +6,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mixnet/dirtest"
 	"postern.email/mixnet/letter"
 )
@@ -122,7 +123,7 @@ func FuzzCheck(f *testing.F) {
 				}
 			case Anonymous:
 				must(t, err)
-				if l.From != nil || !Reserved(from) {
+				if l.From != nil || !anon.Reserved(from) {
 					t.Fatal("anonymous mail in somebody's name")
 				}
 			default:

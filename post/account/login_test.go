@@ -82,6 +82,7 @@ func TestRulesOfNewNamesAndPasswords(t *testing.T) {
 		{`"al ice"@example.org`, "correct horse", textLetters},
 		{`"a..b"@example.org`, "correct horse", textLetters},
 		{`".ab"@example.org`, "correct horse", textLetters},
+		{"anonymous@example.org", "correct horse", textReserved},
 		{"alice@example.org", "12345678", "a password has at least 9 characters"},
 	} {
 		wantKind(t, try(a, c.name, c.password, "192.0.2.1"), errs.Denied, c.public)

@@ -6,6 +6,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 )
 
 // parse reads the name of a login: a full address of one of our domains, in its
@@ -30,8 +31,8 @@ func (a *Accounts) Ours(addr mail.Address) bool {
 }
 
 // checkNew applies the rules of new names: local part ^[a-z0-9._-]+$ in the
-// canonical form, MinName to MaxName characters, and no dot that would need
-// quoting (RFC 5321 §4.1.2 dot-string).
+// canonical form, MinName to MaxName characters, no dot that would need
+// quoting (RFC 5321 §4.1.2 dot-string), and none that anonymous mail goes under.
 func (a *Accounts) checkNew(addr mail.Address) error {
 	const op = "account.checkNew"
 	l := addr.Local
@@ -46,6 +47,9 @@ func (a *Accounts) checkNew(addr mail.Address) error {
 	}
 	if l[0] == '.' || l[len(l)-1] == '.' || strings.Contains(l, "..") {
 		return errs.E(op, errs.Denied, textLetters, nil)
+	}
+	if anon.Reserved(addr) {
+		return errs.E(op, errs.Denied, textReserved, nil)
 	}
 	return nil
 }
@@ -76,6 +80,7 @@ func mailbox(addr mail.Address) mail.Address {
 const (
 	textName      = "the name must be a full address of this server"
 	textLetters   = "a new name has only the characters a-z, 0-9, dot, underscore and hyphen, and no dot at an end or beside a dot"
+	textReserved  = "this name belongs to nobody: anonymous mail goes under it"
 	textAuth      = "name or password is wrong"
 	textBlocked   = "this account is blocked"
 	textReset     = "this account is being reset by the operator"
