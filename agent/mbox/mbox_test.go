@@ -66,7 +66,7 @@ func TestRefused(t *testing.T) {
 	w.o.Config.Fragments.MaxSize = 50_000
 	w.open()
 	other := w.one("fred", "x")
-	other.c.Kind = content.SMTP
+	other.c.Kind = content.Mail
 	w.refused(other, errs.Unsupported)
 	broken := w.one("fred", "x")
 	broken.c.Body = broken.c.Body[:5]

@@ -12,17 +12,22 @@ import (
 const (
 	None   uint8 = 0 // no body: cover, or a reply block and no more
 	Letter uint8 = 1 // DELIVER: a fragment of a letter, sealed from end to end; opaque to relays
-	Ack    uint8 = 2 // SURB_REPLY: the relay of the mailbox has the packet on its disk; up to MaxAck bytes
+	Ack    uint8 = 2 // SURB_REPLY: the relay has the packet, or those of a window, on its disk; see NewAck
 	Inject uint8 = 3 // EXIT: the relay shall use the reply block; see NewInject
 	Mbox   uint8 = 4 // EXIT: mail for a name of the relay's address file; see AppendMbox
-	SMTP   uint8 = 5 // EXIT: mail for the world outside
+	Mail   uint8 = 5 // EXIT: a fragment of a letter, sealed to the letter key of the node: mail for its ordinary mailboxes or the world
 	Plain  uint8 = 6 // DELIVER: an unsealed body, for tests and bare networks
+	Query  uint8 = 7 // EXIT: a question to a service of the node; see NewQuery
+	Answer uint8 = 8 // SURB_REPLY: what a service answers; see NewAnswer
 )
 
-var names = [...]string{"none", "letter", "ack", "inject", "mbox", "smtp", "plain"}
+var names = [...]string{"none", "letter", "ack", "inject", "mbox", "mail", "plain", "query", "answer"}
 
-// Name gives the word for a kind, for counters and lists.
+// Name gives the word for a kind, for counters and lists. Windowed makes no difference to it.
 func Name(kind uint8) string {
+	if k := kind &^ Windowed; k == Letter || k == Mail {
+		kind = k
+	}
 	if int(kind) < len(names) {
 		return names[kind]
 	}
@@ -39,8 +44,8 @@ const MaxInjected = packet.MaxBodySURB - 1
 // rejected is the public text for what came from outside.
 const rejected = "rejected"
 
-// injectable: what a holder of a reply block may have a relay send. An Ack is the relay's
-// own word, and nothing within a mailbox leads out of it again.
+// injectable: what a holder of a reply block may have a relay send. An Ack and an Answer are the
+// relay's own word, and nothing within a mailbox leads out of it again.
 func injectable(kind uint8) bool { return kind == Letter || kind == Plain }
 
 // NewInject makes the content that has a relay answer with a reply block. It keeps body's

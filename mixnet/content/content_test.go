@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -82,7 +83,7 @@ func TestInject(t *testing.T) {
 	wantKind(t, "a body too long", err, errs.TooLarge)
 	_, err = NewInject(nil, Letter, nil)
 	wantKind(t, "no block", err, errs.Invalid)
-	for _, kind := range []uint8{None, Ack, Inject, Mbox, SMTP, 7} {
+	for _, kind := range []uint8{None, Ack, Inject, Mbox, Mail, Query, Answer, Letter | Windowed, 9} {
 		_, err = NewInject(s, kind, nil)
 		wantKind(t, "a kind that may not be sent", err, errs.Invalid)
 		_, _, err = ParseInject(packet.Content{Kind: Inject, SURB: s, Body: []byte{kind}})
@@ -94,6 +95,136 @@ func TestInject(t *testing.T) {
 		"another kind": {Kind: Letter, SURB: s, Body: []byte{Letter}},
 	} {
 		_, _, err = ParseInject(c)
+		wantKind(t, what, err, errs.Invalid)
+	}
+}
+
+// TestWindow: a place comes back, with the content as it would be outside; what is no place is
+// refused on both sides.
+func TestWindow(t *testing.T) {
+	for _, kind := range []uint8{Letter, Mail} {
+		for _, w := range []Window{{[16]byte{1}, 0, 2}, {[16]byte{2}, 7, MaxWindow}} {
+			head, err := AppendWindow([]byte("before"), w)
+			if err != nil || len(head) != len("before")+WindowHead {
+				t.Fatal(len(head), err)
+			}
+			c := packet.Content{Kind: kind | Windowed, SURB: block(t), Body: append(head[len("before"):], "rest"...)}
+			got, inner, err := CutWindow(c)
+			if err != nil || got != w || inner.Kind != kind || inner.SURB != c.SURB || string(inner.Body) != "rest" {
+				t.Errorf("%+v, %+v, %v", got, inner, err)
+			}
+			for at, b := range map[int]byte{16: byte(w.Count), 17: byte(w.Index), 18: 1, 19: 1} {
+				bad := packet.Content{Kind: c.Kind, Body: bytes.Clone(c.Body)}
+				bad.Body[at] = b
+				_, _, err := CutWindow(bad)
+				wantKind(t, fmt.Sprint("another byte at ", at), err, errs.Invalid)
+			}
+			for what, bad := range map[string]packet.Content{
+				"no flag":      {Kind: kind, Body: c.Body},
+				"another kind": {Kind: Plain | Windowed, Body: c.Body},
+				"short":        {Kind: c.Kind, Body: c.Body[:WindowHead-1]},
+			} {
+				_, _, err := CutWindow(bad)
+				wantKind(t, what, err, errs.Invalid)
+			}
+		}
+	}
+	for _, w := range []Window{{Count: 1}, {Count: MaxWindow + 1}, {Index: -1, Count: 2}, {Index: 2, Count: 2}} {
+		_, err := AppendWindow(nil, w)
+		wantKind(t, fmt.Sprint(w), err, errs.Invalid)
+	}
+}
+
+// TestAck: what is durable comes back.
+func TestAck(t *testing.T) {
+	for _, durable := range []uint8{0, 1, 0x80, 0xff} {
+		got, err := ParseAck(NewAck(durable))
+		if err != nil || got != durable {
+			t.Errorf("%x: %x, %v", durable, got, err)
+		}
+	}
+	for what, tc := range map[string]struct {
+		c    packet.Content
+		kind errs.Kind
+	}{
+		"another kind": {packet.Content{Kind: Letter}, errs.Invalid},
+		"too long":     {packet.Content{Kind: Ack, Body: make([]byte, MaxAck+1)}, errs.Invalid},
+		"longer":       {packet.Content{Kind: Ack, Body: []byte{1, 2}}, errs.Unsupported},
+		"nothing":      {packet.Content{Kind: Ack, Body: []byte{0}}, errs.Unsupported},
+	} {
+		_, err := ParseAck(tc.c)
+		wantKind(t, what, err, tc.kind)
+	}
+}
+
+// TestQuery: questions and answers come back, the longest fit into a packet, and what breaks the
+// form is refused on both sides.
+func TestQuery(t *testing.T) {
+	s := block(t)
+	for _, n := range []int{0, 5, MaxRequest} {
+		c, err := NewQuery(s, 9, random(1, n))
+		if err != nil || len(c.Body) > packet.MaxBodySURB {
+			t.Fatal(len(c.Body), err)
+		}
+		service, request, err := ParseQuery(c)
+		if err != nil || service != 9 || !bytes.Equal(request, random(1, n)) {
+			t.Errorf("%d bytes: service %d, %v", n, service, err)
+		}
+	}
+	_, err := NewQuery(s, 1, make([]byte, MaxRequest+1))
+	wantKind(t, "too long", err, errs.TooLarge)
+	_, err = NewQuery(nil, 1, nil)
+	wantKind(t, "no block", err, errs.Invalid)
+	for what, tc := range map[string]struct {
+		c    packet.Content
+		kind errs.Kind
+	}{
+		"no block":        {packet.Content{Kind: Query, Body: []byte{1, 1}}, errs.Invalid},
+		"another kind":    {packet.Content{Kind: Mail, SURB: s, Body: []byte{1, 1}}, errs.Invalid},
+		"short":           {packet.Content{Kind: Query, SURB: s, Body: []byte{1}}, errs.Invalid},
+		"another version": {packet.Content{Kind: Query, SURB: s, Body: []byte{2, 1}}, errs.Unsupported},
+	} {
+		_, _, err := ParseQuery(tc.c)
+		wantKind(t, what, err, tc.kind)
+	}
+
+	for status, answer := range map[uint8][]byte{AnswerOK: random(2, MaxAnswer), AnswerUnknown: nil, AnswerLater: nil, AnswerRefused: nil} {
+		c, err := NewAnswer(status, answer)
+		if err != nil || len(c.Body) > packet.MaxBody {
+			t.Fatal(len(c.Body), err)
+		}
+		got, b, err := ParseAnswer(c)
+		if err != nil || got != status || !bytes.Equal(b, answer) {
+			t.Errorf("status %d: %d, %v", status, got, err)
+		}
+	}
+	_, err = NewAnswer(AnswerOK, make([]byte, MaxAnswer+1))
+	wantKind(t, "too long", err, errs.TooLarge)
+	for _, status := range []uint8{AnswerUnknown, AnswerRefused + 1} {
+		_, err = NewAnswer(status, []byte{1})
+		wantKind(t, "a status that has no answer", err, errs.Invalid)
+		_, _, err = ParseAnswer(packet.Content{Kind: Answer, Body: []byte{status, 1}})
+		wantKind(t, "a status that has no answer", err, errs.Invalid)
+	}
+	for what, c := range map[string]packet.Content{"another kind": {Kind: Ack, Body: []byte{0}}, "nothing": {Kind: Answer}} {
+		_, _, err = ParseAnswer(c)
+		wantKind(t, what, err, errs.Invalid)
+	}
+
+	b, err := AppendLookup(nil, "alice@relay.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseLookup(b); err != nil || got != "alice@relay.example" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, a := range []string{"", strings.Repeat("x", MaxLookup+1)} {
+		_, err = AppendLookup(nil, a)
+		wantKind(t, "an address that is none", err, errs.Invalid)
+	}
+	for what, b := range map[string][]byte{"nothing": nil, "no address": {0, 0}, "cut off": b[:4], "more": append(bytes.Clone(b), 0),
+		"too long": append([]byte{2, 1}, make([]byte, MaxLookup+1)...)} {
+		_, err = ParseLookup(b)
 		wantKind(t, what, err, errs.Invalid)
 	}
 }
@@ -176,14 +307,14 @@ func TestBoxUnit(t *testing.T) {
 // TestNames: every kind has a word, an unknown one its number.
 func TestNames(t *testing.T) {
 	seen := map[string]bool{}
-	for k := None; k <= Plain; k++ {
+	for k := None; k <= Answer; k++ {
 		if n := Name(k); n == "" || seen[n] {
 			t.Errorf("kind %d: %q", k, n)
 		}
 		seen[Name(k)] = true
 	}
-	if Name(200) != "kind 200" {
-		t.Error(Name(200))
+	if Name(200) != "kind 200" || Name(Letter|Windowed) != "letter" || Name(Mail|Windowed) != "mail" || Name(Ack|Windowed) != "kind 130" {
+		t.Error(Name(200), Name(Letter|Windowed), Name(Ack|Windowed))
 	}
 }
 
@@ -214,12 +345,33 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	place, err := AppendWindow(nil, Window{ID: [16]byte(random(6, 16)), Index: 6, Count: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookup, err := AppendLookup(nil, "alice@relay.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, err := NewQuery(block(t), ServiceCertificate, lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := NewAnswer(AnswerOK, []byte("certificate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := NewAnswer(AnswerLater, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	box := ClientMailbox(packet.ID{1}, [32]byte{2})
 	var got []vector
 	for _, v := range []struct {
 		name string
 		b    []byte
-	}{{"box unit: deliver", deliver}, {"box unit: reply", reply}, {"mbox body", mbox}, {"inject body", inject.Body}, {"mailbox of a client", box[:]}} {
+	}{{"box unit: deliver", deliver}, {"box unit: reply", reply}, {"mbox body", mbox}, {"inject body", inject.Body}, {"mailbox of a client", box[:]},
+		{"head of a window", place}, {"ack of a window", NewAck(0b101).Body}, {"query body", query.Body}, {"answer body", found.Body}, {"answer body: later", later.Body}} {
 		sum := sha256.Sum256(v.b)
 		got = append(got, vector{v.name, hex.EncodeToString(v.b[:min(len(v.b), 48)]), len(v.b), hex.EncodeToString(sum[:])})
 	}
@@ -255,9 +407,44 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(unit[:64])
+	place, err := AppendWindow(nil, Window{Index: 1, Count: 8})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append(place, "rest"...))
+	f.Add([]byte("\x01\x01\x00\x01a"))
+	f.Add([]byte("\x00\x01a"))
+	s := block(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if name, rest, err := ParseMbox(b); err == nil {
 			again, err := AppendMbox(nil, name, rest)
+			if err != nil || !bytes.Equal(again, b) {
+				t.Errorf("%x, %v", again, err)
+			}
+		}
+		if w, inner, err := CutWindow(packet.Content{Kind: Mail | Windowed, Body: b}); err == nil {
+			again, err := AppendWindow(nil, w)
+			if err != nil || !bytes.Equal(append(again, inner.Body...), b) {
+				t.Errorf("%x, %v", again, err)
+			}
+		}
+		if service, request, err := ParseQuery(packet.Content{Kind: Query, SURB: s, Body: b}); err == nil {
+			again, err := NewQuery(s, service, request)
+			if err != nil || !bytes.Equal(again.Body, b) {
+				t.Errorf("%x, %v", again.Body, err)
+			}
+		}
+		if status, rest, err := ParseAnswer(packet.Content{Kind: Answer, Body: b}); err == nil {
+			again, err := NewAnswer(status, rest)
+			if err != nil || !bytes.Equal(again.Body, b) {
+				t.Errorf("%x, %v", again.Body, err)
+			}
+		}
+		if bits, err := ParseAck(packet.Content{Kind: Ack, Body: b}); err == nil && !bytes.Equal(NewAck(bits).Body, b) {
+			t.Errorf("%x", bits)
+		}
+		if address, err := ParseLookup(b); err == nil {
+			again, err := AppendLookup(nil, address)
 			if err != nil || !bytes.Equal(again, b) {
 				t.Errorf("%x, %v", again, err)
 			}

@@ -33,6 +33,15 @@ func packetKey(t testing.TB, name string) *packet.PublicKey {
 	return k.Public()
 }
 
+// letterKey makes a letter key from a name, the same in each run.
+func letterKey(t testing.TB, name string) []byte {
+	t.Helper()
+	seed := sha256.Sum256([]byte("letters to " + name))
+	k, err := letterKEM.NewPrivateKey(seed[:])
+	must(t, err)
+	return k.PublicKey().Bytes()
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

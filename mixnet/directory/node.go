@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"crypto/hpke"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -50,6 +51,9 @@ const (
 	BinomialDynamic Mixing = "binomial-dynamic-pool"
 )
 
+// LetterKeyLen is the size of a letter key in bytes: X-Wing, as of people (mixnet/letter).
+const LetterKeyLen = 1216
+
 // PacketKey is a key of a node and when it may be used.
 type PacketKey struct {
 	From, Until time.Time // whole seconds; until is the first moment at which it may not
@@ -63,6 +67,7 @@ type Node struct {
 	LinkKey    Hash          // SHA-256 of the SubjectPublicKeyInfo of the certificate on its links
 	Addresses  []string      // host:port, 1 to MaxAddresses
 	NameKey    *PublicKey    // signs the names of mailboxes; of all but mixes
+	LetterKey  []byte        // LetterKeyLen bytes: what letters to the node itself are sealed to; nil: none. Of all but mixes
 	Domains    []string      // whose names it signs; sorted, of all but mixes
 	Family     string        // nodes of one operator say the same; "": none
 	Version    string        // of the program
@@ -79,6 +84,7 @@ var nodeForm = form{
 	{"link-key", 1, 1, 1, 0},
 	{"address", 1, MaxAddresses, 1, 0},
 	{"name-key", 0, 1, 2, 0},
+	{"letter-key", 0, 1, 1, 0},
 	{"domain", 0, MaxDomains, 1, 0},
 	{"family", 0, 1, 1, 0},
 	{"version", 1, 1, 1, 0},
@@ -113,6 +119,8 @@ func (n *Node) read(key string, v *fields) error {
 		readAddress(v, &n.Addresses)
 	case "name-key":
 		n.NameKey = v.key()
+	case "letter-key":
+		n.readLetterKey(v)
 	case "domain":
 		d := v.str()
 		if !validDomain(d) {
@@ -158,6 +166,21 @@ func (n *Node) readMixing(v *fields) {
 	}
 }
 
+// letterKEM is the kind of letter keys (docs/letter.md §1).
+var letterKEM = hpke.MLKEM768X25519()
+
+func (n *Node) readLetterKey(v *fields) {
+	b := v.bytes(LetterKeyLen)
+	if v.bad != "" {
+		return
+	}
+	if _, err := letterKEM.NewPublicKey(b); err != nil {
+		v.fail("key is malformed")
+		return
+	}
+	n.LetterKey = b
+}
+
 func (n *Node) readKey(v *fields) {
 	k := PacketKey{From: v.time(), Until: v.time()}
 	b := v.bytes(packet.PublicKeyLen)
@@ -200,6 +223,8 @@ func (n *Node) check(op string) error {
 		why = "only a mix says how it mixes"
 	case mix && (n.NameKey != nil || len(n.Domains) > 0):
 		why = "a mix has no names"
+	case mix && n.LetterKey != nil:
+		why = "a mix gets no letters"
 	case !mix && n.NameKey == nil:
 		why = "a relay has a name key"
 	default:
@@ -217,6 +242,9 @@ func (n *Node) write(w *writer) {
 	}
 	if n.NameKey != nil {
 		w.line("name-key", n.NameKey)
+	}
+	if n.LetterKey != nil {
+		w.line("letter-key", n.LetterKey)
 	}
 	for _, d := range n.Domains {
 		w.line("domain", d)

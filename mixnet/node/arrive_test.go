@@ -217,9 +217,9 @@ func TestExit(t *testing.T) {
 			t.Errorf("%d came out, %+v", len(relay1.exits.list()), s)
 		}
 		setFail(errs.E("test", errs.Unsupported, "", nil))
-		alice.send(t, w.build(w.route(relay0, relay1, time.Second), exit, packet.Content{Kind: content.SMTP, Body: []byte("x")}))
+		alice.send(t, w.build(w.route(relay0, relay1, time.Second), exit, packet.Content{Kind: content.Mail, Body: []byte("x")}))
 		wait(time.Minute)
-		if relay1.stats.get("UnretriableDelivery smtp") != 1 || relay1.Status().Log.Waiting != 0 {
+		if relay1.stats.get("UnretriableDelivery mail") != 1 || relay1.Status().Log.Waiting != 0 {
 			t.Error("what cannot leave is kept")
 		}
 		alice.send(t, w.build(w.route(relay0, relay0, time.Second), exit, mbox))

@@ -31,9 +31,24 @@ type endQueue struct {
 
 func (l *endQueue) give(p *pool.Packet) {
 	l.n.count(stats.AttemptedDelivery, "")
+	l.put(waiting{p, l.n.o.Now()})
+}
+
+// put has a packet worked on.
+func (l *endQueue) put(w waiting) {
 	l.mu.Lock()
-	l.queue = append(l.queue, waiting{p, l.n.o.Now()})
+	l.queue = append(l.queue, w)
 	l.mu.Unlock()
+	l.kick()
+}
+
+// retry puts a packet off that was worked on elsewhere and has failed.
+func (l *endQueue) retry(w waiting, err error) {
+	l.tried(0, []waiting{w}, err)
+	l.kick()
+}
+
+func (l *endQueue) kick() {
 	select {
 	case l.wake <- struct{}{}:
 	default:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/packet"
 	"postern.email/mixnet/replay"
@@ -41,18 +42,44 @@ func arrival(e *replay.Entry, body []byte) (a Arrival, ok bool) {
 		Payload: body[:mark:mark], Name: [16]byte(body[name:])}, true
 }
 
+// open reads what a packet that ends here holds. have false: it is not there, as the pool has
+// ended it, or puts it off; whole false: it does not open.
+func open(w waiting) (a Arrival, c packet.Content, have, whole bool) {
+	body, err := w.p.Body(nil)
+	if err != nil {
+		return a, c, false, false
+	}
+	if a, whole = arrival(w.p.Entry, body); whole {
+		c, err = packet.OpenContent(a.Payload)
+	}
+	return a, c, true, whole && err == nil
+}
+
 // ends are what becomes of packets that end here.
 type ends struct {
-	n            *Node
-	boxes, exits endQueue
+	n       *Node
+	boxes   endQueue
+	exits   endQueue
+	queries endQueue
+	windows *windows
+	rate    *limits.GCRA // of queries
 }
 
 func newEnds(n *Node) *ends {
-	e := &ends{n: n}
-	for _, l := range []*endQueue{&e.boxes, &e.exits} {
+	e := &ends{n: n, rate: limits.NewGCRA(60*n.o.ServiceRate, n.o.ServiceRate, 1, n.o.Now)}
+	for _, l := range []*endQueue{&e.boxes, &e.exits, &e.queries} {
 		*l = endQueue{n: n, wake: make(chan struct{}, 1)}
 	}
+	e.windows = newWindows(e)
 	return e
+}
+
+// queueOf is where a packet is worked on first.
+func (e *ends) queueOf(w waiting) *endQueue {
+	if w.p.Entry.Use == useExit {
+		return &e.exits
+	}
+	return &e.boxes
 }
 
 func (e *ends) runBoxes(ctx context.Context) error { return e.boxes.run(ctx, boxBatch, e.put) }
@@ -102,11 +129,13 @@ func (e *ends) put(ctx context.Context, ws []waiting) {
 			continue
 		}
 		n.count(stats.SuccessfulDelivery, "")
-		if s := e.surb(list[i]); s != nil {
-			answers = append(answers, answer{s, packet.Content{Kind: content.Ack}, w})
-			continue
+		var c packet.Content // of a reply, and of a payload that does not open, nothing can be read
+		if !list[i].Reply {
+			if got, err := packet.OpenContent(list[i].Payload); err == nil {
+				c = got
+			}
 		}
-		w.p.Sent()
+		answers = append(answers, e.settle(list[i].Mailbox, c, w)...)
 	}
 	unsent, err := e.answer(answers)
 	if len(unsent) > 0 {
@@ -119,7 +148,7 @@ func (e *ends) put(ctx context.Context, ws []waiting) {
 	if len(failed) > 0 {
 		n.o.Logger.Warn("packets could not be put into their boxes; they are tried again", "error", errs.Public(failure))
 	}
-	e.boxes.tried(len(have)-len(failed), failed, failure)
+	e.boxes.tried(max(0, len(have)-len(failed)), failed, failure)
 }
 
 func boxReason(err error) string {
@@ -132,16 +161,22 @@ func boxReason(err error) string {
 	return "denied"
 }
 
-// surb is the reply block that asks for an acknowledgement, if there is one.
-func (e *ends) surb(a Arrival) *packet.SURB {
-	if a.Reply {
+// settle ends a packet that is durable where it was to go, and gives the acknowledgements that
+// are due: its own, or that of its window.
+func (e *ends) settle(mailbox packet.ID, c packet.Content, w waiting) []answer {
+	if c.Kind&content.Windowed != 0 {
+		place, _, err := content.CutWindow(c)
+		if err == nil {
+			return e.windows.note(mailbox, place, c.SURB, w)
+		}
+		e.n.drop("reply block: window")
+		c.SURB = nil
+	}
+	if c.SURB == nil {
+		w.p.Sent()
 		return nil
 	}
-	c, err := packet.OpenContent(a.Payload)
-	if err != nil {
-		return nil
-	}
-	return c.SURB
+	return []answer{{c.SURB, content.NewAck(0), w}}
 }
 
 // answer is a packet that goes back with a reply block. w is what asked for it, and is ended
@@ -220,23 +255,22 @@ func (n *Node) newestKey(now time.Time) (id uint32, ok bool) {
 func (e *ends) exit(ctx context.Context, ws []waiting) {
 	n := e.n
 	for _, w := range ws {
-		body, err := w.p.Body(nil)
-		if err != nil {
+		a, c, have, whole := open(w)
+		if !have {
 			continue
 		}
-		a, ok := arrival(w.p.Entry, body)
-		var c packet.Content
-		if ok {
-			c, err = packet.OpenContent(a.Payload)
-		}
-		if !ok || err != nil {
+		if !whole {
 			w.p.Drop()
 			n.drop("payload")
 			continue
 		}
-		if c.Kind == content.Inject {
+		var err error
+		switch c.Kind {
+		case content.Inject:
 			err = e.inject(c, w)
-		} else {
+		case content.Query:
+			err = e.query(c, w)
+		default:
 			err = e.leave(ctx, a.Name, c, w)
 		}
 		switch {
@@ -263,7 +297,8 @@ func (e *ends) inject(c packet.Content, w waiting) error {
 	return err
 }
 
-// leave gives a content to the exits. An error is one that may pass.
+// leave gives a content to the exits, and acknowledges mail that they have. An error is one that
+// may pass.
 func (e *ends) leave(ctx context.Context, name [16]byte, c packet.Content, w waiting) error {
 	n := e.n
 	kind := content.Name(c.Kind)
@@ -272,16 +307,29 @@ func (e *ends) leave(ctx context.Context, name [16]byte, c packet.Content, w wai
 		n.drop("exit: " + kind)
 		return nil
 	}
+	whole := c
+	if c.Kind&content.Windowed != 0 {
+		var err error
+		if _, c, err = content.CutWindow(c); err != nil || c.Kind != content.Mail {
+			w.p.Drop()
+			n.drop("exit: window")
+			return nil
+		}
+	}
 	err := n.o.Exits.Exit(ctx, name, c)
 	switch {
-	case err == nil:
-		w.p.Sent()
-		n.count(stats.SuccessfulDelivery, kind)
-		return nil
-	case errs.KindOf(err).Temporary():
+	case err != nil && errs.KindOf(err).Temporary():
 		return err
+	case err != nil:
+		w.p.Drop()
+		n.count(stats.UnretriableDelivery, kind)
+		return nil
 	}
-	w.p.Drop()
-	n.count(stats.UnretriableDelivery, kind)
-	return nil
+	n.count(stats.SuccessfulDelivery, kind)
+	if c.Kind != content.Mail {
+		w.p.Sent()
+		return nil
+	}
+	_, err = e.answer(e.settle(packet.ID{}, whole, w))
+	return err
 }

@@ -208,6 +208,8 @@ func (n *Node) Run(ctx context.Context, ln ...net.Listener) error {
 	task(n.loops.report)
 	task(n.ends.runBoxes)
 	task(n.ends.runExits)
+	task(n.ends.runQueries)
+	task(n.ends.windows.run)
 	n.startAuthorities(ctx)
 	<-ctx.Done()
 

@@ -41,8 +41,14 @@ type Options struct {
 	Opened, Closed func(*link.Conn)
 
 	Boxes Boxes // of a Mailbox
-	Exits Exits // of an Exit
+	Exits Exits // of an Exit, and of a Mailbox that takes mail for ordinary mailboxes
 	Stats Counter
+
+	// Services answer queries, of a Mailbox or an Exit; nil: queries are dropped. ServiceRate
+	// bounds the queries that are served in a second, 0: DefaultServiceRate; ServiceQueue those
+	// that wait, 0: DefaultServiceQueue. Beyond, the answer is content.AnswerLater.
+	Services                  Services
+	ServiceRate, ServiceQueue int
 
 	// Documents answers requests that the directory does not: after errs.NotFound or
 	// errs.Unsupported. nil: there are none.
@@ -137,7 +143,8 @@ type Boxes interface {
 type Exits interface {
 	// Exit takes one content over; it is durable on return, or done. name is the same when it
 	// comes again after a crash. Temporary kinds of errors are tried again. It must not keep or
-	// change the body, and returns when ctx ends.
+	// change the body, and returns when ctx ends. content.Mail comes without the head of its
+	// window; when Exit has taken it, the node gives the acknowledgement that the sender asks for.
 	Exit(ctx context.Context, name [16]byte, c packet.Content) error
 }
 
@@ -158,8 +165,11 @@ func (o Options) complete() (Options, error) {
 	}
 	mode := o.About.Mode
 	switch {
-	case mode.Has(directory.Mailbox) != (o.Boxes != nil), mode.Has(directory.Exit) != (o.Exits != nil):
+	case mode.Has(directory.Mailbox) != (o.Boxes != nil), mode.Has(directory.Exit) && o.Exits == nil,
+		!layersOf(mode, 0).has(packet.Last) && (o.Exits != nil || o.Services != nil):
 		return o, errs.E(op, errs.Invalid, publicBoxes, nil)
+	case o.ServiceRate < 0, o.ServiceQueue < 0:
+		return o, errs.E(op, errs.Invalid, "", errors.New("a bound of services is negative"))
 	case o.Clients != nil && !mode.Has(directory.Relay):
 		return o, errs.E(op, errs.Invalid, publicClients, nil)
 	}
@@ -177,6 +187,12 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Stats == nil {
 		o.Stats = noCounter{}
+	}
+	if o.ServiceRate == 0 {
+		o.ServiceRate = DefaultServiceRate
+	}
+	if o.ServiceQueue == 0 {
+		o.ServiceQueue = DefaultServiceQueue
 	}
 	if o.Log.FS != nil || o.Log.Secret != nil || o.Pool.Log != nil || o.Link.Handler != nil || o.Link.Who != nil {
 		return o, errs.E(op, errs.Invalid, "", errors.New("what the node fills in is filled in"))

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"iter"
@@ -58,7 +59,7 @@ func (n *Node) conns(s *Settings) int {
 func sameNode(a, b *directory.Node) bool {
 	return a.Nickname == b.Nickname && a.Mode == b.Mode && slices.Equal(a.Addresses, b.Addresses) &&
 		(a.NameKey == b.NameKey || a.NameKey != nil && b.NameKey != nil && a.NameKey.ID() == b.NameKey.ID()) &&
-		slices.Equal(a.Domains, b.Domains) && a.Family == b.Family && a.Version == b.Version && slices.Equal(a.Parameters, b.Parameters)
+		bytes.Equal(a.LetterKey, b.LetterKey) && slices.Equal(a.Domains, b.Domains) && a.Family == b.Family && a.Version == b.Version && slices.Equal(a.Parameters, b.Parameters)
 }
 
 // mixing is how a descriptor describes the rule of a pool: its name, and how long a packet

@@ -34,6 +34,8 @@ type Status struct {
 	Peers []Peer // by name
 
 	Boxes, Exits       int   // packets that wait for a box, for an exit
+	Queries            int   // that wait for a service
+	Windows            int   // that are acknowledged when the rest of their packets is there, or late
 	BoxError, ExitErr  error // why the last try failed
 	Health             error // why nothing new is taken: the log
 	Keys               error // why keys could not be changed
@@ -62,6 +64,8 @@ func (n *Node) Status() Status {
 	}
 	s.Boxes, s.BoxError = n.ends.boxes.state()
 	s.Exits, s.ExitErr = n.ends.exits.state()
+	s.Queries, _ = n.ends.queries.state()
+	s.Windows = n.ends.windows.waiting()
 	s.Health = n.log.Refusal()
 	n.mu.Lock()
 	s.Keys = n.keysErr
