@@ -29,6 +29,7 @@ var sideways = map[string][]string{
 	"agent/access":     {},
 	"agent/deliver":    {"agent/road"},
 	"agent/mbox":       {},
+	"agent/mixbox":     {"agent/vouch"},
 	"agent/mixclient":  {"agent/vouch"},
 	"agent/mixreceive": {"agent/deliver", "agent/notice", "agent/vouch"},
 	"agent/mixsubmit":  {"agent/deliver", "agent/notice", "agent/submit", "agent/vouch"},

@@ -35,3 +35,8 @@ func withProtection(head string) string {
 	}
 	return head + "\n" + Unit[i:]
 }
+
+// ProxyUnit is postern-proxy.service, of a user's mail proxy.
+//
+//go:embed postern-proxy.service
+var ProxyUnit string

@@ -119,6 +119,7 @@ const (
 	groupRun     = "run"
 	groupOperate = "operate"
 	groupMix     = "mix"
+	groupProxy   = "proxy"
 	groupConfig  = "config"
 )
 
@@ -147,11 +148,11 @@ Run a real one:
 	root.SetErr(io.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{c.CommandPath(), err} })
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run a relay:"}, &cobra.Group{ID: groupOperate, Title: "Operate a running relay:"},
-		&cobra.Group{ID: groupMix, Title: "Run a mix network:"}, &cobra.Group{ID: groupConfig, Title: "Configuration and help:"})
+		&cobra.Group{ID: groupProxy, Title: "Run a mail proxy:"}, &cobra.Group{ID: groupMix, Title: "Run a mix network:"}, &cobra.Group{ID: groupConfig, Title: "Configuration and help:"})
 	root.SetHelpCommandGroupID(groupConfig)
 	root.SetCompletionCommandGroupID(groupConfig)
 	for _, c := range []*cobra.Command{upCommand(io), initCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), labCommand(io), dnsCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
-		stopCommand(io), storeCommand(io), doctorCommand(io), mixCommand(io), authorityCommand(io), configCommand(io), importCommand(io), versionCommand(io)} {
+		stopCommand(io), storeCommand(io), doctorCommand(io), proxyCommand(io), mixCommand(io), authorityCommand(io), configCommand(io), importCommand(io), versionCommand(io)} {
 		root.AddCommand(c)
 	}
 	usage(root)

@@ -21,6 +21,9 @@ const MaxFile = 1 << 20
 func Defaults(v any) {
 	root := reflect.ValueOf(v).Elem()
 	for _, o := range Options(v) {
+		if !o.once() {
+			continue
+		}
 		f := root.FieldByIndex(o.index)
 		if err := setText(f, o.Default); err != nil {
 			panic("config: default of " + o.Key + ": " + err.Error())
@@ -101,10 +104,20 @@ func parse(v any, name string, text []byte) error {
 	lines := keyLines(text)
 	root := reflect.ValueOf(v).Elem()
 	for _, o := range Options(v) {
-		if line, given := lines[o.Key]; given {
-			if why := o.check(root.FieldByIndex(o.index)); why != "" {
-				return errs.E(op, errs.Invalid, fmt.Sprintf("%s:%d: %s: %s", name, line, o.Key, why), nil)
+		place := name
+		if line, given := lines[strings.ToLower(o.Key)]; given {
+			place = fmt.Sprintf("%s:%d", name, line)
+		} else if o.once() {
+			continue
+		}
+		why := ""
+		o.fields(root, func(f reflect.Value) {
+			if w := o.check(f); why == "" && (o.once() || !f.IsZero()) {
+				why = w
 			}
+		})
+		if why != "" {
+			return errs.E(op, errs.Invalid, fmt.Sprintf("%s: %s: %s", place, o.Key, why), nil)
 		}
 	}
 	return nil
@@ -124,6 +137,9 @@ func Apply(v any, set []string) error {
 		if !ok {
 			return errs.E(op, errs.Invalid, "--set: "+unknown(v, key), nil)
 		}
+		if !o.once() {
+			return errs.E(op, errs.Invalid, fmt.Sprintf("--set %s: what a file may repeat can be set in the file only", o.Key), nil)
+		}
 		f := root.FieldByIndex(o.index)
 		if err := setText(f, strings.TrimSpace(value)); err != nil {
 			return errs.E(op, errs.Invalid, fmt.Sprintf("--set %s: %v", o.Key, err), nil)
@@ -135,12 +151,15 @@ func Apply(v any, set []string) error {
 	return nil
 }
 
-// Values gives every option's value as text, keyed by option, for `config check`.
+// Values gives the value of every option that stands once as text, keyed by option, for
+// `config check`.
 func Values(v any) map[string]string {
 	root := reflect.ValueOf(v).Elem()
 	all := make(map[string]string)
 	for _, o := range Options(v) {
-		all[o.Key] = getText(root.FieldByIndex(o.index))
+		if o.once() {
+			all[o.Key] = getText(root.FieldByIndex(o.index))
+		}
 	}
 	return all
 }
@@ -167,6 +186,9 @@ func unknown(v any, key string) string {
 	best, nearest := 1<<30, ""
 	for _, o := range Options(v) {
 		d := distance(key, o.Key)
+		if !o.once() && strings.EqualFold(head(key), head(o.Key)) { // the names of its tables are the user's own
+			d = min(d, distance(o.Key[:strings.LastIndexByte(o.Key, '.')+1]+key[strings.LastIndexByte(key, '.')+1:], o.Key))
+		}
 		// A key in the wrong section, or without one, is as near as a typing slip.
 		if key[strings.LastIndexByte(key, '.')+1:] == o.Key[strings.LastIndexByte(o.Key, '.')+1:] {
 			d = min(d, 2)
@@ -183,6 +205,9 @@ func unknown(v any, key string) string {
 	}
 	return fmt.Sprintf("unknown key %q; the nearest known key is %q", key, nearest)
 }
+
+// head is the section of a key.
+func head(key string) string { s, _, _ := strings.Cut(key, "."); return s }
 
 // distance is the number of one-letter changes between a and b (Levenshtein).
 func distance(a, b string) int {
@@ -207,7 +232,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// keyLines finds the line of each key that the (valid) text gives a value to.
+// keyLines finds the line of each key, in lower case, that the (valid) text gives a value to.
 func keyLines(text []byte) map[string]int {
 	lines := make(map[string]int)
 	var p unstable.Parser
@@ -228,7 +253,7 @@ func keyLines(text []byte) map[string]int {
 		case unstable.Table, unstable.ArrayTable:
 			table = name + "."
 		case unstable.KeyValue:
-			lines[table+name] = 1 + bytes.Count(text[:at], []byte("\n"))
+			lines[strings.ToLower(table+name)] = 1 + bytes.Count(text[:at], []byte("\n"))
 		}
 	}
 	return lines

@@ -11,6 +11,11 @@
 //	oneof:"a b c"    the only allowed words
 //	check:"name"     a named check: listen, network, address, domain, resolver, reuse, url, email
 //
+// A field that is a map from names to structs, a list of structs, or a map from names to
+// texts stands for tables or keys that a file may repeat; name:"LABEL" is the word for the name in
+// texts, and doc of a map of texts describes its values. What is repeated has the zero value
+// where the file is silent, and cannot be set by --set.
+//
 // An unknown key is an error that names its line and the nearest known key.
 package config
 
@@ -21,6 +26,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,8 +39,10 @@ type Option struct {
 	Unit    string `json:"unit,omitempty"`
 	Limits  string `json:"limits,omitempty"`
 	Doc     string `json:"doc"`
+	Table   string `json:"table,omitempty"` // of an option that may be repeated: the line above it, "[[account]]"
 
-	index []int
+	index []int   // of an option that stands once
+	steps [][]int // of another: from one map or list to the next, the last to the option
 	tag   reflect.StructTag
 }
 
@@ -133,26 +141,85 @@ func Options(v any) []Option {
 	if t.Kind() != reflect.Pointer || t.Elem().Kind() != reflect.Struct {
 		panic("config: a pointer to a struct is needed")
 	}
-	return collect(t.Elem(), "", nil, nil)
+	return collect(t.Elem(), place{}, nil)
 }
 
-func collect(t reflect.Type, prefix string, index []int, all []Option) []Option {
+// place is where the fields of a struct lie.
+type place struct {
+	prefix string  // of their keys
+	table  string  // the line above them, if they may be repeated
+	steps  [][]int // to the innermost map or list that holds the struct
+	index  []int   // from there
+}
+
+func collect(t reflect.Type, p place, all []Option) []Option {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		key := prefix + f.Tag.Get("toml")
-		at := append(append([]int{}, index...), i)
-		if f.Type.Kind() == reflect.Struct {
-			all = collect(f.Type, key+".", at, all)
+		name := f.Tag.Get("toml")
+		key := p.prefix + name
+		at := append(slices.Clone(p.index), i)
+		inner := place{prefix: key + ".", steps: append(slices.Clone(p.steps), at)}
+		switch {
+		case f.Type.Kind() == reflect.Struct:
+			all = collect(f.Type, place{key + ".", p.table, p.steps, at}, all)
+			continue
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			inner.table = "[[" + key + "]]"
+			all = collect(f.Type.Elem(), inner, all)
+			continue
+		case f.Type.Kind() == reflect.Map && f.Type.Elem().Kind() == reflect.Struct:
+			inner.prefix += f.Tag.Get("name") + "."
+			inner.table = "[" + strings.TrimSuffix(inner.prefix, ".") + "]"
+			all = collect(f.Type.Elem(), inner, all)
 			continue
 		}
 		o := Option{Key: key, Type: typeName(f.Type), Default: f.Tag.Get("default"), Unit: f.Tag.Get("unit"),
-			Limits: limits(f), Doc: f.Tag.Get("doc"), index: at, tag: f.Tag}
-		if f.Tag.Get("toml") == "" || o.Doc == "" || o.Type == "" {
+			Limits: limits(f), Doc: f.Tag.Get("doc"), Table: p.table, index: at, tag: f.Tag}
+		if p.steps != nil {
+			o.index, o.steps = nil, inner.steps
+		}
+		if f.Type == reflect.TypeFor[map[string]string]() {
+			o.Key, o.Table, o.Type = inner.prefix+f.Tag.Get("name"), "["+key+"]", "text"
+			o.index, o.steps = nil, append(inner.steps, nil)
+		}
+		if name == "" || o.Doc == "" || o.Type == "" || o.steps != nil && o.Default != "" {
 			panic("config: field " + t.Name() + "." + f.Name + " is not documented")
 		}
 		all = append(all, o)
 	}
 	return all
+}
+
+// once reports whether the option stands once in a file.
+func (o Option) once() bool { return o.steps == nil }
+
+// fields calls fn with every value that the option has in the struct root.
+func (o Option) fields(root reflect.Value, fn func(reflect.Value)) {
+	if o.once() {
+		fn(root.FieldByIndex(o.index))
+		return
+	}
+	var walk func(v reflect.Value, steps [][]int)
+	walk = func(v reflect.Value, steps [][]int) {
+		if len(steps) == 0 || steps[0] == nil {
+			fn(v)
+			return
+		}
+		f := v.FieldByIndex(steps[0])
+		switch {
+		case len(steps) == 1:
+			fn(f)
+		case f.Kind() == reflect.Map:
+			for _, k := range f.MapKeys() {
+				walk(f.MapIndex(k), steps[1:])
+			}
+		default:
+			for i := range f.Len() {
+				walk(f.Index(i), steps[1:])
+			}
+		}
+	}
+	walk(root, o.steps)
 }
 
 func typeName(t reflect.Type) string {

@@ -13,7 +13,12 @@ func Reference(v any, title, intro string) []byte {
 	section := "\x00"
 	for _, o := range Options(v) {
 		s, _, ok := strings.Cut(o.Key, ".")
-		if !ok {
+		switch {
+		case o.Table != "":
+			s = o.Table
+		case ok:
+			s = "[" + s + "]"
+		default:
 			s = ""
 		}
 		if s != section {
@@ -21,7 +26,7 @@ func Reference(v any, title, intro string) []byte {
 			if s == "" {
 				b.WriteString("\n## At the top of the file\n")
 			} else {
-				fmt.Fprintf(&b, "\n## [%s]\n", s)
+				fmt.Fprintf(&b, "\n## %s\n", s)
 			}
 			b.WriteString("\n| option | type | default | limits | meaning |\n|---|---|---|---|---|\n")
 		}

@@ -19,19 +19,22 @@ func Assignment(v any, key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if !o.once() {
+		return "", errs.E(op, errs.Invalid, key+" has no single value", nil)
+	}
 	name := key[strings.LastIndexByte(key, '.')+1:]
 	field := reflect.ValueOf(v).Elem().FieldByIndex(o.index)
 	switch x := field.Interface().(type) {
 	case []string:
 		texts := make([]string, len(x))
 		for i, s := range x {
-			texts[i] = literal(s)
+			texts[i] = Literal(s)
 		}
 		return fmt.Sprintf("%s = [%s]", name, strings.Join(texts, ", ")), nil
 	case string:
-		return name + " = " + literal(x), nil
+		return name + " = " + Literal(x), nil
 	case fmt.Stringer: // sizes and lengths of time
-		return name + " = " + literal(x.String()), nil
+		return name + " = " + Literal(x.String()), nil
 	}
 	b, err := toml.Marshal(map[string]any{name: field.Interface()})
 	if err != nil {
@@ -40,8 +43,8 @@ func Assignment(v any, key string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// literal gives a text as TOML writes it (a basic string).
-func literal(s string) string {
+// Literal gives a text as TOML writes it (a basic string).
+func Literal(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {

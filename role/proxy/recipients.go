@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"context"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/post/keybook"
+	"postern.email/wire/management"
+)
+
+// recipients answers the management socket.
+type recipients struct{ s *Server }
+
+// recipient reads an address that a user typed.
+func recipient(user string) (mail.Address, error) {
+	a, err := mail.ParseAddress(user)
+	if err != nil {
+		return a, errs.E("role/proxy.recipient", errs.Unsupported, "this is no mail address", err)
+	}
+	return a.Canonical(), nil
+}
+
+// Get is that of management.Backend.
+func (r recipients) Get(_ context.Context, user string) (string, error) {
+	a, err := recipient(user)
+	if err != nil {
+		return "", err
+	}
+	e, err := r.s.book.Get(a)
+	return e.Key.Text, err
+}
+
+// Set is that of management.Backend.
+func (r recipients) Set(_ context.Context, user, key string) error {
+	a, err := recipient(user)
+	if err != nil {
+		return err
+	}
+	_, err = r.s.book.Set(a, []byte(key))
+	r.s.mail.out.Look()
+	return err
+}
+
+// Remove is that of management.Backend.
+func (r recipients) Remove(_ context.Context, user string) error {
+	a, err := recipient(user)
+	if err != nil {
+		return err
+	}
+	return r.s.book.Remove(a)
+}
+
+// List is that of management.Backend.
+func (r recipients) List(context.Context) ([]management.Recipient, error) {
+	var out []management.Recipient
+	for _, e := range r.s.book.List() {
+		out = append(out, management.Recipient{User: e.Address.String(), Key: e.Key.Text})
+	}
+	return out, nil
+}
+
+// Query is that of management.Backend.
+func (r recipients) Query(ctx context.Context, sender, user string) error {
+	const op = "role/proxy.Query"
+	u, err := r.s.find(sender)
+	if err != nil {
+		return err
+	}
+	if _, err := recipient(user); err != nil {
+		return err
+	}
+	if !u.Discover {
+		return errs.E(op, errs.Denied, "the account does not look keys up: InsecureKeyDiscovery is off", nil)
+	}
+	return errs.E(op, errs.Unavailable, "keys cannot be looked up now", nil)
+}
+
+// Shutdown is that of management.Backend.
+func (r recipients) Shutdown() { r.s.stop() }
+
+// Rescan reads the directory of recipients' keys again.
+func (s *Server) Rescan() (keybook.Report, error) {
+	rep, err := s.book.Rescan()
+	if err != nil {
+		return rep, errs.Wrap("role/proxy.Rescan", err)
+	}
+	s.logBad()
+	s.d.Logger.Log(context.Background(), LevelNotice, "the keys of recipients were read again", "recipients", rep.Entries, "added", rep.Added, "removed", rep.Removed, "unreadable", len(rep.Bad))
+	s.mail.out.Look()
+	return rep, nil
+}

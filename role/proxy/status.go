@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"postern.email/agent/mixclient"
+	"postern.email/kit/errs"
+	"postern.email/mixnet/client"
+	"postern.email/post/keybook"
+)
+
+// Info is where a running proxy is reached.
+type Info struct {
+	Ready      bool          `json:"ready"`
+	Dir        string        `json:"dir"`
+	SMTP       string        `json:"smtp,omitempty"`
+	POP3       string        `json:"pop3,omitempty"`
+	IMAP       string        `json:"imap,omitempty"`
+	Page       string        `json:"page,omitempty"`
+	Management string        `json:"management,omitempty"`
+	Accounts   []AccountInfo `json:"accounts"`
+}
+
+// AccountInfo is an account in Info.
+type AccountInfo struct {
+	Address   string `json:"address"`
+	Connected bool   `json:"connected"`
+}
+
+// Status is what `postern proxy status` shows.
+type Status struct {
+	Info
+	Version  string          `json:"version"`
+	PID      int             `json:"pid"`
+	Since    time.Time       `json:"since"`
+	Health   string          `json:"health"` // "ok", or what is wrong and whether mail is safe
+	Warnings []string        `json:"warnings,omitempty"`
+	Lines    []AccountStatus `json:"lines"`
+	Keys     KeyStatus       `json:"keys"`
+}
+
+// KeyStatus tells of the recipients' keys.
+type KeyStatus struct {
+	Known      int      `json:"known"`
+	Unverified []string `json:"unverified,omitempty"` // came from a relay, and nobody has compared them
+	Changed    []string `json:"changed,omitempty"`    // mail to them is held
+	Unreadable []string `json:"unreadable,omitempty"` // files
+}
+
+// AccountStatus is how an account stands.
+type AccountStatus struct {
+	Address    string    `json:"address"`
+	Registered bool      `json:"registered"`
+	Password   bool      `json:"password"`
+	Connected  bool      `json:"connected"`
+	Problem    string    `json:"problem,omitempty"`
+	Notes      []string  `json:"notes,omitempty"`
+	Relay      string    `json:"relay,omitempty"` // beginning of its node ID
+	Network    string    `json:"network,omitempty"`
+	Waiting    []Waiting `json:"waiting,omitempty"`
+	Ended      []Waiting `json:"ended,omitempty"` // of the last week
+	Letters    int       `json:"letters"`         // fragments that have come and are in no mailbox yet
+	Sent       int       `json:"sent"`            // packets of mail since the start
+	Received   int       `json:"received"`
+	Cover      int       `json:"cover"` // packets of cover traffic since the start
+	Loops      int       `json:"loops"`
+	LoopsBack  int       `json:"loops_back"`
+	LoopsLost  int       `json:"loops_lost"`
+	Size       int64     `json:"size,omitempty"` // largest mail in bytes
+	Fetch      float64   `json:"fetch_seconds,omitempty"`
+	Send       float64   `json:"send_seconds,omitempty"` // mean time between two packets of mail
+	Until      time.Time `json:"certificate_until,omitzero"`
+}
+
+// Waiting is a mail on its way, or one whose end is known.
+type Waiting struct {
+	Name    string    `json:"name"`
+	Note    string    `json:"note,omitempty"`
+	Packets int       `json:"packets"`
+	Sent    int       `json:"sent"`
+	Acked   int       `json:"acked"`
+	Why     string    `json:"why,omitempty"`
+	Result  string    `json:"result,omitempty"`
+	Created time.Time `json:"created"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Mean    float64   `json:"mean_seconds,omitempty"` // until it has arrived
+	P95     float64   `json:"p95_seconds,omitempty"`
+}
+
+// Info tells where the running proxy is reached. Ready is set by who has tried.
+func (s *Server) Info() Info {
+	i := Info{Dir: s.c.Proxy.DataDir, SMTP: s.at("SMTPAddress"), POP3: s.at("POP3Address"), IMAP: s.at("IMAPAddress"), Page: s.pageURL(), Accounts: []AccountInfo{}}
+	if s.c.Management.Enable && !s.d.NoSockets {
+		i.Management = s.c.Management.Path
+	}
+	for _, u := range s.users {
+		i.Accounts = append(i.Accounts, AccountInfo{u.Address.String(), u.connected()})
+	}
+	return i
+}
+
+func (u *user) connected() bool {
+	live, err := u.running()
+	return err == nil && live.Status().Link.Connected
+}
+
+// Status tells how the proxy stands.
+func (s *Server) Status() Status {
+	st := Status{Info: s.Info(), Version: Version, PID: os.Getpid(), Since: s.started.UTC(), Health: "ok", Warnings: s.c.Warnings(), Lines: []AccountStatus{}}
+	st.Ready = true
+	if err := s.mayWrite(); err != nil {
+		st.Health = errs.Public(err)
+	}
+	for _, u := range s.users {
+		st.Lines = append(st.Lines, u.status())
+	}
+	for _, e := range s.book.List() {
+		st.Keys.Known++
+		switch e.State {
+		case keybook.Discovered:
+			st.Keys.Unverified = append(st.Keys.Unverified, e.Address.String())
+		case keybook.Changed:
+			st.Keys.Changed = append(st.Keys.Changed, e.Address.String())
+		}
+	}
+	for _, b := range s.book.Bad() {
+		st.Keys.Unreadable = append(st.Keys.Unreadable, b.Name+": "+errs.Public(b.Err))
+	}
+	return st
+}
+
+// status tells how one account stands.
+func (u *user) status() AccountStatus {
+	u.mu.Lock()
+	c, live, problem := u.client, u.live, u.problem
+	st := AccountStatus{Address: u.Address.String(), Registered: c != nil, Notes: append([]string(nil), u.notes...)}
+	u.mu.Unlock()
+	st.Password, _ = u.s.hasPassword(context.Background(), u)
+	if problem != nil {
+		st.Problem = errs.Public(problem)
+	}
+	if c == nil {
+		return st
+	}
+	st.Relay, st.Network = short(c.Relay()), c.Network().Name()
+	if cert, err := u.certificate(); err == nil {
+		st.Until = cert.Until.UTC()
+	}
+	if cons, err := c.Consensus(); err == nil {
+		st.rates(cons.Parameters)
+	}
+	if live != nil {
+		l := live.Status()
+		st.Connected, st.Sent, st.Received, st.Cover, st.Loops, st.LoopsBack, st.LoopsLost = l.Link.Connected, l.Sent, l.Received, l.Drops+l.Loops, l.Loops, l.Back, l.Lost
+		switch {
+		case !l.Link.Connected && l.Link.Err != nil:
+			st.Problem = errs.Public(l.Link.Err)
+		case l.Problem != nil:
+			st.Problem = errs.Public(l.Problem)
+		}
+	}
+	for _, p := range messages(c, live) {
+		w := Waiting{Name: p.Name, Note: p.Note, Packets: p.Packets, Sent: p.Sent, Acked: p.Acked, Why: p.Why, Result: string(p.Result), Created: p.Created.UTC(), Ended: p.Ended.UTC()}
+		if p.Result != "" {
+			st.Ended = append(st.Ended, w)
+			continue
+		}
+		w.Mean, w.P95 = p.Expect.Mean.Seconds(), p.Expect.P95.Seconds()
+		st.Waiting = append(st.Waiting, w)
+	}
+	return st
+}
+
+// messages are those in the client's store, with forecasts where it runs.
+func messages(c *mixclient.Client, live *client.Client) []client.Progress {
+	list, err := c.Store().List()
+	if live != nil {
+		list, err = live.Messages()
+	}
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
+// Words tells in sentences how an account stands: connected or not, what waits and when it
+// arrives, what protects.
+func (a *AccountStatus) Words() (out []string) {
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	switch {
+	case !a.Registered:
+		say("Not registered with its relay: nothing is sent or received.")
+	case a.Connected:
+		say("Connected to its relay.")
+	default:
+		say("Not connected to its relay. What is handed in waits on this disk; what comes waits at the relay.")
+	}
+	if a.Problem != "" {
+		say("Problem: %s.", a.Problem)
+	}
+	out = append(out, a.Notes...)
+	if !a.Password {
+		say("It has no password: mail programs cannot log in, and what has come waits sealed. Set one: postern proxy passwd %s", a.Address)
+	}
+	switch n := len(a.Waiting); n {
+	case 0:
+		say("No mail waits to be sent.")
+	default:
+		say("%s to be sent:", plural(n, "mail waits", "mails wait"))
+		for _, w := range a.Waiting {
+			say("  %s", w.Words())
+		}
+	}
+	if a.Send > 0 && a.Connected {
+		say("Protection: packets leave and come at random moments, about every %s each way, whether there is mail or not; who watches the line does not see when you write, how much, or with whom. %s since the start.",
+			Span(seconds64(min(a.Send, a.Fetch))), plural(a.Cover, "packet of cover", "packets of cover"))
+	}
+	if a.Registered && !a.Connected {
+		say("Protection: while there is no connection, an observer sees that this proxy is off line.")
+	}
+	if a.LoopsBack+a.LoopsLost > 0 {
+		say("Of the test packets of the last day %d of %d came back.", a.LoopsBack, a.LoopsBack+a.LoopsLost)
+	}
+	return out
+}
+
+// Words tells in a sentence how one mail stands.
+func (w *Waiting) Words() string {
+	to := w.Note
+	if to == "" {
+		to = "mail"
+	}
+	s := fmt.Sprintf("%s: %d of %s sent, %d acknowledged", to, w.Sent, plural(w.Packets, "packet", "packets"), w.Acked)
+	if w.Mean > 0 {
+		s += fmt.Sprintf("; arrives in about %s, most likely within %s", Span(seconds64(w.Mean)), Span(seconds64(w.P95)))
+	}
+	if w.Why != "" {
+		s += " (" + w.Why + ")"
+	}
+	return s
+}
+
+func seconds64(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// Span says a length of time to people, in its two largest units at most.
+func Span(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "a second"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Round(time.Second).Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Round(time.Minute).Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Round(time.Hour).Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Round(24*time.Hour).Hours()/24))
+}
