@@ -1,8 +1,10 @@
 package mixclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -19,6 +21,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	mixnet "postern.email/mixnet/client"
+	"postern.email/mixnet/directory"
 	"postern.email/mixnet/dirtest"
 )
 
@@ -188,6 +191,39 @@ func TestReadDescriptor(t *testing.T) {
 	for _, name := range []string{"bad", "current"} {
 		if _, _, err := ReadDescriptor(vfs.OS(), filepath.Join(dir, name)); errs.KindOf(err) != errs.Unsupported || !strings.Contains(errs.Public(err), name+": ") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRegisterConsensus: the consensus that the answer to a registration holds is there before the
+// client has run; one that no authority of the network signed is not, and the rest is kept all the same.
+func TestRegisterConsensus(t *testing.T) {
+	r := newRelay(t)
+	auth := dirtest.New(t, "test.net", time.Hour, 1) // its keys are those of newRelay's network
+	now := auth.Network.Epoch(time.Now())
+	var mixes []*directory.Descriptor
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		mixes = append(mixes, auth.Mix(t, name, time.Now()))
+	}
+	good := auth.Agree(t, now, nil, mixes...).Bytes()
+	plain := r.body
+	for _, c := range []struct {
+		name string
+		doc  []byte
+		have bool
+	}{{"good", good, true}, {"cut", good[:len(good)/2], false}, {"changed", bytes.Replace(good, []byte("nickname"), []byte("Nickname"), 1), false}, {"none", nil, false}} {
+		var warned []string
+		o := Options{Dir: filepath.Join(t.TempDir(), "client"), Warn: func(text string) { warned = append(warned, text) }}
+		r.body = strings.TrimSuffix(plain, "}") + `,"consensus":"` + base64.StdEncoding.EncodeToString(c.doc) + `"}`
+		_, err := Register(t.Context(), o, Account{URL: r.URL, Name: "anna@relay.example", Password: "secret", LinkOnly: true}, r.Client())
+		must(t, err)
+		opened, err := Open(o)
+		must(t, err)
+		if _, err := opened.Consensus(); (err == nil) != c.have {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if bad := c.doc != nil && !c.have; bad != (len(warned) > 0) {
+			t.Errorf("%s: warnings: %q", c.name, warned)
 		}
 	}
 }

@@ -29,14 +29,19 @@ type Profile struct {
 // ProfileFile is the name of the file of a Profile in the client's directory.
 const ProfileFile = "profile.json"
 
-const maxProfile = directory.MaxNetwork * 2
+// Longest file of a Profile, and longest answer to a registration: the latter holds a consensus too,
+// in base64.
+const (
+	maxProfile = directory.MaxNetwork * 2
+	maxAnswer  = maxProfile + (directory.MaxConsensus+2)/3*4
+)
 
 // parseProfile reads what a relay answers to a registration, and what is kept of it.
 func parseProfile(b []byte) (*Profile, error) {
 	const op = "agent/mixclient.Profile"
 	bad := func(text string, err error) (*Profile, error) { return nil, errs.E(op, errs.Invalid, text, err) }
 	var p Profile
-	if len(b) > maxProfile {
+	if len(b) > maxAnswer {
 		return bad("the answer of the relay is too long", nil)
 	}
 	if err := json.Unmarshal(b, &p); err != nil {

@@ -122,7 +122,7 @@ func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Prof
 		return nil, errs.E(op, errs.Unavailable, "the relay cannot be reached", err)
 	}
 	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxProfile+1))
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
 		return nil, errs.E(op, errs.Unavailable, "the relay cannot be reached", err)
 	}
@@ -138,7 +138,28 @@ func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Prof
 			return nil, errs.Wrap(op, err)
 		}
 	}
-	return p, errs.Wrap(op, p.save(o.FS, o.Dir))
+	if err := p.save(o.FS, o.Dir); err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	o.takeConsensus(b, p)
+	return p, nil
+}
+
+// takeConsensus keeps the consensus that a relay's answer to a registration holds, if it is one to
+// be used. Without it the client fetches one when it runs, at the pace of the slowest profile: that takes
+// minutes.
+func (o *Options) takeConsensus(answer []byte, p *Profile) {
+	var said struct{ Consensus []byte }
+	if json.Unmarshal(answer, &said) != nil || len(said.Consensus) == 0 {
+		return
+	}
+	cache, err := o.cache(p.network, nil)
+	if err == nil {
+		err = cache.Put(said.Consensus)
+	}
+	if err != nil {
+		o.Warn("the directory that the relay gave cannot be used: " + errs.Public(err))
+	}
 }
 
 // takeCertificate keeps the certificate that a relay's answer to a registration holds.

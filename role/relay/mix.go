@@ -253,6 +253,10 @@ func (m *mixPart) opened(c *link.Conn) {
 // entry is what a client needs to begin.
 func (m *mixPart) entry(mailbox [32]byte) web.MixEntry {
 	id := m.node.ID()
-	return web.MixEntry{Network: m.text, Node: fmt.Sprintf("%x", id[:]), LinkKey: m.node.Link().Key().String(),
+	e := web.MixEntry{Network: m.text, Node: fmt.Sprintf("%x", id[:]), LinkKey: m.node.Link().Key().String(),
 		Addresses: m.settings().About.Addresses, Mailbox: fmt.Sprintf("%x", mailbox)}
+	if c, err := m.cache.Current(); err == nil {
+		e.Consensus = c.Bytes()
+	}
+	return e
 }

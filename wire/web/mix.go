@@ -56,6 +56,9 @@ type MixEntry struct {
 	Mailbox   string   `json:"mailbox"`
 	// Certificate is what the relay says of a mail proxy's keys (docs/vouch.md), in base64.
 	Certificate []byte `json:"certificate,omitempty"`
+	// Consensus is the one of now, in base64: with it a client knows the network and its clocks from
+	// the first moment. Empty: the relay has none.
+	Consensus []byte `json:"consensus,omitempty"`
 }
 
 // Longest bodies of requests: a key and a line end; keys in JSON.
