@@ -28,11 +28,16 @@ type Options struct {
 	Dir      string
 	Careless bool // files that others may read are not refused (POSTERN_NO_FILE_PARANOIA)
 
-	Dial   func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
-	Random io.Reader                                                // nil: crypto/rand
-	Now    func() time.Time                                         // nil: time.Now
-	Logger *slog.Logger                                             // nil: nothing is logged
-	Warn   func(text string)                                        // what a user should hear of; nil: nobody
+	Dial  func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
+	Order func(addrs []string) []string                            // of the relay, the best first; nil: as the directory has them
+
+	Limits   client.StoreLimits
+	AckSlack time.Duration // see mixnet/client.Options
+
+	Random io.Reader         // nil: crypto/rand
+	Now    func() time.Time  // nil: time.Now
+	Logger *slog.Logger      // nil: nothing is logged
+	Warn   func(text string) // what a user should hear of; nil: nobody
 }
 
 func (o Options) complete() Options {
@@ -83,7 +88,7 @@ func Open(o Options) (*Client, error) {
 	if c.profile, err = loadProfile(o.FS, o.Dir); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	if c.store, err = client.OpenStore(o.FS, o.Dir, c.id, client.StoreLimits{}, o.Random, o.Now); err != nil {
+	if c.store, err = client.OpenStore(o.FS, o.Dir, c.id, o.Limits, o.Random, o.Now); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
 	if c.cert, err = o.loadCertificate(c.profile, c.id); err != nil {
@@ -156,7 +161,7 @@ func (c *Client) Run(ctx context.Context, m Mode, during func(context.Context, *
 	}
 	defer lock.Close()
 	live, err := client.New(client.Options{Store: c.store, Consensus: c.cache.Current, Parameters: c.parameters, Relay: c.profile.node, Mailbox: c.profile.mailbox,
-		Peer: c.profile.key, Addresses: c.addresses, Free: m.Free, Chosen: m.Chosen, Link: link.Options{Dial: c.o.Dial}, Random: c.o.Random, Now: c.o.Now, Logger: c.o.Logger})
+		Peer: c.profile.key, Addresses: c.addresses, Free: m.Free, Chosen: m.Chosen, AckSlack: c.o.AckSlack, Link: link.Options{Dial: c.o.Dial}, Random: c.o.Random, Now: c.o.Now, Logger: c.o.Logger})
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
@@ -186,9 +191,17 @@ func (c *Client) parameters() directory.Parameters {
 	return nil
 }
 
-// addresses are those of the relay's link: what the directory says, where it still knows the
-// relay under the key that was registered.
+// addresses are those of the relay's link, in the order that is wanted.
 func (c *Client) addresses() []string {
+	if c.o.Order != nil {
+		return c.o.Order(c.known())
+	}
+	return c.known()
+}
+
+// known are the addresses that the directory says, where it still knows the relay under the key
+// that was registered.
+func (c *Client) known() []string {
 	if n := c.cache.Newest(); n != nil {
 		if e := n.Find(c.profile.node); e != nil && link.Key(e.LinkKey) == c.profile.key {
 			return e.Addresses

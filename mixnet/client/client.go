@@ -37,6 +37,10 @@ type Options struct {
 	// its packet from 0, and the way. It must be quick. nil: nobody asks.
 	Chosen func(name string, packet int, w Way)
 
+	// AckSlack is how long beyond one and a half times the expected time an acknowledgement is waited
+	// for, before packets are sent again. It does not show on the line. 0: DefaultAckSlack.
+	AckSlack time.Duration
+
 	Link   link.Options     // bounds, times, Dial, Chance; the rest is filled in
 	Random io.Reader        // must serve many goroutines; nil: crypto/rand
 	Now    func() time.Time // nil: time.Now
@@ -91,6 +95,7 @@ type event struct {
 	block bool          // it carries the reply block of its group
 	err   error         // from the line: nil, the relay has it
 	stay  time.Duration // there and back, as it should be
+	slack time.Duration // of the acknowledgement
 
 	ack     *link.Receipt // not nil: an acknowledgement has come
 	mark    packet.Mark   // of ack
@@ -128,6 +133,9 @@ func New(o Options) (*Client, error) {
 	}
 	if o.Parameters == nil {
 		o.Parameters = func() directory.Parameters { return nil }
+	}
+	if o.AckSlack <= 0 {
+		o.AckSlack = DefaultAckSlack
 	}
 	if o.Random == nil {
 		o.Random = rand.Reader

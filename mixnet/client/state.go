@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -97,16 +98,16 @@ func (st *state) progress(name string, h *outHead) Progress {
 
 // Repetition of what is not acknowledged.
 const (
-	ackSlack   = 5 * time.Minute // beyond one and a half times the expected time
-	ackLongest = 6 * time.Hour   // between two tries
-	maxTries   = 64              // of a group: so many marks are kept
+	DefaultAckSlack = 5 * time.Minute // beyond one and a half times the expected time
+	ackLongest      = 6 * time.Hour   // between two tries
+	maxTries        = 64              // of a group: so many marks are kept
 )
 
 // again is when it is time to ask again for what no acknowledgement has come for: one and a half
 // times the time that there and back should take, and some slack; twice as long after each try; up
 // to a fifth more or less, so that no rhythm shows.
-func again(now time.Time, expected time.Duration, tries int, r Chooser) time.Time {
-	d := float64(expected)*1.5 + float64(ackSlack)
+func again(now time.Time, expected, slack time.Duration, tries int, r Chooser) time.Time {
+	d := float64(expected)*1.5 + float64(slack)
 	d *= math.Pow(2, float64(min(tries-1, 20)))
 	d = min(d, float64(ackLongest)) * (0.8 + 0.4*r.Float64())
 	return now.Add(time.Duration(d))
@@ -184,7 +185,7 @@ func (m *message) posted(e *event, now time.Time, r Chooser) {
 		if e.block {
 			g := &m.state.Groups[m.head.groupOf(e.piece)]
 			g.Tries++
-			g.Asker, g.Due = e.piece, again(now, e.stay, g.Tries, r)
+			g.Asker, g.Due = e.piece, again(now, e.stay, cmp.Or(e.slack, DefaultAckSlack), g.Tries, r)
 		}
 	}
 }

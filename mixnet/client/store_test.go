@@ -381,7 +381,7 @@ func TestSeeds(t *testing.T) {
 // slack, each later one after twice as long, up to six hours; none in a rhythm.
 func TestAgain(t *testing.T) {
 	for tries, mean := range map[int]time.Duration{1: 8 * time.Minute, 2: 16 * time.Minute, 3: 32 * time.Minute, 10: 6 * time.Hour, 60: 6 * time.Hour} {
-		lo, hi := again(begin, 2*time.Minute, tries, fixed(0)).Sub(begin), again(begin, 2*time.Minute, tries, fixed(.99999999)).Sub(begin)
+		lo, hi := again(begin, 2*time.Minute, DefaultAckSlack, tries, fixed(0)).Sub(begin), again(begin, 2*time.Minute, DefaultAckSlack, tries, fixed(.99999999)).Sub(begin)
 		if lo != mean*8/10 || hi < mean*119/100 || hi > mean*12/10 {
 			t.Errorf("try %d: %v to %v, want %v and a fifth", tries, lo, hi, mean)
 		}

@@ -414,7 +414,7 @@ func (c *Client) post(u *outUnit, load Load) bool {
 		c.mu.Lock()
 		c.pending--
 		if name != "" {
-			c.events = append(c.events, event{name: name, piece: u.piece, block: u.block, err: err, stay: u.stay})
+			c.events = append(c.events, event{name: name, piece: u.piece, block: u.block, err: err, stay: u.stay, slack: c.o.AckSlack})
 		}
 		if u.asked != nil {
 			u.asked.posted(c.o.Now(), u.stay, err)

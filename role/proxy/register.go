@@ -10,7 +10,6 @@ import (
 	"postern.email/kit/dial"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
-	"postern.email/mail"
 	"postern.email/mixnet/link"
 	"postern.email/post/seal"
 )
@@ -57,7 +56,11 @@ func Registered(d Deps, c Config, a Account) bool {
 	if err != nil {
 		return false
 	}
-	_, err = mixclient.Open(s.newUser(a).options())
+	u, err := s.newUser(a)
+	if err != nil {
+		return false
+	}
+	_, err = mixclient.Open(u.options())
 	return err == nil
 }
 
@@ -71,8 +74,11 @@ func Register(ctx context.Context, d Deps, c Config, a Account, password, invite
 	if err != nil {
 		return Registration{}, errs.Wrap(op, err)
 	}
-	u := s.newUser(a)
-	hc, err := s.httpClient(a.Address)
+	u, err := s.newUser(a)
+	if err != nil {
+		return Registration{}, errs.Wrap(op, err)
+	}
+	hc, err := s.httpClient(u)
 	if err != nil {
 		return Registration{}, errs.Wrap(op, err)
 	}
@@ -91,15 +97,14 @@ func Register(ctx context.Context, d Deps, c Config, a Account, password, invite
 }
 
 // httpClient is how a relay's page is reached: like its link, through UpstreamProxy.
-func (s *Server) httpClient(a mail.Address) (*http.Client, error) {
+func (s *Server) httpClient(u *user) (*http.Client, error) {
 	d, err := dial.New(dial.Options{CAFiles: s.c.Proxy.TrustedCAs, FS: s.d.FS})
 	if err != nil {
 		return nil, err
 	}
 	t := &http.Transport{TLSClientConfig: d.Config(), DisableKeepAlives: true}
 	t.TLSClientConfig.MinVersion = tls.VersionTLS13
-	through := s.dialer(a.String())
-	t.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) { return through(ctx, addr) }
+	t.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) { return u.dial(ctx, addr) }
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil // no password goes elsewhere
 }
 

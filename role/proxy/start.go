@@ -137,7 +137,11 @@ func prepare(d Deps, c Config) (*Server, error) {
 		return nil, err
 	}
 	for _, a := range all {
-		s.users = append(s.users, s.newUser(a))
+		u, err := s.newUser(a)
+		if err != nil {
+			return nil, err
+		}
+		s.users = append(s.users, u)
 	}
 	return s, nil
 }

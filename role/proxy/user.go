@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -25,8 +26,9 @@ const (
 // user is an account of the proxy with its line to its relay.
 type user struct {
 	Account
-	s   *Server
-	dir string
+	s    *Server
+	dir  string
+	dial func(ctx context.Context, addr string) (net.Conn, error)
 
 	receiving bool          // of run
 	came      chan struct{} // something may have come; has room for one
@@ -42,8 +44,12 @@ type user struct {
 // maxNotes bounds the warnings of a client that are kept for the status.
 const maxNotes = 5
 
-func (s *Server) newUser(a Account) *user {
-	return &user{Account: a, s: s, came: make(chan struct{}, 1), dir: s.d.FS.PathJoin(s.path(accountsDir), dirName(a.Address.String()))}
+func (s *Server) newUser(a Account) (*user, error) {
+	dial, err := s.dialer(a.Address.String())
+	if err != nil {
+		return nil, err
+	}
+	return &user{Account: a, s: s, came: make(chan struct{}, 1), dir: s.d.FS.PathJoin(s.path(accountsDir), dirName(a.Address.String())), dial: dial}, nil
 }
 
 // dirName makes an address the name of one directory.
@@ -54,7 +60,9 @@ func dirName(address string) string {
 // options are those of the account's client.
 func (u *user) options() mixclient.Options {
 	d := &u.s.d
-	return mixclient.Options{FS: d.FS, Dir: u.dir, Careless: d.Careless, Dial: u.s.dialer(u.Address.String()), Random: d.Rand, Now: d.Now, Logger: d.Logger, Warn: u.warn}
+	g := &u.s.c.Debug
+	return mixclient.Options{FS: d.FS, Dir: u.dir, Careless: d.Careless, Dial: u.dial, Order: u.s.ordered, Limits: client.StoreLimits{Keep: seconds(g.ReceiveTimeout)},
+		AckSlack: seconds(g.RetransmitSlack), Random: d.Rand, Now: d.Now, Logger: d.Logger, Warn: u.warn}
 }
 
 // warn keeps what the client says for the status, and logs it.
