@@ -13,7 +13,7 @@ import (
 	"postern.email/mixnet/packet"
 )
 
-// Bounds of what a node remembers of windows (docs/content.md §3). It is in memory only: after a
+// Bounds of what a node remembers of windows (docs/content.md §7). It is in memory only: after a
 // crash the sender is told less than there is, and sends again what need not have been sent.
 const (
 	windowsOpen = 1 << 12        // windows that are to be acknowledged, with their reply blocks; beyond, what is there is told at once

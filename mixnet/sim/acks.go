@@ -13,6 +13,9 @@ import (
 // are one, and when each acknowledgement was sent. For a message that came to one of its relays
 // it looks among the acknowledgements that came later: one of them is that of this message,
 // and the user who got it sent the message.
+//
+// Here a message is what is acknowledged once: a packet on its own, or a window of up to
+// content.MaxWindow packets (docs/content.md §7), whose block is in the packet that is sent last.
 
 // mostAcks bounds the acknowledgements of one run, and so its memory: the observer's knowledge is a table
 // of all against all.
