@@ -183,3 +183,9 @@ func (l *Lab) mkdir(elem ...string) error {
 	}
 	return nil
 }
+
+// there tells whether a file is there.
+func (l *Lab) there(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
