@@ -3,27 +3,23 @@ package deliver
 import (
 	"context"
 
-	"postern.email/post/mailbox"
 	"postern.email/post/queue"
+	"postern.email/post/seal"
 	"postern.email/store"
 )
 
-// placer is the part of a mailbox.Delivery that the transaction needs.
-type placer interface {
-	Put(tx store.Tx, i int) (mailbox.Placed, error)
-}
-
-// mailCopies is one mail on its way into mailboxes.
-type mailCopies struct {
-	placer
-	delivery *mailbox.Delivery
-	to       []mailbox.Target
+// localCopy is one account's copy of a mail, on its way into its mailbox or packet box.
+type localCopy struct {
+	id  seal.AccountID
+	put func(tx store.Tx) error // in the account's shard; it may be run again
 }
 
 // writes is everything that one transaction writes. discard must follow.
 type writes struct {
-	copies  []mailCopies
+	copies  []localCopy
 	entries []*queue.Entry
+	durable []func() // called when the transaction is
+	unused  []func() // give back what no transaction has taken over
 }
 
 func (w *writes) empty() bool { return len(w.copies)+len(w.entries) == 0 }
@@ -33,7 +29,7 @@ func (w *writes) home() store.Shard {
 	if len(w.entries) > 0 {
 		return w.entries[0].Shard()
 	}
-	return w.copies[0].to[0].ID.Shard()
+	return w.copies[0].id.Shard()
 }
 
 // put writes all; tx lies in the shard at. A function that calls it may be run again.
@@ -54,14 +50,12 @@ func (w *writes) put(tx store.Tx, at store.Shard) error {
 		}
 	}
 	for _, c := range w.copies {
-		for i := range c.to {
-			t, err := in(c.to[i].ID.Shard())
-			if err == nil {
-				_, err = c.Put(t, i)
-			}
-			if err != nil {
-				return err
-			}
+		t, err := in(c.id.Shard())
+		if err == nil {
+			err = c.put(t)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -72,6 +66,9 @@ func (w *writes) committed() {
 	for _, e := range w.entries {
 		e.Committed()
 	}
+	for _, fn := range w.durable {
+		fn()
+	}
 }
 
 // discard gives back what no transaction has taken over.
@@ -79,8 +76,8 @@ func (w *writes) discard() {
 	for _, e := range w.entries {
 		e.Discard()
 	}
-	for _, c := range w.copies {
-		c.delivery.Discard()
+	for _, fn := range w.unused {
+		fn()
 	}
 }
 

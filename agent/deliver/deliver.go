@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type Options struct {
 	// Sign gives the DKIM-Signature fields of a mail that leaves; nil: it goes unsigned.
 	Sign     func(header []byte, body ...[]byte) (fields []byte, err error)
 	Accounts Recipients
+	Proxies  Proxies          // nil: all accounts are read without a mail proxy
 	Domain   string           // of the sender of reports
 	Lifetime time.Duration    // how long a mail may wait for another host; 0: DefaultLifetime
 	Seen     *seen.Seen       // remembers parcels with a Proof; nil: nothing is remembered
@@ -138,13 +140,22 @@ func (m *Mail) Local(ctx context.Context, from mail.Address, rcpts []account.Acc
 	return m.Hand(ctx, Parcel{From: from, Local: rcpts, Head: raw})
 }
 
-// copies gives the memory that n sealed copies of a mail take: a body beyond
-// mailbox.MaxInline is sealed once, into a file.
-func copies(size, n int) int64 {
-	if size > mailbox.MaxInline {
-		return int64(size)
+// copies gives the memory that the sealed copies of a mail take: a body beyond mailbox.MaxInline
+// is sealed once for all mailboxes, into a file. What goes to a mail proxy is sealed twice, as
+// letter and as packets.
+func copies(size int, proxied []bool) (n int64) {
+	for _, p := range proxied {
+		switch {
+		case p:
+			n += 2 * int64(size)
+		case size <= mailbox.MaxInline:
+			n += int64(size)
+		}
 	}
-	return int64(size) * int64(n)
+	if size > mailbox.MaxInline && slices.Contains(proxied, false) {
+		n += int64(size)
+	}
+	return n
 }
 
 func (d *Deliver) reserve(size int64) bool {
@@ -152,20 +163,6 @@ func (d *Deliver) reserve(size int64) bool {
 		return d.o.Memory.AcquireHalf(size)
 	}
 	return d.o.Memory.Acquire(size)
-}
-
-// targets gives each account once, in the order of the recipients.
-func targets(rcpts []account.Account) []mailbox.Target {
-	to := make([]mailbox.Target, 0, len(rcpts))
-	seen := make(map[[8]byte]bool, len(rcpts))
-	for _, a := range rcpts {
-		if seen[a.ID] {
-			continue
-		}
-		seen[a.ID] = true
-		to = append(to, mailbox.Target{ID: a.ID, Public: a.Public, Quota: a.Quota, Box: mailbox.Inbox})
-	}
-	return to
 }
 
 // refusal turns what went wrong in the transaction into words for the sender, which

@@ -274,8 +274,19 @@ func TestMemory(t *testing.T) {
 	if n := len(o.inbox(keys[0])); n != 1 {
 		t.Errorf("%d mails", n)
 	}
-	if copies(mailbox.MaxInline, 1000) != 1000*mailbox.MaxInline || copies(mailbox.MaxInline+1, 1000) != mailbox.MaxInline+1 {
-		t.Error("counted wrongly")
+	mixed := make([]bool, 1000)
+	mixed[7], mixed[8] = true, true
+	for _, c := range []struct {
+		size    int
+		proxied []bool
+		want    int64
+	}{
+		{mailbox.MaxInline, make([]bool, 1000), 1000 * mailbox.MaxInline}, {mailbox.MaxInline + 1, make([]bool, 1000), mailbox.MaxInline + 1},
+		{100, mixed, 998*100 + 400}, {mailbox.MaxInline + 1, mixed, 5 * (mailbox.MaxInline + 1)}, {mailbox.MaxInline + 1, mixed[7:9], 4 * (mailbox.MaxInline + 1)},
+	} {
+		if got := copies(c.size, c.proxied); got != c.want {
+			t.Errorf("%d bytes to %d: %d, want %d", c.size, len(c.proxied), got, c.want)
+		}
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"postern.email/kit/errs"
-	"postern.email/post/mailbox"
+	"postern.email/post/account"
 	"postern.email/post/queue"
 	"postern.email/store"
 	"postern.email/wire/smtp"
@@ -32,7 +32,7 @@ func (o *Out) localPortion(ctx context.Context, it *queue.Item, most int) bool {
 	if err != nil {
 		return o.damaged(ctx, it, err)
 	}
-	var to []mailbox.Target
+	var to []account.Account
 	var placed, rs []result
 	for i, w := range it.Rcpts[:min(len(it.Rcpts), most)] {
 		a, err := o.d.o.Accounts.Resolve(ctx, w.To)
@@ -44,7 +44,7 @@ func (o *Out) localPortion(ctx context.Context, it *queue.Item, most int) bool {
 		case a.Blocked:
 			rs = append(rs, o.judge(it, i, &smtp.Reply{Code: 550, Enhanced: "5.2.1", Text: "Recipient address rejected: mailbox disabled"}, ""))
 		default:
-			to = append(to, mailbox.Target{ID: a.ID, Public: a.Public, Quota: a.Quota, Box: mailbox.Inbox})
+			to = append(to, a)
 			r := o.judge(it, i, &smtp.Reply{Code: 250, Enhanced: "2.1.5", Text: "OK"}, "")
 			r.here = true
 			placed = append(placed, r)
@@ -53,16 +53,23 @@ func (o *Out) localPortion(ctx context.Context, it *queue.Item, most int) bool {
 	if len(to) == 0 {
 		return o.settle(ctx, it, rs)
 	}
-	delivery, err := o.d.prepare(ctx, it.Mail.From, to, raw, nil)
-	if err != nil {
-		return o.settle(ctx, it, o.all(it, queue.Deferred, smtp.ReplyFor(err)))
-	}
-	defer delivery.Discard()
-	c := mailCopies{placer: delivery, delivery: delivery, to: to}
+	m := &hereMail{from: it.Mail.From, head: raw}
 	if o.d.o.Seen != nil && !o.d.o.Accounts.Ours(it.Mail.From) {
 		// From outside: the sender may not have heard our 250 and sent it again.
 		sum := sha256.Sum256(raw)
-		c.placer = o.d.once(delivery, to, [][]byte{sum[:]})
+		m.proof = [][]byte{sum[:]}
+	}
+	var c writes
+	defer c.discard()
+	proxied, err := o.d.read(ctx, to)
+	if err == nil {
+		err = o.d.addCopies(ctx, &c, m, to, proxied)
+	}
+	if err != nil {
+		if k := errs.KindOf(err); most > 1 && (k == errs.TooLarge || k == errs.Invalid) {
+			return o.localPortion(ctx, it, 1) // one of them cannot get it; which one?
+		}
+		return o.settle(ctx, it, append(rs, o.each(it, placed, err)...))
 	}
 	err = o.settleWith(ctx, it, append(rs, placed...), &c)
 	switch k := errs.KindOf(err); {
@@ -70,13 +77,24 @@ func (o *Out) localPortion(ctx context.Context, it *queue.Item, most int) bool {
 		return true
 	case k == errs.Unsupported:
 		return o.apart(ctx, it, append(rs, placed...), &c)
-	case k == errs.Full && most > 1:
+	case (k == errs.Full || k == errs.TooLarge) && most > 1:
 		return o.localPortion(ctx, it, 1) // one of them is full; which one?
 	case k == errs.Full:
 		return o.settle(ctx, it, append(rs, o.judge(it, 0, &smtp.Reply{Code: 452, Enhanced: "4.2.2", Text: "Recipient address rejected: mailbox full"}, "")))
 	}
 	o.o.Logger.Warn("a queued mail cannot be put into mailboxes now", "err", errs.Wrap(op, err))
 	return false
+}
+
+// each gives the recipients of rs what an error means for them: later, or for good.
+func (o *Out) each(it *queue.Item, rs []result, err error) []result {
+	reply := smtp.ReplyFor(err)
+	out := make([]result, len(rs))
+	for i := range rs {
+		one := &queue.Item{Mail: it.Mail, Rcpts: []queue.Waiting{rs[i].rcpt}}
+		out[i] = o.judge(one, 0, reply, "")
+	}
+	return out
 }
 
 // raw reads a whole mail.
@@ -93,32 +111,33 @@ func (o *Out) raw(ctx context.Context, it *queue.Item) ([]byte, error) {
 	return raw, nil
 }
 
-// apart is for engines whose shards share no log; c.to are the last of rs. Each copy is a transaction of its own
+// apart is for engines whose shards share no log; the accounts of c are the last of rs. Each copy is a transaction of its own
 // that leaves a mark (mail, recipient), so that none is made twice when the row could not be
 // settled and the mail comes again.
-func (o *Out) apart(ctx context.Context, it *queue.Item, rs []result, c *mailCopies) bool {
-	for i, t := range c.to {
-		key := append(append([]byte{markPrefix}, it.ID[:]...), t.ID[:]...)
-		err := o.d.o.Store.Update(ctx, t.ID.Shard(), func(tx store.Tx) error {
+func (o *Out) apart(ctx context.Context, it *queue.Item, rs []result, c *writes) bool {
+	for i, t := range c.copies {
+		key := append(append([]byte{markPrefix}, it.ID[:]...), t.id[:]...)
+		err := o.d.o.Store.Update(ctx, t.id.Shard(), func(tx store.Tx) error {
 			if _, err := tx.Get(key); err == nil || errs.KindOf(err) != errs.NotFound {
 				return err
 			}
-			if _, err := c.Put(tx, i); err != nil {
+			if err := t.put(tx); err != nil {
 				return err
 			}
 			return tx.Set(key, []byte{1})
 		})
 		if err != nil {
-			at := &rs[len(rs)-len(c.to)+i] // those that were placed stand last
+			at := &rs[len(rs)-len(c.copies)+i] // those that were placed stand last
 			*at = o.all(&queue.Item{Rcpts: []queue.Waiting{at.rcpt}}, queue.Deferred, smtp.ReplyFor(err))[0]
 		}
 	}
 	if !o.settle(ctx, it, rs) {
 		return false
 	}
-	for _, t := range c.to {
-		key := append(append([]byte{markPrefix}, it.ID[:]...), t.ID[:]...)
-		if err := o.d.o.Store.Update(ctx, t.ID.Shard(), func(tx store.Tx) error { return tx.Delete(key) }); err != nil {
+	c.committed()
+	for _, t := range c.copies {
+		key := append(append([]byte{markPrefix}, it.ID[:]...), t.id[:]...)
+		if err := o.d.o.Store.Update(ctx, t.id.Shard(), func(tx store.Tx) error { return tx.Delete(key) }); err != nil {
 			o.o.Logger.Debug("deliver: a mark stays", "err", err) // it says nothing and harms nothing
 		}
 	}

@@ -6,9 +6,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/dsn"
-	"postern.email/mail/sanitize"
 	"postern.email/post/account"
-	"postern.email/post/mailbox"
 	"postern.email/post/queue"
 	"postern.email/store"
 	"postern.email/wire/smtp"
@@ -57,8 +55,12 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	if len(p.Local)+len(p.Remote) == 0 {
 		return errs.E(op, errs.Invalid, "no recipients", nil)
 	}
-	to := targets(p.Local)
-	size := copies(len(p.Head)+len(p.Tail), len(to))
+	to := distinct(p.Local)
+	proxied, err := d.read(ctx, to)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	size := copies(len(p.Head)+len(p.Tail), proxied)
 	if len(p.Remote) > 0 {
 		size += int64(len(p.Head) + len(p.Tail))
 	}
@@ -70,7 +72,8 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	var w writes
 	defer w.discard()
 	if len(to) > 0 {
-		if err := d.addLocal(ctx, &w, &p, to); err != nil {
+		m := &hereMail{from: p.From, head: p.Head, tail: p.Tail, proof: p.Proof}
+		if err := d.addCopies(ctx, &w, m, to, proxied); err != nil {
 			return errs.Wrap(op, err)
 		}
 	}
@@ -82,7 +85,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	if len(p.Confirm) > 0 {
 		d.addConfirmation(ctx, &w, &p)
 	}
-	err := d.commit(ctx, &w)
+	err = d.commit(ctx, &w)
 	switch k := errs.KindOf(err); {
 	case err == nil:
 		w.committed()
@@ -92,31 +95,6 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 		return errs.Wrap(op, d.later(ctx, &p))
 	}
 	return refusal(op, err)
-}
-
-// addLocal prepares the copies for mailboxes.
-func (d *Deliver) addLocal(ctx context.Context, w *writes, p *Parcel, to []mailbox.Target) error {
-	delivery, err := d.prepare(ctx, p.From, to, p.Head, p.Tail)
-	if err != nil {
-		return err
-	}
-	c := mailCopies{delivery: delivery, placer: delivery, to: to}
-	if d.o.Seen != nil && len(p.Proof) > 0 {
-		c.placer = d.once(delivery, to, p.Proof)
-	}
-	w.copies = append(w.copies, c)
-	return nil
-}
-
-// prepare seals a mail to mailboxes under the header rules of final delivery.
-func (d *Deliver) prepare(ctx context.Context, from mail.Address, to []mailbox.Target, head, tail []byte) (*mailbox.Delivery, error) {
-	header, body, err := sanitize.Delivery(head, from)
-	if err != nil {
-		return nil, err
-	}
-	text := join(header, head[body:], tail)
-	defer text.release()
-	return d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
 }
 
 // addQueued prepares what waits in the queue; what goes to other hosts is signed.

@@ -49,13 +49,12 @@ func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home s
 		}
 		return errs.Wrap(op, err)
 	}
-	to := targets([]account.Account{a})
-	delivery, err := d.prepare(ctx, mail.Address{}, to, raw, nil)
+	to := []account.Account{a}
+	proxied, err := d.read(ctx, to)
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	w.copies = append(w.copies, mailCopies{placer: delivery, delivery: delivery, to: to})
-	return nil
+	return errs.Wrap(op, d.addCopies(ctx, w, &hereMail{head: raw}, to, proxied))
 }
 
 // Wanted tells whether a sender is to be told of what became of a recipient (RFC 3461

@@ -248,16 +248,17 @@ func (o *Out) settle(ctx context.Context, it *queue.Item, rs []result) bool {
 	return true
 }
 
-// settleWith is settle in one transaction with copies for mailboxes here; c may be nil. A
+// settleWith is settle in one transaction with copies for accounts here; here may be nil. A
 // report for which there is no room, or nobody, is left out: the mail must not be sent
 // again for that.
-func (o *Out) settleWith(ctx context.Context, it *queue.Item, rs []result, c *mailCopies) error {
+func (o *Out) settleWith(ctx context.Context, it *queue.Item, rs []result, here *writes) error {
 	// Not ctx: what the other side took must be put down even when we are stopping.
 	ctx = context.WithoutCancel(ctx)
-	var rep, here writes
+	var rep writes
 	defer rep.discard()
-	if c != nil {
-		here.copies = append(here.copies, *c)
+	alone := here == nil
+	if alone {
+		here = &writes{}
 	}
 	if err := o.report(ctx, &rep, it, rs); err != nil {
 		o.o.Logger.Warn("a report to a sender cannot be made", "err", errs.KindOf(err))
@@ -275,12 +276,16 @@ func (o *Out) settleWith(ctx context.Context, it *queue.Item, rs []result, c *ma
 	})
 	if err == nil {
 		rep.committed()
+		here.committed()
 		return nil
 	}
 	if k := errs.KindOf(err); !rep.empty() && (k == errs.Full || k == errs.NotFound || k == errs.Unsupported) {
 		err = o.q.Settle(ctx, it, plain, func(tx store.Tx) error { return here.put(tx, home) })
+		if err == nil {
+			here.committed()
+		}
 	}
-	if k := errs.KindOf(err); err != nil && c == nil && (k == errs.NotFound || k == errs.Invalid) {
+	if k := errs.KindOf(err); err != nil && alone && (k == errs.NotFound || k == errs.Invalid) {
 		return nil // an operator dropped the mail, which ended the lease
 	}
 	return err

@@ -48,6 +48,10 @@ type Options struct {
 	Rooms    Rooms
 	Deliver  *deliver.Deliver
 
+	// Proxy reports whether an account is read with a mail proxy: such an account takes mail that is
+	// not encrypted. nil: none does.
+	Proxy func(context.Context, seal.AccountID) (bool, error)
+
 	Keys   dkim.Lookup       // where signers' keys are looked up
 	Forget func(name string) // see dkim.Verifier
 
@@ -127,19 +131,32 @@ func (r *Receive) judge(ctx context.Context, m *incoming) (err error) {
 }
 
 // encrypted lets pass what is end-to-end encrypted or a listed exception, and anything
-// when every recipient has opened the account for it.
-func (r *Receive) encrypted(_ context.Context, m *incoming) error {
+// when every recipient takes it.
+func (r *Receive) encrypted(ctx context.Context, m *incoming) error {
 	verdict := pgpmime.Check(m.raw, pgpmime.Incoming, m.to)
 	if verdict.Allowed() {
 		return nil
 	}
 	for _, a := range m.rcpts {
-		if !a.AcceptCleartext {
+		takes, err := r.takesCleartext(ctx, a)
+		if err != nil {
+			return errs.Wrap("agent/receive.encrypted", err)
+		}
+		if !takes {
 			r.o.Logger.Debug("receive: not encrypted", "reason", verdict.Reason)
 			return replyCleartext
 		}
 	}
 	return nil
+}
+
+// takesCleartext: its owner opened the account, or reads it with a mail proxy, to which the mail is
+// sealed before it is written.
+func (r *Receive) takesCleartext(ctx context.Context, a account.Account) (bool, error) {
+	if a.AcceptCleartext || r.o.Proxy == nil {
+		return a.AcceptCleartext, nil
+	}
+	return r.o.Proxy(ctx, a.ID)
 }
 
 // signed asks for a valid signature of the domain in From.

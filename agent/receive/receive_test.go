@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -10,10 +11,13 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/post/account"
+	"postern.email/post/seal"
 	"postern.email/wire/mxdeliv"
 	"postern.email/wire/sasl"
 	"postern.email/wire/smtp"
 )
+
+const noSignature, cleartext = "554 5.7.1 No DKIM signature found", "523 Encryption Needed: Invalid Unencrypted Mail"
 
 // TestTaken: the mail is delivered without trace and verdict fields, with one Return-Path.
 func TestTaken(t *testing.T) {
@@ -117,7 +121,6 @@ func TestExceptions(t *testing.T) {
 	for _, name := range []string{"open", "open2"} {
 		w.Create(name, func(r *account.CreateRequest) { r.AcceptCleartext = true })
 	}
-	const noSignature, cleartext = "554 5.7.1 No DKIM signature found", "523 Encryption Needed: Invalid Unencrypted Mail"
 	secureJoin := "From: <x@remote.example>\r\nSecure-Join: vc-request\r\nContent-Type: multipart/mixed; boundary=\"b\"\r\n\r\n" +
 		"--b\r\nContent-Type: text/plain\r\n\r\nSecure-Join: vc-request\r\n--b--\r\n"
 	bounce := "From: <MAILER-DAEMON@remote.example>\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; boundary=\"b\"\r\n\r\n--b--\r\n"
@@ -146,6 +149,38 @@ func TestExceptions(t *testing.T) {
 	}
 	if a, b, c := len(w.Inbox("open")), len(w.Inbox("open2")), len(w.Inbox("anna")); a != 2 || b != 1 || c != 0 {
 		t.Errorf("%d, %d and %d mails", a, b, c)
+	}
+}
+
+// TestProxiesTakeCleartext: what is not encrypted is taken for an account that is read with a mail proxy,
+// if it is signed, and only if all recipients take it.
+func TestProxiesTakeCleartext(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"anna", "proxied"} {
+		w.Create(name, nil)
+	}
+	a, err := w.Accounts.Resolve(t.Context(), w.Address("proxied"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fails error
+	w.r.o.Proxy = func(_ context.Context, id seal.AccountID) (bool, error) { return id == a.ID, fails }
+	plain := sample(t, "mailauth-both-plain")
+	for _, c := range []struct {
+		raw  string
+		to   []string
+		want string
+	}{
+		{plain, []string{"proxied"}, "250"}, {plain, []string{"anna"}, cleartext}, {plain, []string{"proxied", "anna"}, cleartext},
+		{"From: <" + sender + ">\r\n\r\nhi\r\n", []string{"proxied"}, noSignature},
+	} {
+		if got := w.send(sender, c.raw, c.to...); got != c.want {
+			t.Errorf("%v: %q, want %q", c.to, got, c.want)
+		}
+	}
+	fails = errs.E("test", errs.Unavailable, "", nil)
+	if got := w.send(sender, plain, "proxied"); !strings.HasPrefix(got, "451 ") {
+		t.Error(got)
 	}
 }
 

@@ -20,7 +20,7 @@ func accountCommand(io streams) *cobra.Command {
 		Long: `Create, list and change the accounts of the running relay. An address can be given
 whole or without its domain. Users need none of this: an address exists from its
 first login on.`}
-	c.AddCommand(createAccount(io), listAccounts(io), passwdAccount(io), setAccount(io), deleteAccount(io), mixAccount(io),
+	c.AddCommand(createAccount(io), listAccounts(io), passwdAccount(io), setAccount(io), deleteAccount(io), mixAccount(io), inviteAccount(io),
 		oneAccount(io, "show", "Show an account", ""),
 		oneAccount(io, "block", "Refuse logins to an account and mail to it; nothing is deleted", "Blocked: %s. To undo: postern account unblock %[1]s\n"),
 		oneAccount(io, "unblock", "Undo block", "Open again: %s\n"))

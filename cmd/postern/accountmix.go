@@ -46,10 +46,43 @@ nothing of this: a client registers itself with address and password.`,
 			fmt.Fprintf(io.out, "%s has no clients in the mix network. To register one: postern account mix %[1]s --key KEY\n", got.Address)
 		default:
 			fmt.Fprintf(io.out, "%s\n  mailbox  %s\n", got.Address, got.Mailbox)
+			if p := got.Proxy; p != nil {
+				known := "not published"
+				if p.Published {
+					known = "published"
+				}
+				fmt.Fprintf(io.out, "  proxy    %s, %s, since %s (keys number %d)\n", p.Fingerprint, known, p.Since, p.Serial)
+			}
 			for _, x := range got.Clients {
 				fmt.Fprintf(io.out, "  client   %s since %s\n", x.Key, x.Since)
 			}
 		}
+		return nil
+	}
+	return c
+}
+
+// inviteAccount is `postern account invite`.
+func inviteAccount(io streams) *cobra.Command {
+	var src source
+	var days int
+	c := &cobra.Command{Use: "invite", Short: "Make an invitation to the mix network", Args: cobra.NoArgs,
+		Long: `Make an invitation for one user's client or mail proxy in the mix network, where the relay
+asks for one (mixnet.registration = "invite"). It is shown once and kept nowhere, and is good
+for one account, until its last day.`,
+		Example: "  postern account invite\n  postern account invite --days 30 --json"}
+	src.flags(c)
+	c.Flags().IntVar(&days, "days", 7, "days for which it can be used, 1 to 365")
+	js := asJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		var got relay.Invited
+		if err := src.call(c.Context(), "account.invite", relay.AccountArgs{Days: days}, &got, nil); err != nil {
+			return err
+		}
+		if *js {
+			return printJSON(io.out, got)
+		}
+		fmt.Fprintf(io.out, "%s\nGood for one account until %s. Invitations that nobody has used: %d.\n", got.Invite, got.Until, got.Open)
 		return nil
 	}
 	return c

@@ -44,6 +44,16 @@ func (c *Content) put(payload []byte) error {
 	return nil
 }
 
+// Payload gives the content as OpenContent reads it, in PayloadLen bytes: for what goes to a
+// mailbox without having been a packet. Errors are those of Build.
+func (c Content) Payload() ([]byte, error) {
+	b := make([]byte, PayloadLen)
+	if err := c.put(b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
 // OpenContent reads a payload from which the last layer was taken (Deliver, Exit). One
 // that was changed anywhere on its way is errs.Auth; one that was made otherwise than
 // the format says is errs.Invalid. Body lies within payload.

@@ -52,6 +52,7 @@ type AccountArgs struct {
 
 	Key    string `json:"key,omitempty"`    // of mix: a client's link key
 	Remove bool   `json:"remove,omitempty"` // of mix: take the client with Key away
+	Days   int    `json:"days,omitempty"`   // of invite: how long it can be used
 }
 
 // AccountPage is one answer of account.list.
@@ -104,6 +105,8 @@ func (s *Server) commands() map[string]control.Handler {
 		"store.check":  s.checkStore,
 		"store.reveal": s.revealStore,
 		"account.mix":  s.mixAccount,
+
+		"account.invite": s.invite,
 	})
 	maps.Copy(h, s.queueCommands())
 	for name, fn := range map[string]func(context.Context, mail.Address, AccountArgs) (account.Account, error){

@@ -32,10 +32,10 @@ type home struct {
 
 type folder struct {
 	next  uint32
-	mails map[uint32]letter
+	mails map[uint32]storedMail
 }
 
-type letter struct {
+type storedMail struct {
 	body  string // what follows the header
 	flags mailbox.Flags
 }
@@ -43,12 +43,12 @@ type letter struct {
 func newHome(password string) *home {
 	h := &home{password: password, folders: map[string]*folder{}}
 	for _, n := range []string{"INBOX", "Drafts", "Junk", "Trash", "Sent"} {
-		h.folders[n] = &folder{next: 1, mails: map[uint32]letter{}}
+		h.folders[n] = &folder{next: 1, mails: map[uint32]storedMail{}}
 	}
 	return h
 }
 
-func (f *folder) add(l letter) uint32 {
+func (f *folder) add(l storedMail) uint32 {
 	uid := f.next
 	f.next++
 	f.mails[uid] = l
@@ -120,21 +120,21 @@ func session(t *testing.T, s *Server) []step {
 		{"ben logs in for the first time", func() (err error) { imapB, err = reader(s, ben, "ben's password"); return err },
 			func(w world) { w[ben] = newHome("ben's password") }},
 		{"a mail", func() error { return smtpA.send(anna, []string{ben}, small) },
-			func(w world) { inbox(w, ben).add(letter{body: body(small)}) }},
+			func(w world) { inbox(w, ben).add(storedMail{body: body(small)}) }},
 		{"a mail to two", func() error { return smtpA.send(anna, []string{ben, anna}, both) },
 			func(w world) {
-				inbox(w, ben).add(letter{body: body(both)})
-				inbox(w, anna).add(letter{body: body(both)})
+				inbox(w, ben).add(storedMail{body: body(both)})
+				inbox(w, anna).add(storedMail{body: body(both)})
 			}},
 		{"a large mail to two", func() error { return smtpA.send(anna, []string{anna, ben}, large) },
 			func(w world) {
-				inbox(w, ben).add(letter{body: body(large)})
-				inbox(w, anna).add(letter{body: body(large)})
+				inbox(w, ben).add(storedMail{body: body(large)})
+				inbox(w, anna).add(storedMail{body: body(large)})
 			}},
 		{"APPEND", func() error { return imapB.append("Drafts", `\Draft`, draft) },
-			func(w world) { w[ben].folders["Drafts"].add(letter{body(draft), mailbox.Draft}) }},
+			func(w world) { w[ben].folders["Drafts"].add(storedMail{body(draft), mailbox.Draft}) }},
 		{"APPEND, large", func() error { return imapB.append("Sent", `\Seen`, bigDraft) },
-			func(w world) { w[ben].folders["Sent"].add(letter{body(bigDraft), mailbox.Seen}) }},
+			func(w world) { w[ben].folders["Sent"].add(storedMail{body(bigDraft), mailbox.Seen}) }},
 		{"SELECT", cmd("SELECT INBOX"), func(world) {}},
 		{"STORE", cmd(`UID STORE 1:2 +FLAGS (\Flagged)`), func(w world) {
 			for _, uid := range []uint32{1, 2} {
@@ -143,7 +143,7 @@ func session(t *testing.T, s *Server) []step {
 				inbox(w, ben).mails[uid] = l
 			}
 		}},
-		{"CREATE", cmd("CREATE Travel"), func(w world) { w[ben].folders["Travel"] = &folder{next: 1, mails: map[uint32]letter{}} }},
+		{"CREATE", cmd("CREATE Travel"), func(w world) { w[ben].folders["Travel"] = &folder{next: 1, mails: map[uint32]storedMail{}} }},
 		{"COPY", cmd("UID COPY 1,3 Travel"), func(w world) {
 			for _, uid := range []uint32{1, 3} {
 				w[ben].folders["Travel"].add(inbox(w, ben).mails[uid])
@@ -173,8 +173,8 @@ func session(t *testing.T, s *Server) []step {
 			}
 			return smtpA.send(anna, []string{anna, ben}, late)
 		}, func(w world) {
-			inbox(w, ben).add(letter{body: body(late)})
-			inbox(w, anna).add(letter{body: body(late)})
+			inbox(w, ben).add(storedMail{body: body(late)})
+			inbox(w, anna).add(storedMail{body: body(late)})
 		}},
 		{"DELETE", cmd("DELETE Away"), func(w world) { delete(w[ben].folders, "Away") }},
 		{"purge", func() error { return s.db.Purge(context.WithoutCancel(t.Context())) }, func(world) {}},
@@ -229,7 +229,7 @@ func look(ctx context.Context, s *Server, login *account.Session) (*home, error)
 		if err != nil {
 			return nil, err
 		}
-		n := &folder{next: v.UIDNext, mails: map[uint32]letter{}}
+		n := &folder{next: v.UIDNext, mails: map[uint32]storedMail{}}
 		for _, e := range v.Range(0, v.Len()) {
 			b, err := a.Body(ctx, f.Box, e)
 			if err != nil {
@@ -239,7 +239,7 @@ func look(ctx context.Context, s *Server, login *account.Session) (*home, error)
 			if err != nil {
 				return nil, fmt.Errorf("%s UID %d: %w", f.Name, e.UID, err)
 			}
-			n.mails[e.UID] = letter{body([]byte(text)), e.Flags}
+			n.mails[e.UID] = storedMail{body([]byte(text)), e.Flags}
 		}
 		h.folders[f.Name] = n
 	}

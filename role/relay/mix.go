@@ -19,6 +19,7 @@ import (
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/feed"
 	"postern.email/mixnet/keys"
+	"postern.email/mixnet/letter"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/node"
 	"postern.email/mixnet/stats"
@@ -46,7 +47,8 @@ type mixPart struct {
 	network *directory.Network
 	text    string // the network file
 	keys    *keys.Keys
-	name    *directory.PrivateKey
+	name    *directory.PrivateKey // signs certificates of mailboxes
+	letter  *letter.PrivateKey    // opens letters to this relay
 	stats   *stats.Stats
 	cache   *dircache.Cache
 	feed    *feed.Feed
@@ -138,6 +140,9 @@ func (s *Server) openMix() error {
 	if m.name, err = s.nameKey(true); err != nil {
 		return err
 	}
+	if m.letter, err = s.letterKey(true); err != nil {
+		return err
+	}
 	m.stats, err = stats.Open(stats.Options{FS: d.FS, Cache: s.mixPath(mixStatsTmp), File: s.mixPath(mixStats), Interval: c.Interval.Std().Truncate(time.Second),
 		Now: d.Now, Log: d.Logger})
 	if err != nil {
@@ -172,7 +177,7 @@ func (s *Server) startMix() error {
 	}
 	var err error
 	o := node.Options{FS: d.FS, Dir: s.mixPath(mixLogDir), Keys: m.keys, Network: m.network, Cache: m.cache, Settings: m.settings(),
-		Clients: m.client, Opened: m.opened, Boxes: mixbox.Arrivals{Boxes: s.packets}, Stats: m.stats,
+		Clients: m.client, Opened: m.opened, Boxes: mixbox.Arrivals{Boxes: s.packets}, Documents: m.document, Services: m.services(), Stats: m.stats,
 		Link: link.Options{Conns: s.c.Mixnet.Clients, DrainTime: s.grace(), PeerOf: daemon.PeerOf},
 		Rand: d.Rand, Now: d.Now, Logger: d.Logger}
 	if d.Dial != nil {
@@ -186,7 +191,7 @@ func (s *Server) startMix() error {
 func (m *mixPart) settings() node.Settings {
 	c := &m.s.c
 	about := directory.Node{Nickname: c.Mixnet.Nickname, Mode: directory.Relay | directory.Mailbox, Addresses: c.Mixnet.Addresses, Family: c.Mixnet.Family,
-		Version: strings.ToLower(Version), NameKey: m.name.Public()}
+		Version: strings.ToLower(Version), NameKey: m.name.Public(), LetterKey: m.letter.Public().Bytes()}
 	if len(about.Addresses) == 0 {
 		about.Addresses = []string{net.JoinHostPort(c.host(), strconv.Itoa(m.s.portOf("mix")))}
 	}

@@ -128,6 +128,9 @@ func mixEffects() map[string]func(*testing.T) {
 				t.Errorf("%+v", st)
 			}
 		},
+		"mixnet.registration":     effectOfRegistration,
+		"mixnet.key_service":      effectOfKeyService,
+		"mixnet.accept_cleartext": effectOfProxyCleartext,
 		"mixnet.keep_packets": func(t *testing.T) {
 			for keep, want := range map[string]int64{"1d": 0, "5d": 1} {
 				var clk clock

@@ -19,6 +19,8 @@ type MixAccount struct {
 	ID      string      `json:"id"`
 	Mailbox string      `json:"mailbox,omitempty"` // empty: it has no clients and never had any
 	Clients []MixClient `json:"clients"`
+	// Proxy is there when the account is read with a mail proxy.
+	Proxy *MixIdentity `json:"proxy,omitempty"`
 	// Entry is what the client needs that was just registered.
 	Entry *web.MixEntry `json:"entry,omitempty"`
 }
@@ -27,6 +29,14 @@ type MixAccount struct {
 type MixClient struct {
 	Key   string `json:"key"`
 	Since string `json:"since"` // day
+}
+
+// MixIdentity are the public keys of a mail proxy.
+type MixIdentity struct {
+	Fingerprint string `json:"fingerprint"` // of both keys, as the proxy shows it
+	Published   bool   `json:"published"`   // strangers who know the address may be told the keys
+	Serial      uint64 `json:"serial"`      // how many the account had, with these
+	Since       string `json:"since"`       // day
 }
 
 // errNoMix is the answer where there is no mix network.
@@ -59,7 +69,7 @@ func (s *Server) mixAccount(ctx context.Context, args json.RawMessage, _ func(an
 			err = s.removeMixClient(ctx, acc.ID, key)
 		} else {
 			var e web.MixEntry
-			e, err = s.addMixClient(ctx, acc.ID, key)
+			e, err = s.addMixClient(ctx, acc.ID, web.MixRequest{Key: key})
 			out.Entry = &e
 		}
 		if err != nil {
@@ -78,14 +88,27 @@ func (s *Server) mixAccount(ctx context.Context, args json.RawMessage, _ func(an
 	for _, c := range list {
 		out.Clients = append(out.Clients, MixClient{hex.EncodeToString(c.Key[:]), c.Since().Format(time.DateOnly)})
 	}
+	switch ident, err := s.packets.Identity(ctx, acc.ID); {
+	case err == nil:
+		shown, err := showIdentity(&ident)
+		if err != nil {
+			return nil, errs.Wrap(op, err)
+		}
+		out.Proxy = &shown
+	case errs.KindOf(err) != errs.NotFound:
+		return nil, errs.Wrap(op, err)
+	}
 	return out, nil
 }
 
-func (s *Server) addMixClient(ctx context.Context, id seal.AccountID, key [32]byte) (web.MixEntry, error) {
+func (s *Server) addMixClient(ctx context.Context, id seal.AccountID, r web.MixRequest) (web.MixEntry, error) {
 	if s.mix == nil {
 		return web.MixEntry{}, errNoMix
 	}
-	mailbox, err := s.packets.Register(ctx, id, key)
+	if r.Proxy != nil {
+		return s.mix.addProxy(ctx, id, r)
+	}
+	mailbox, err := s.packets.Register(ctx, id, r.Key)
 	if err != nil {
 		return web.MixEntry{}, err
 	}
@@ -110,9 +133,14 @@ func (s *Server) mixClients() web.MixClients {
 }
 
 // AddMixClient is that of web.MixClients.
-func (d mixDoor) AddMixClient(ctx context.Context, name, password string, peer limits.Peer, key [32]byte) (e web.MixEntry, err error) {
+func (d mixDoor) AddMixClient(ctx context.Context, name, password string, peer limits.Peer, r web.MixRequest) (e web.MixEntry, err error) {
 	err = d.login(ctx, name, password, peer, func(id seal.AccountID) error {
-		e, err = d.s.addMixClient(ctx, id, key)
+		if d.s.mix != nil {
+			if err := d.s.mayRegister(ctx, id, r); err != nil {
+				return err
+			}
+		}
+		e, err = d.s.addMixClient(ctx, id, r)
 		return err
 	})
 	return e, err

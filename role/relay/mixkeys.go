@@ -10,14 +10,16 @@ import (
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/keys"
+	"postern.email/mixnet/letter"
 	"postern.email/post/seal"
 )
 
-// mixNameKey is the file of the key that signs the names of mailboxes, sealed under the node
-// key.
+// Files of keys, each sealed under the node key: of the key that signs the names of mailboxes, and
+// of the one that letters to the relay itself are sealed to.
 const (
-	mixNameKey  = "name.key"
-	nameVersion = 1
+	mixNameKey   = "name.key"
+	mixLetterKey = "letter.key"
+	seedVersion  = 1
 )
 
 // mixKeyOptions are the options of the node's keys. All of them are sealed under the node key:
@@ -34,15 +36,40 @@ func (s *Server) mixKeyOptions(period time.Duration) keys.Options {
 // errs.NotFound when there is none.
 func (s *Server) nameKey(create bool) (*directory.PrivateKey, error) {
 	const op = "role/relay.nameKey"
-	path := s.mixPath(mixNameKey)
+	seed, err := s.mixSeed(mixNameKey, directory.PrivateLen, create)
+	defer clear(seed)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	k, err := directory.NewPrivateKey(seed)
+	return k, errs.Wrap(op, err)
+}
+
+// letterKey is nameKey for the key that letters to the relay itself are sealed to.
+func (s *Server) letterKey(create bool) (*letter.PrivateKey, error) {
+	const op = "role/relay.letterKey"
+	seed, err := s.mixSeed(mixLetterKey, letter.PrivateKeyLen, create)
+	defer clear(seed)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	k, err := letter.NewPrivateKey(seed)
+	return k, errs.Wrap(op, err)
+}
+
+// mixSeed reads the seed of a key from its file, and makes it if create says so. errs.NotFound when
+// there is none, errs.Corrupt for a file that cannot be opened.
+func (s *Server) mixSeed(file string, size int, create bool) ([]byte, error) {
+	const op = "role/relay.mixSeed"
+	path := s.mixPath(file)
 	b, err := vfs.ReadFile(s.d.FS, path)
 	if err != nil && errs.KindOf(err) == errs.NotFound && create {
-		seed := make([]byte, directory.PrivateLen)
+		seed := make([]byte, size)
 		defer clear(seed)
 		if _, err := io.ReadFull(s.d.Rand, seed); err != nil {
 			return nil, errs.E(op, errs.Internal, "", err)
 		}
-		if b, err = s.root.Seal(seal.PurposeMixKey, []byte(mixNameKey), append([]byte{nameVersion}, seed...)); err != nil {
+		if b, err = s.root.Seal(seal.PurposeMixKey, []byte(file), append([]byte{seedVersion}, seed...)); err != nil {
 			return nil, errs.Wrap(op, err)
 		}
 		err = vfs.WriteFileAtomic(s.d.FS, path, b, 0o600)
@@ -50,13 +77,12 @@ func (s *Server) nameKey(create bool) (*directory.PrivateKey, error) {
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	plain, err := s.root.Open(seal.PurposeMixKey, []byte(mixNameKey), b)
-	defer clear(plain)
-	if err != nil || len(plain) != 1+directory.PrivateLen || plain[0] != nameVersion {
-		return nil, errs.E(op, errs.Corrupt, mixDir+"/"+mixNameKey+" is damaged, or was made with another node key: bring it back from a backup", err)
+	plain, err := s.root.Open(seal.PurposeMixKey, []byte(file), b)
+	if err != nil || len(plain) != 1+size || plain[0] != seedVersion {
+		clear(plain)
+		return nil, errs.E(op, errs.Corrupt, mixDir+"/"+file+" is damaged, or was made with another node key: bring it back from a backup", err)
 	}
-	k, err := directory.NewPrivateKey(plain[1:])
-	return k, errs.Wrap(op, err)
+	return plain[1:], nil
 }
 
 // revealMixKeys tells which keys of the mix network the node key opens.
@@ -66,6 +92,11 @@ func (s *Server) revealMixKeys(say func(kind, text string)) {
 		say(kind, fmt.Sprintf("the key of names, %x", k.Public().ID()))
 	} else if errs.KindOf(err) != errs.NotFound {
 		say(kind, "the key of names cannot be opened")
+	}
+	if k, err := s.letterKey(false); err == nil {
+		say(kind, "the key of letters to this relay, "+k.Public().Fingerprint())
+	} else if errs.KindOf(err) != errs.NotFound {
+		say(kind, "the key of letters to this relay cannot be opened")
 	}
 	k, err := keys.Open(s.mixKeyOptions(directory.DefaultPeriod))
 	if err != nil {

@@ -180,10 +180,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.openState(ctx); err != nil {
 		return err
 	}
-	if err := s.openAgents(); err != nil {
+	if err := s.openMix(); err != nil {
 		return err
 	}
-	if err := s.openMix(); err != nil {
+	if err := s.openAgents(); err != nil {
 		return err
 	}
 	if len(s.d.Keys) > 0 {
@@ -283,9 +283,9 @@ func (s *Server) openAgents() (err error) {
 	if c.Exchange.Remember > 0 {
 		memory = s.seen
 	}
-	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Domain: c.Domain,
+	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Proxies: s.proxies(), Domain: c.Domain,
 		Lifetime: c.Delivery.Lifetime.Std(), Sign: s.signer(), Now: d.Now, Rand: d.Rand, Logger: d.Logger})
-	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.boxes, Deliver: s.deliver, Remote: c.Delivery.Remote, Guard: s.mayWrite,
+	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.rooms(), Deliver: s.deliver, Remote: c.Delivery.Remote, Guard: s.mayWrite,
 		PerMinute: c.Submission.MaxUserSendPerMinute, Burst: c.Submission.MaxUserSendBurst,
 		NoSecureJoin: !c.Submission.SecureJoin, NoSetupMessage: !c.Submission.SetupMessage, Now: d.Now, Logger: d.Logger})
 	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Server: s.metadata, Guard: s.mayWrite, Logger: d.Logger})

@@ -66,7 +66,7 @@ func TestMix(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
 			t.Fatal(w.Code, w.Body, err)
 		}
-		if fmt.Sprint(e) != "{name x\n aa bb [relay.example:48099] cc []}" || m.said != "add anna@example.org pass:word 192.0.2.1 0102" {
+		if fmt.Sprint(e) != "{name x\n aa bb [relay.example:48099] cc [] []}" || m.said != "add anna@example.org pass:word 192.0.2.1 0102" {
 			t.Error(e, m.said)
 		}
 	}

@@ -1,0 +1,123 @@
+package deliver
+
+import (
+	"context"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/sanitize"
+	"postern.email/post/account"
+	"postern.email/post/mailbox"
+	"postern.email/post/packetbox"
+	"postern.email/post/seal"
+	"postern.email/store"
+)
+
+// Proxies puts mail for accounts that are read with a mail proxy into their packet boxes, as
+// letters sealed to the proxy; agent/mixbox has one.
+type Proxies interface {
+	// Proxy reports whether an account is read with a mail proxy.
+	Proxy(ctx context.Context, id seal.AccountID) (bool, error)
+	// Letter seals a mail to the proxy of one account; raw is not kept. errs.Invalid for a mail
+	// that the mix network does not carry, errs.TooLarge for one that is too large for it.
+	Letter(ctx context.Context, to account.Account, from mail.Address, raw []byte) (*packetbox.Prepared, error)
+}
+
+// hereMail is a mail for accounts here.
+type hereMail struct {
+	from       mail.Address
+	head, tail []byte
+	proof      [][]byte // see Parcel
+}
+
+// read tells which of the accounts are read with a mail proxy.
+func (d *Deliver) read(ctx context.Context, rcpts []account.Account) (proxied []bool, err error) {
+	proxied = make([]bool, len(rcpts))
+	for i := range rcpts {
+		if d.o.Proxies == nil {
+			break
+		}
+		if proxied[i], err = d.o.Proxies.Proxy(ctx, rcpts[i].ID); err != nil {
+			return nil, errs.Wrap("agent/deliver.read", err)
+		}
+	}
+	return proxied, nil
+}
+
+// addCopies prepares the copies for accounts here, one each and in their order; proxied is what
+// read says of them.
+func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts []account.Account, proxied []bool) error {
+	var to []mailbox.Target
+	boxed := make(map[int]*packetbox.Prepared)
+	for i, a := range rcpts {
+		if !proxied[i] {
+			to = append(to, mailbox.Target{ID: a.ID, Public: a.Public, Quota: a.Quota, Box: mailbox.Inbox})
+			continue
+		}
+		p, err := d.letter(ctx, m, a)
+		if err != nil {
+			return err
+		}
+		boxed[i] = p
+		w.durable = append(w.durable, p.Committed)
+	}
+	var delivery *mailbox.Delivery
+	if len(to) > 0 {
+		var err error
+		if delivery, err = d.prepare(ctx, m.from, to, m.head, m.tail); err != nil {
+			return err
+		}
+		w.unused = append(w.unused, delivery.Discard)
+	}
+	n := 0
+	for i, a := range rcpts {
+		c := localCopy{id: a.ID}
+		if p := boxed[i]; p != nil {
+			c.put = p.Put
+		} else {
+			at := n
+			c.put = func(tx store.Tx) error {
+				_, err := delivery.Put(tx, at)
+				return err
+			}
+			n++
+		}
+		if d.o.Seen != nil && len(m.proof) > 0 {
+			c.put = d.once(a.ID, m.proof, c.put)
+		}
+		w.copies = append(w.copies, c)
+	}
+	return nil
+}
+
+// letter seals a mail to the proxy of an account.
+func (d *Deliver) letter(ctx context.Context, m *hereMail, a account.Account) (*packetbox.Prepared, error) {
+	text := join(m.head, m.tail)
+	defer text.release()
+	p, err := d.o.Proxies.Letter(ctx, a, m.from, text.b)
+	return p, errs.Wrap("agent/deliver.letter", err)
+}
+
+// prepare seals a mail to mailboxes under the header rules of final delivery.
+func (d *Deliver) prepare(ctx context.Context, from mail.Address, to []mailbox.Target, head, tail []byte) (*mailbox.Delivery, error) {
+	header, body, err := sanitize.Delivery(head, from)
+	if err != nil {
+		return nil, err
+	}
+	text := join(header, head[body:], tail)
+	defer text.release()
+	return d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
+}
+
+// distinct gives each account once, in the order of the recipients.
+func distinct(rcpts []account.Account) []account.Account {
+	out := make([]account.Account, 0, len(rcpts))
+	seen := make(map[seal.AccountID]bool, len(rcpts))
+	for _, a := range rcpts {
+		if !seen[a.ID] {
+			seen[a.ID] = true
+			out = append(out, a)
+		}
+	}
+	return out
+}
