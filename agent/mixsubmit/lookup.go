@@ -154,9 +154,9 @@ func (s *Submit) found(ctx context.Context, a *Account, cert *vouch.Certificate)
 	if _, err := s.o.Book.Get(cert.Address); errs.KindOf(err) == errs.NotFound {
 		// Told before it is noted: the proof keeps it from being told twice.
 		n := notice.Note{Subject: "A key was found", Proof: [][]byte{[]byte("mixsubmit: key found"), []byte(cert.Address.String()), []byte(key.Text)},
-			Text: "The key of a recipient whom you wrote to was looked up at the recipient's relay:\n\n" + cert.Address.String() + "\nFingerprint " + key.Fingerprint +
+			Text: "The key of a recipient whom you wrote to was looked up at the recipient's relay:\n\n  " + cert.Address.String() + "\n  " + key.Fingerprint +
 				"\n\nYour mail is on its way now. Nobody but that relay vouches for this key: until you have compared the fingerprint with the recipient it is marked as unverified. " +
-				"Compare it over another channel, and say so with: postern proxy verify " + cert.Address.String()}
+				"Compare it over another channel, and say so with:\n\n  postern proxy verify " + cert.Address.String()}
 		if err := s.o.Desk.Tell(ctx, a.Address, n); err != nil {
 			return err
 		}
@@ -172,7 +172,7 @@ func (s *Submit) found(ctx context.Context, a *Account, cert *vouch.Certificate)
 func (s *Submit) tellChanged(ctx context.Context, to mail.Address, e keybook.Entry) error {
 	sum := sha256.Sum256([]byte(e.New.Text))
 	return s.o.Desk.Tell(ctx, to, notice.Note{Subject: "A key has changed: mail is held back", Proof: [][]byte{[]byte("mixsubmit: key changed"), []byte(e.Address.String()), sum[:]},
-		Text: "The key of a recipient has changed, and mail to this address is held back until you decide:\n\n" + e.Address.String() + "\nBefore: " + e.Key.Fingerprint +
-			"\nNow: " + e.New.Fingerprint + "\n\nThis happens when somebody sets up a new program. It also happens when somebody else wants to read the mail. Ask the recipient over another channel for the " +
-			"fingerprint, and if it is the new one type: postern proxy verify " + e.Address.String() + "\n\nMail that is held back for too long comes back to you with a report."})
+		Text: "The key of a recipient has changed, and mail to this address is held back until you decide:\n\n  " + e.Address.String() + "\n  before: " + e.Key.Fingerprint +
+			"\n  now:    " + e.New.Fingerprint + "\n\nThis happens when somebody sets up a new program. It also happens when somebody else wants to read the mail. Ask the recipient over another channel for the " +
+			"fingerprint, and if it is the new one type:\n\n  postern proxy verify " + e.Address.String() + "\n\nMail that is held back for too long comes back to you with a report."})
 }

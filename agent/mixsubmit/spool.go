@@ -22,6 +22,7 @@ import (
 const (
 	mailSuffix  = ".mail"
 	stateSuffix = ".state"
+	tempSuffix  = ".tmp" // of vfs.WriteFileAtomic
 )
 
 // maxHeader bounds the part of a mail's header that is kept for reports, in bytes.
@@ -95,7 +96,8 @@ type spool struct {
 	damaged int   // files that cannot be read; they stay
 }
 
-// openSpool reads what waits. A text without an entry was not taken: it goes.
+// openSpool reads what waits. A text without an entry was not taken: it goes, as what was written by half
+// does.
 func openSpool(a *Account, random io.Reader) (*spool, error) {
 	const op = "agent/mixsubmit.openSpool"
 	if err := vfs.MkdirAll(a.FS, a.Dir, 0o700); err != nil {
@@ -123,8 +125,12 @@ func openSpool(a *Account, random io.Reader) (*spool, error) {
 		s.bytes += e.Size
 	}
 	for _, n := range names {
-		id, ok := strings.CutSuffix(n, mailSuffix)
-		if !ok || !validID(id) || slices.Contains(names, id+stateSuffix) {
+		whole, half := strings.CutSuffix(n, tempSuffix)
+		id, ok := strings.CutSuffix(whole, mailSuffix)
+		if !ok {
+			id = strings.TrimSuffix(whole, stateSuffix)
+		}
+		if !validID(id) || !half && (!ok || slices.Contains(names, id+stateSuffix)) {
 			continue
 		}
 		if err := a.FS.Remove(s.path(n)); err != nil {
