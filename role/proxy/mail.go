@@ -68,6 +68,20 @@ func (s *Server) submitters() (out []*mixsubmit.Account) {
 	return out
 }
 
+// waiting gives the mails of an account that are not settled.
+func (a *agents) waiting(u *user) (out []mixsubmit.Waiting) {
+	all, err := a.out.Waiting()
+	if err != nil {
+		return nil
+	}
+	for _, w := range all {
+		if w.From.Equal(u.Address) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
 // receive puts what comes for an account into its mailbox, until ctx ends.
 func (a *agents) receive(ctx context.Context, u *user, c *mixclient.Client) error {
 	return a.in.Serve(ctx, &mixreceive.Account{Address: u.Address.Canonical(), Store: c.Store(), Relay: c.Relay(), Consensus: c.Consensus, Wait: u.await, Discover: u.Discover})

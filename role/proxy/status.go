@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"postern.email/agent/mixclient"
+	"postern.email/agent/mixsubmit"
 	"postern.email/kit/errs"
 	"postern.email/mixnet/client"
 	"postern.email/post/keybook"
@@ -61,8 +63,7 @@ type AccountStatus struct {
 	Relay      string    `json:"relay,omitempty"` // beginning of its node ID
 	Network    string    `json:"network,omitempty"`
 	Waiting    []Waiting `json:"waiting,omitempty"`
-	Ended      []Waiting `json:"ended,omitempty"` // of the last week
-	Letters    int       `json:"letters"`         // fragments that have come and are in no mailbox yet
+	Ended      []Ended   `json:"ended,omitempty"` // of the last week
 	Sent       int       `json:"sent"`            // packets of mail since the start
 	Received   int       `json:"received"`
 	Cover      int       `json:"cover"` // packets of cover traffic since the start
@@ -75,19 +76,30 @@ type AccountStatus struct {
 	Until      time.Time `json:"certificate_until,omitzero"`
 }
 
-// Waiting is a mail on its way, or one whose end is known.
+// Waiting is a mail on its way. Addresses are the user's own business: they are shown to its user
+// and in no log.
 type Waiting struct {
-	Name    string    `json:"name"`
-	Note    string    `json:"note,omitempty"`
-	Packets int       `json:"packets"`
-	Sent    int       `json:"sent"`
-	Acked   int       `json:"acked"`
-	Why     string    `json:"why,omitempty"`
-	Result  string    `json:"result,omitempty"`
+	ID      string    `json:"id"`
+	To      []string  `json:"to"` // those who are not settled
+	Size    int64     `json:"size"`
 	Created time.Time `json:"created"`
-	Ended   time.Time `json:"ended,omitzero"`
+	Expires time.Time `json:"expires"` // then it is given back
+	Packets int       `json:"packets"` // 0: none were made yet
+	Sent    int       `json:"sent"`
+	Acked   int       `json:"acked"` // on the disk of the recipient's relay
+	Why     string    `json:"why,omitempty"`
 	Mean    float64   `json:"mean_seconds,omitempty"` // until it has arrived
-	P95     float64   `json:"p95_seconds,omitempty"`
+	P95     float64   `json:"p95_seconds,omitempty"`  // of 100 mails 95 are faster
+}
+
+// Ended is a letter whose end is known.
+type Ended struct {
+	Result  string    `json:"result"` // delivered, sent, failed, canceled
+	Note    string    `json:"note,omitempty"`
+	Why     string    `json:"why,omitempty"`
+	Packets int       `json:"packets"`
+	Created time.Time `json:"created"`
+	Ended   time.Time `json:"ended"`
 }
 
 // Info tells where the running proxy is reached. Ready is set by who has tried.
@@ -162,16 +174,34 @@ func (u *user) status() AccountStatus {
 			st.Problem = errs.Public(l.Problem)
 		}
 	}
-	for _, p := range messages(c, live) {
-		w := Waiting{Name: p.Name, Note: p.Note, Packets: p.Packets, Sent: p.Sent, Acked: p.Acked, Why: p.Why, Result: string(p.Result), Created: p.Created.UTC(), Ended: p.Ended.UTC()}
-		if p.Result != "" {
-			st.Ended = append(st.Ended, w)
-			continue
-		}
-		w.Mean, w.P95 = p.Expect.Mean.Seconds(), p.Expect.P95.Seconds()
-		st.Waiting = append(st.Waiting, w)
-	}
+	st.mails(u.s.mail.waiting(u), messages(c, live))
 	return st
+}
+
+// mails fills in what waits and what has ended.
+func (a *AccountStatus) mails(waiting []mixsubmit.Waiting, list []client.Progress) {
+	known := make(map[string]client.Progress)
+	for _, p := range list {
+		known[p.Name] = p
+		if p.Result != "" {
+			a.Ended = append(a.Ended, Ended{Result: string(p.Result), Note: p.Note, Why: p.Why, Packets: p.Packets, Created: p.Created.UTC(), Ended: p.Ended.UTC()})
+		}
+	}
+	for _, m := range waiting {
+		w := Waiting{ID: m.ID, Size: m.Size, Created: m.Created.UTC(), Expires: m.Expires.UTC(), Why: m.Why}
+		for _, to := range m.To {
+			w.To = append(w.To, to.String())
+		}
+		for _, name := range m.Names {
+			p := known[name]
+			w.Packets, w.Sent, w.Acked = w.Packets+p.Packets, w.Sent+p.Sent, w.Acked+p.Acked
+			w.Mean, w.P95 = max(w.Mean, p.Expect.Mean.Seconds()), max(w.P95, p.Expect.P95.Seconds())
+			if w.Why == "" {
+				w.Why = p.Why
+			}
+		}
+		a.Waiting = append(a.Waiting, w)
+	}
 }
 
 // messages are those in the client's store, with forecasts where it runs.
@@ -229,12 +259,16 @@ func (a *AccountStatus) Words() (out []string) {
 
 // Words tells in a sentence how one mail stands.
 func (w *Waiting) Words() string {
-	to := w.Note
-	if to == "" {
-		to = "mail"
+	s := strings.Join(w.To, ", ") + ": "
+	if w.Packets == 0 {
+		s += "not on its way yet"
+	} else {
+		s += fmt.Sprintf("%d of %s sent, %d acknowledged", w.Sent, plural(w.Packets, "packet", "packets"), w.Acked)
 	}
-	s := fmt.Sprintf("%s: %d of %s sent, %d acknowledged", to, w.Sent, plural(w.Packets, "packet", "packets"), w.Acked)
-	if w.Mean > 0 {
+	switch {
+	case w.Packets > 0 && w.Acked == 0 && w.Sent == w.Packets:
+		s += "; its arrival is not confirmed yet"
+	case w.Mean > 0:
 		s += fmt.Sprintf("; arrives in about %s, most likely within %s", Span(seconds64(w.Mean)), Span(seconds64(w.P95)))
 	}
 	if w.Why != "" {
