@@ -74,9 +74,12 @@ func (o *Options) loadCertificate(p *Profile, id *client.Identity) (*vouch.Certi
 	return cert, nil
 }
 
+// fetcher is mixnet/client.Client.Fetch.
+type fetcher func(ctx context.Context, request []byte) ([]byte, error)
+
 // renew keeps the certificate valid while the client runs, if there is one. The request leaves at a
 // tick of the clocks like everything else, so that the line does not show it.
-func (c *Client) renew(ctx context.Context) error {
+func (c *Client) renew(ctx context.Context, fetch fetcher) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
@@ -90,7 +93,7 @@ func (c *Client) renew(ctx context.Context) error {
 			return nil // to register needs a password
 		}
 		if left := cert.Until.Sub(c.o.Now()); left < renewBefore {
-			if err := c.renewOnce(ctx, cert); err != nil && ctx.Err() == nil {
+			if err := c.renewOnce(ctx, fetch, cert); err != nil && ctx.Err() == nil {
 				c.o.Logger.Debug("mix client: the certificate was not renewed", "error", err)
 				if left < renewBefore/2 {
 					c.o.Warn("the certificate of this client, which ends on " + cert.Until.UTC().Format("2006-01-02 15:04 MST") + ", could not be renewed: " + errs.Public(err))
@@ -102,9 +105,9 @@ func (c *Client) renew(ctx context.Context) error {
 }
 
 // renewOnce asks the relay for a certificate that is newer, and keeps it.
-func (c *Client) renewOnce(ctx context.Context, old *vouch.Certificate) error {
+func (c *Client) renewOnce(ctx context.Context, fetch fetcher, old *vouch.Certificate) error {
 	const op = "agent/mixclient.renew"
-	b, err := c.live.Fetch(ctx, []byte(certificateRequest))
+	b, err := fetch(ctx, []byte(certificateRequest))
 	if err != nil {
 		return errs.Wrap(op, err)
 	}

@@ -167,7 +167,7 @@ func (c *Client) Run(ctx context.Context, m Mode, during func(context.Context, *
 	}
 	c.live = live
 	within, cancel := context.WithCancel(ctx)
-	parts := []func(context.Context) error{live.Run, c.cache.Run, c.renew}
+	parts := []func(context.Context) error{live.Run, c.cache.Run, func(ctx context.Context) error { return c.renew(ctx, live.Fetch) }}
 	ended := make(chan error, len(parts))
 	for _, part := range parts {
 		go func() { ended <- part(within) }()

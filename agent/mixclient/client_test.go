@@ -47,7 +47,7 @@ type relay struct {
 	status int
 	body   string
 
-	user, password, key string
+	user, password, key, contentType string
 }
 
 func newRelay(t *testing.T) *relay {
@@ -59,6 +59,7 @@ func newRelay(t *testing.T) *relay {
 		r.user, r.password, _ = q.BasicAuth()
 		b, _ := io.ReadAll(q.Body)
 		r.key = strings.TrimSpace(string(b))
+		r.contentType = q.Header.Get("Content-Type")
 		if q.Method != http.MethodPost || q.URL.Path != "/mix" {
 			t.Errorf("%s %s", q.Method, q.URL)
 		}
