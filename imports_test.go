@@ -59,6 +59,7 @@ var sideways = map[string][]string{
 	"mixnet/keys":      {"mixnet/packet", "mixnet/directory"},
 	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
 	"mixnet/pool":      {"mixnet/replay"},
+	"mixnet/token":     {"mixnet/packet"},
 	"mixnet/link":      {"mixnet/packet"},
 	"mixnet/letter":    {"mixnet/packet", "mixnet/content", "mixnet/directory"},
 	"mixnet/client":    {"mixnet/packet", "mixnet/content", "mixnet/directory", "mixnet/letter", "mixnet/link"},
