@@ -180,6 +180,10 @@ func TestMailForm(t *testing.T) {
 	if err != nil || got.Flags != m.Flags || string(got.Certificate) != "certificate" || !slices.Equal(got.Recipients, m.Recipients) || !got.Sender.IsZero() || string(got.Raw) != "raw" {
 		t.Errorf("%+v, %v", got, err)
 	}
+	m.Token = []byte("token")
+	if got, err := ParseMail(m.Append(nil)); err != nil || string(got.Token) != "token" || got.Flags != m.Flags || string(got.Certificate) != "certificate" || string(got.Raw) != "raw" {
+		t.Errorf("%+v, %v", got, err)
+	}
 	if !IsMail(m.Append(nil)) || IsMail([]byte("PMAI")) || IsMail(nil) {
 		t.Error("IsMail")
 	}
@@ -196,11 +200,15 @@ func TestMailForm(t *testing.T) {
 		{"the magic alone", []byte(mailMagic), errs.Invalid},
 		{"no magic", []byte("QMAIL\x01\x00\x00" + none + one + "\x00\x00"), errs.Invalid},
 		{"a later version", head(2, 0, 0, none, one, "\x00\x00"), errs.Unsupported},
-		{"an unknown flag", head(1, 4, 0, none, one, "\x00\x00"), errs.Invalid},
+		{"an unknown flag", head(1, 8, 0, none, one, "\x00\x00"), errs.Invalid},
 		{"from the world, but by no relay", head(1, 2, 0, none, one, "\x00\x00"), errs.Invalid},
 		{"not zero", head(1, 0, 1, none, one, "\x00\x00"), errs.Invalid},
 		{"a certificate that is longer than all", head(1, 0, 0, "\x00\x00\x01\x00", one, "\x00\x00"), errs.Invalid},
 		{"a certificate that is too long", head(1, 0, 0, "\xff\xff\xff\xff", one, "\x00\x00"), errs.Invalid},
+		{"half the length of a token", head(1, 4, 0, none, "\x00"), errs.Invalid},
+		{"a token of nothing", head(1, 4, 0, none, "\x00\x00", one, "\x00\x00"), errs.Invalid},
+		{"a token that is longer than all", head(1, 4, 0, none, "\x00\xff", one, "\x00\x00"), errs.Invalid},
+		{"a token that is too long", head(1, 4, 0, none, "\x04\x01"+strings.Repeat("t", 1025), one, "\x00\x00"), errs.Invalid},
 		{"no number of recipients", head(1, 0, 0, none, "\x00"), errs.Invalid},
 		{"no recipients", head(1, 0, 0, none, "\x00\x00", "\x00\x00"), errs.Invalid},
 		{"a null recipient", head(1, 0, 0, none, "\x00\x01\x00\x00", "\x00\x00"), errs.Invalid},

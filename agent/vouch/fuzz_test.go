@@ -37,6 +37,8 @@ func FuzzParse(f *testing.F) {
 func FuzzParseMail(f *testing.F) {
 	m := Mail{Certificate: []byte("c"), Recipients: []mail.Address{address(f, "bob@two.example")}, Raw: []byte("From: x\r\n\r\n")}
 	f.Add(m.Append(nil))
+	m.Token = []byte("token")
+	f.Add(m.Append(nil))
 	m = Mail{Flags: FromOrdinary, Recipients: []mail.Address{address(f, `"b\" b"@bücher.example`), address(f, "a@[192.0.2.1]")}, Sender: address(f, alice)}
 	f.Add(m.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {

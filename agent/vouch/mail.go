@@ -12,7 +12,12 @@ import (
 const (
 	FromOrdinary uint8 = 1 << iota // the account's own relay took it from ordinary mail
 	FromWorld                      // and it came in cleartext; only with FromOrdinary
+
+	withToken // Token is there; Append and ParseMail see to it
 )
+
+// MaxToken bounds a token, in bytes.
+const MaxToken = 1024
 
 // MaxRecipients bounds the recipients of one letter. More are several letters.
 const MaxRecipients = 1000
@@ -26,6 +31,7 @@ const (
 type Mail struct {
 	Flags       uint8
 	Certificate []byte         // of the sender; empty: anonymous, or from a relay
+	Token       []byte         // for an exit (mixnet/token); empty: none
 	Recipients  []mail.Address // at least one
 	Sender      mail.Address   // of the envelope; zero: the null path
 	Raw         []byte         // the mail, every line ended by CRLF
@@ -34,9 +40,17 @@ type Mail struct {
 // Append writes the mail as it stands in a letter.
 func (m *Mail) Append(b []byte) []byte {
 	b = append(b, mailMagic...)
-	b = append(b, mailVersion, m.Flags, 0)
+	flags := m.Flags
+	if len(m.Token) > 0 {
+		flags |= withToken
+	}
+	b = append(b, mailVersion, flags, 0)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(m.Certificate)))
 	b = append(b, m.Certificate...)
+	if len(m.Token) > 0 {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(m.Token)))
+		b = append(b, m.Token...)
+	}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(m.Recipients)))
 	for _, r := range m.Recipients {
 		b = appendAddress(b, r)
@@ -70,7 +84,8 @@ func ParseMail(b []byte) (*Mail, error) {
 	if b[0] != mailVersion {
 		return nil, errs.E(op, errs.Unsupported, "the mail is in the form of a later version of Postern: update this one", nil)
 	}
-	m := &Mail{Flags: b[1]}
+	m := &Mail{Flags: b[1] &^ withToken}
+	token := b[1]&withToken != 0
 	if b[2] != 0 || m.Flags&^(FromOrdinary|FromWorld) != 0 || m.Flags == FromWorld {
 		return bad("its flags")
 	}
@@ -79,6 +94,16 @@ func ParseMail(b []byte) (*Mail, error) {
 		return bad("the length of its certificate")
 	}
 	m.Certificate, b = b[:n:n], b[n:]
+	if token {
+		if len(b) < 2 {
+			return bad("its token")
+		}
+		n := int(binary.BigEndian.Uint16(b))
+		if b = b[2:]; n == 0 || n > MaxToken || n > len(b) {
+			return bad("the length of its token")
+		}
+		m.Token, b = b[:n:n], b[n:]
+	}
 	if len(b) < 2 {
 		return bad("its recipients")
 	}
