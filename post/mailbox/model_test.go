@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/post/seal"
 	"postern.email/store"
 	"postern.email/store/storetest"
@@ -599,7 +600,11 @@ func TestModel(t *testing.T) {
 		"twice": storetest.Twice, // every transaction function is run again
 	} {
 		t.Run(name, func(t *testing.T) {
+			runs := 0
 			rapid.Check(t, func(rt *rapid.T) {
+				if runs++; racetest.Enabled && runs > 15 {
+					return
+				}
 				w := newWorld(t, withStore(wrap))
 				defer w.close()
 				m := newMachine(rt, w)
