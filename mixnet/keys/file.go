@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/hpke"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -24,6 +25,7 @@ const (
 	kindIdentity kind = "identity"
 	kindLink     kind = "link"
 	kindLog      kind = "log-secret"
+	kindLetter   kind = "letter"
 	kindMix      kind = "mix"
 	kindEnded    kind = "ended" // a mix key that is being destroyed: no secret
 )
@@ -37,6 +39,8 @@ func (k kind) secretLen() int {
 		return ed25519.SeedSize
 	case kindLog:
 		return logSecretLen
+	case kindLetter:
+		return letterSeedLen
 	case kindMix:
 		return packet.PrivateKeyLen
 	}
@@ -47,12 +51,13 @@ func (k kind) secretLen() int {
 func (k kind) timed() bool { return k == kindMix || k == kindEnded }
 
 const (
-	logSecretLen = 32
-	maxFile      = 4096
-	title        = "postern-key 1"
-	checkLen     = 8
-	labelLogID   = "postern/mix keys: name of the secret of a log\n"
-	timeForm     = "2006-01-02T15:04:05Z"
+	logSecretLen  = 32
+	letterSeedLen = 32
+	maxFile       = 4096
+	title         = "postern-key 1"
+	checkLen      = 8
+	labelLogID    = "postern/mix keys: name of the secret of a log\n"
+	timeForm      = "2006-01-02T15:04:05Z"
 )
 
 // file is the content of a private file. The secret is in the clear here.
@@ -181,7 +186,7 @@ func parseFile(b []byte, want kind) (*sealedFile, error) {
 	return f, nil
 }
 
-// identityOf, linkOf, logOf and mixOf give the key of an open file, if it is the one that the
+// identityOf, linkOf, logOf, letterOf and mixOf give the key of an open file, if it is the one that the
 // file names: a bit that was flipped on the disk would make another key.
 
 func identityOf(f *file) (*directory.PrivateKey, error) {
@@ -221,6 +226,24 @@ func logOf(f *file) ([]byte, error) { return bytes.Clone(f.secret), f.named(logI
 func logID(secret []byte) string {
 	h := sha256.Sum256(append([]byte(labelLogID), secret...))
 	return hex.EncodeToString(h[:])
+}
+
+func letterOf(f *file) ([]byte, error) {
+	id, err := letterID(f.secret)
+	if err == nil {
+		err = f.named(id)
+	}
+	return bytes.Clone(f.secret), err
+}
+
+// letterID is SHA-256 of the public key, which follows from the seed.
+func letterID(seed []byte) (string, error) {
+	k, err := hpke.MLKEM768X25519().NewPrivateKey(bytes.Clone(seed))
+	if err != nil {
+		return "", errs.E("mixnet/keys.letterID", errs.Internal, "", err)
+	}
+	h := sha256.Sum256(k.PublicKey().Bytes())
+	return hex.EncodeToString(h[:]), nil
 }
 
 func mixOf(f *file) (*packet.PrivateKey, error) {

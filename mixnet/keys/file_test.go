@@ -51,11 +51,13 @@ func TestGolden(t *testing.T) {
 		if _, err := k.end(k.all()[0]); err != nil {
 			t.Fatal(err)
 		}
+		o.Letters = true
+		create(t, o)
 		folder := "open"
 		if sealed {
 			folder = "sealed"
 		}
-		for _, name := range []string{identityName, linkName, logName, "key_0001/mix.key", "key_0001/ended", "key_0002/published"} {
+		for _, name := range []string{identityName, linkName, logName, letterName, "key_0001/mix.key", "key_0001/ended", "key_0002/published"} {
 			got, err := vfs.ReadFile(disk, dir+"/"+name)
 			if err != nil {
 				t.Fatal(err)
@@ -87,7 +89,7 @@ func errsJoin(list ...error) error {
 func TestGoldenReads(t *testing.T) {
 	for _, folder := range []string{"open", "sealed"} {
 		disk := vfs.NewCrashDisk()
-		for _, name := range []string{identityName, linkName, logName, "key_0001/mix.key"} {
+		for _, name := range []string{identityName, linkName, logName, letterName, "key_0001/mix.key"} {
 			b, err := os.ReadFile(filepath.Join("testdata", folder, strings.ReplaceAll(name, "/", "-")))
 			if err != nil {
 				t.Fatal(err)
@@ -99,9 +101,13 @@ func TestGoldenReads(t *testing.T) {
 		}
 		o := options(disk, clocktest.New(began))
 		o.Passphrase = func(bool) ([]byte, error) { return []byte(phrase), nil }
+		o.Letters = true
 		k, err := Open(o)
 		if err != nil {
 			t.Fatalf("%s: %v", folder, err)
+		}
+		if len(k.Letter()) != letterSeedLen {
+			t.Errorf("%s: no letter key", folder)
 		}
 		if l := k.List(); len(l) != 1 || l[0].State != Current {
 			t.Errorf("%s: %+v", folder, l)
@@ -157,14 +163,15 @@ func TestPassphrase(t *testing.T) {
 func TestSealLater(t *testing.T) {
 	disk, clock := vfs.NewCrashDisk(), clocktest.New(began)
 	o := options(disk, clock)
+	o.Letters = true
 	k := create(t, o)
 	rotate(t, k, began)
 	mix, err := k.all()[0].key.Seed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := [][]byte{k.Identity().Seed(), k.Link().Seed(), k.LogSecret(), mix}
-	names := []string{"identity.key", "link.key", "log.secret", "key_0001/mix.key", "key_0002/mix.key"}
+	secrets := [][]byte{k.Identity().Seed(), k.Link().Seed(), k.LogSecret(), mix, k.Letter()}
+	names := []string{"identity.key", "link.key", "log.secret", "letter.key", "key_0001/mix.key", "key_0002/mix.key"}
 	for i, n := range names {
 		if err := disk.Link(dir+"/"+n, "/spy"+string(rune('0'+i))); err != nil {
 			t.Fatal(err)
@@ -174,7 +181,7 @@ func TestSealLater(t *testing.T) {
 	o.SealAll = true
 	again := create(t, o)
 	if again.Identity().Public().ID() != k.Identity().Public().ID() || !again.Link().Equal(k.Link()) ||
-		!bytes.Equal(again.LogSecret(), k.LogSecret()) || len(again.Public(began)) != 2 {
+		!bytes.Equal(again.LogSecret(), k.LogSecret()) || !bytes.Equal(again.Letter(), k.Letter()) || len(again.Public(began)) != 2 {
 		t.Error("another node")
 	}
 	for i, n := range names {
@@ -208,13 +215,14 @@ func TestDamage(t *testing.T) {
 	for _, sealed := range []bool{false, true} {
 		disk, clock := vfs.NewCrashDisk(), clocktest.New(began)
 		o := options(disk, clock)
+		o.Letters = true
 		if sealed {
 			o.Passphrase = func(bool) ([]byte, error) { return []byte(phrase), nil }
 			o.SealAll = true
 		}
 		k := create(t, o)
 		rotate(t, k, began)
-		for _, name := range []string{identityName, linkName, logName, "key_0001/mix.key"} {
+		for _, name := range []string{identityName, linkName, logName, letterName, "key_0001/mix.key"} {
 			path := dir + "/" + name
 			good, err := vfs.ReadFile(disk, path)
 			if err != nil {
@@ -286,15 +294,39 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestLetterKey: a node that gets letters has a key for them, the same in each run, and others
+// have none; one that is older than letter keys gets its own at its next start.
+func TestLetterKey(t *testing.T) {
+	disk := vfs.NewCrashDisk()
+	o := options(disk, clocktest.New(began))
+	if k := create(t, o); k.Letter() != nil {
+		t.Error("a mix has a letter key")
+	}
+	o.Letters = true
+	if k, err := Open(o); err != nil || k.Letter() != nil {
+		t.Errorf("before the next start: %v", err)
+	}
+	k := create(t, o)
+	again, err := Open(o)
+	if err != nil || len(k.Letter()) != letterSeedLen || !bytes.Equal(again.Letter(), k.Letter()) {
+		t.Errorf("%v, or another key", err)
+	}
+	other := options(vfs.NewCrashDisk(), clocktest.New(began))
+	other.Letters = true
+	if bytes.Equal(create(t, other).Letter(), k.Letter()) {
+		t.Error("two nodes have the same letter key")
+	}
+}
+
 // TestParanoia: on the machine's own disk private files are made for their owner alone, and are
 // refused when others may read them, unless paranoia is off.
 func TestParanoia(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "keys")
 	clock := clocktest.New(began)
-	o := Options{FS: vfs.OS(), Dir: home, Now: clock.Now, Paranoia: true}
+	o := Options{FS: vfs.OS(), Dir: home, Now: clock.Now, Paranoia: true, Letters: true}
 	k := create(t, o)
 	rotate(t, k, began)
-	private := []string{identityName, linkName, logName, "key_0001/mix.key"}
+	private := []string{identityName, linkName, logName, letterName, "key_0001/mix.key"}
 	for _, name := range private {
 		path := filepath.Join(home, name)
 		info, err := os.Stat(path)
@@ -380,7 +412,7 @@ func TestOptions(t *testing.T) {
 // FuzzFile: what parses is of the form that is written, and opens or is refused.
 func FuzzFile(f *testing.F) {
 	for _, folder := range []string{"open", "sealed"} {
-		for _, name := range []string{"identity.key", "link.key", "log.secret", "key_0001-mix.key", "key_0001-ended"} {
+		for _, name := range []string{"identity.key", "link.key", "log.secret", "letter.key", "key_0001-mix.key", "key_0001-ended"} {
 			b, err := os.ReadFile(filepath.Join("testdata", folder, name))
 			if err != nil {
 				f.Fatal(err)
@@ -390,7 +422,7 @@ func FuzzFile(f *testing.F) {
 	}
 	f.Add([]byte("postern-key 2\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, want := range []kind{kindIdentity, kindLink, kindLog, kindMix, kindEnded} {
+		for _, want := range []kind{kindIdentity, kindLink, kindLog, kindLetter, kindMix, kindEnded} {
 			p, err := parseFile(b, want)
 			if err != nil {
 				continue

@@ -22,6 +22,7 @@ const (
 	identityName = "identity.key"
 	linkName     = "link.key"
 	logName      = "log.secret"
+	letterName   = "letter.key"
 
 	oldSuffix = ".old" // an open file whose sealed form has taken its place
 	tmpSuffix = ".tmp" // vfs.WriteFileAtomic's
@@ -33,6 +34,7 @@ type Keys struct {
 	identity *directory.PrivateKey
 	link     ed25519.PrivateKey
 	log      []byte
+	letter   []byte // the seed; nil: none
 	files    []byte // the key that seals other private files
 
 	turn chan struct{} // holds one token: who has it may change the directory
@@ -51,13 +53,14 @@ type accepted struct {
 }
 
 // Create opens the keys of a node and makes those that are missing: a directory that was empty
-// has an identity, a link key and a log secret afterwards, all durable. Files that should be
+// has an identity, a link key and a log secret afterwards, with Options.Letters a letter key
+// too, all durable. Files that should be
 // sealed (Options.Passphrase, SealAll) and lie open are sealed, and the open ones destroyed.
 // It makes no packet keys: Rotate does.
 //
 // Kinds of errors: errs.Invalid (options), errs.Denied (others may read the files, or the new
 // passphrase is too short), errs.Auth (the passphrase is wrong, or there is none and there should be),
-// errs.Corrupt (identity, link key or log secret are damaged), errs.Unsupported (a later version
+// errs.Corrupt (identity, link key, log secret or letter key are damaged), errs.Unsupported (a later version
 // wrote them), errs.NoSpace, errs.Unavailable.
 func Create(o Options) (*Keys, error) {
 	const op = "mixnet/keys.Create"
@@ -120,7 +123,7 @@ func (k *Keys) sweep() error {
 	}
 	for _, n := range names {
 		base := strings.TrimSuffix(strings.TrimSuffix(n, tmpSuffix), oldSuffix)
-		if n == base || base != identityName && base != linkName && base != logName {
+		if n == base || base != identityName && base != linkName && base != logName && base != letterName {
 			continue
 		}
 		if err := vfs.Shred(k.o.FS, k.path(n), -1); err != nil {
@@ -161,7 +164,29 @@ func (k *Keys) load(create bool) error {
 	if err != nil {
 		return named(logName, err)
 	}
+	if err := k.loadLetter(create); err != nil {
+		return named(letterName, err)
+	}
 	return k.loadSets(create)
+}
+
+// loadLetter reads the letter key if there should be one. A node that ran before there were letter
+// keys has none until Create makes it.
+func (k *Keys) loadLetter(create bool) error {
+	if !k.o.Letters {
+		return nil
+	}
+	f, err := k.one(letterName, kindLetter, create, func(f *file) (err error) {
+		f.id, err = letterID(f.secret)
+		return err
+	})
+	if errs.KindOf(err) == errs.NotFound && !create {
+		return nil
+	}
+	if err == nil {
+		k.letter, err = letterOf(f)
+	}
+	return err
 }
 
 // named says which file it is that is damaged or cannot be opened.
@@ -356,6 +381,10 @@ func (k *Keys) Link() ed25519.PrivateKey { return k.link }
 // LogSecret gives a copy of the 32 bytes that the log of packets is sealed under
 // (replay.Options.Secret). They stay as long as the node.
 func (k *Keys) LogSecret() []byte { return slices.Clone(k.log) }
+
+// Letter gives a copy of the 32 bytes that the node's letter key follows from
+// (letter.NewPrivateKey); nil without Options.Letters, and after Open where none was made yet.
+func (k *Keys) Letter() []byte { return slices.Clone(k.letter) }
 
 // Find gives the private key with that ID if packets for it are accepted now: from Skew
 // before it begins until Overlap after it has ended. It is quick, and never gives a key that

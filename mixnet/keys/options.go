@@ -48,6 +48,9 @@ type Options struct {
 	Every    time.Duration // a third of Lifetime: how often a new set begins
 	Skew     time.Duration // 10 min (directory.MaxSkew): what clocks may differ
 
+	// Letters: the node gets letters itself, and has a letter key for them.
+	Letters bool
+
 	// Passphrase gives the passphrase that seals the identity; the slice is erased after use.
 	// fresh: it is a new one, so ask twice. nil: the identity lies open.
 	Passphrase func(fresh bool) ([]byte, error)

@@ -20,7 +20,7 @@ type Config struct {
 
 	Server struct {
 		BaseDir           string          `toml:"base_dir" default:"/var/lib/postern-mix" doc:"The directory of everything that this node keeps. Other file names are relative to it."`
-		KeyDir            string          `toml:"key_dir" default:"keys" doc:"Private keys: identity.key, link.key, and a directory key_NNNN for each set of packet keys."`
+		KeyDir            string          `toml:"key_dir" default:"keys" doc:"Private keys: identity.key, link.key, where mail can end letter.key, and a directory key_NNNN for each set of packet keys."`
 		WorkDir           string          `toml:"work_dir" default:"work" doc:"What can be made again: the directory of the network (dir/) and the statistics of the present period (stats.tmp)."`
 		QueueDir          string          `toml:"queue_dir" default:"" doc:"Packets that wait (packets/) and mail that waits (deliver/). Empty: queues in work_dir."`
 		PidFile           string          `toml:"pid_file" default:"pid" doc:"The number of the running process. It is locked as long as that runs, so that one configuration runs once."`

@@ -1,6 +1,7 @@
 package mix
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
+	"postern.email/mixnet/letter"
 	"postern.email/mixnet/pool"
 	"postern.email/mixnet/replay"
 	"postern.email/wire/control"
@@ -445,4 +447,37 @@ func FuzzClients(f *testing.F) {
 			t.Fatalf("%d keys in %d bytes", len(keys), len(text))
 		}
 	})
+}
+
+// TestLetterKey: a node where mail can end has a letter key in its descriptor, the same in each run,
+// to which it has the private half; nodes that only pass packets on have none.
+func TestLetterKey(t *testing.T) {
+	for _, mode := range []string{"mix", "relay"} {
+		if d := one(t, "mode="+mode).node.Descriptor(); d.LetterKey != nil {
+			t.Errorf("a %s has a letter key", mode)
+		}
+	}
+	w := newWorld(t)
+	s := w.start("mode=relay,mailbox")
+	d := s.node.Descriptor()
+	pub, err := letter.ParsePublicKey(d.LetterKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := letter.Seal(pub, letter.Message{Content: []byte("mail")}, letter.Options{Room: letter.RoomPlain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = w.start("mode=relay,mailbox")
+	if again := s.node.Descriptor(); !bytes.Equal(again.LetterKey, d.LetterKey) {
+		t.Error("the second run has another letter key")
+	}
+	private, err := letter.NewPrivateKey(s.keys.Letter())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := letter.Open(private, sealed.Bodies[0]); err != nil {
+		t.Errorf("the node cannot open what was sealed to it: %v", err)
+	}
 }

@@ -23,6 +23,7 @@ import (
 	"postern.email/mixnet/dircache"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/keys"
+	"postern.email/mixnet/letter"
 	"postern.email/mixnet/link"
 	"postern.email/mixnet/node"
 	"postern.email/mixnet/pool"
@@ -209,7 +210,8 @@ func (c Config) keyOptions(d Deps, period time.Duration) (keys.Options, error) {
 	o := keys.Options{FS: d.FS, Dir: c.keyDir(), CurrentDesc: c.currentDesc(), Rand: d.Rand, Now: d.Now, Log: d.Logger,
 		Lifetime: c.Keys.Lifetime.Std(), Overlap: c.Keys.Overlap.Std(), Every: c.Keys.Rotation.Std(),
 		Ahead: min(keys.DefaultAhead, 24*period), Skew: min(directory.MaxSkew, period),
-		SealAll: c.Keys.EncryptAll, Paranoia: c.Host.FileParanoia}
+		SealAll: c.Keys.EncryptAll, Paranoia: c.Host.FileParanoia,
+		Letters: c.mode().Has(directory.Mailbox) || c.mode().Has(directory.Exit)}
 	var err error
 	if c.Keys.Encrypt {
 		o.Passphrase = d.Passphrase
@@ -344,6 +346,14 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 	if !c.mode().Has(directory.Mix) {
 		// A bare end gives out no names, so its identity stands in for the key of names.
 		out.About.NameKey = s.keys.Identity().Public()
+	}
+	if seed := s.keys.Letter(); seed != nil {
+		key, err := letter.NewPrivateKey(seed)
+		clear(seed)
+		if err != nil {
+			return node.Settings{}, err
+		}
+		out.About.LetterKey = key.Public().Bytes()
 	}
 	return out, nil
 }
