@@ -300,6 +300,15 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestTokenKeys: the keys of tokens stand in a descriptor by their days.
+func TestTokenKeys(t *testing.T) {
+	a, b := bytes.Repeat([]byte{1}, TokenKeyLen), bytes.Repeat([]byte{2}, TokenKeyLen)
+	d, err := ParseDescriptor(testNode(t, "n", Relay, someTime, func(d *Descriptor) { d.TokenKeys = []TokenKey{{20_000, a}, {20_001, b}} }).Bytes())
+	if err != nil || !bytes.Equal(d.TokenKey(20_000), a) || !bytes.Equal(d.TokenKey(20_001), b) || d.TokenKey(20_002) != nil {
+		t.Errorf("%v, %v", d.TokenKeys, err)
+	}
+}
+
 // What a node may not say of itself.
 func TestNodeRules(t *testing.T) {
 	at := func(n int) time.Time { return someTime.Add(time.Duration(n) * time.Hour) }
@@ -335,6 +344,14 @@ func TestNodeRules(t *testing.T) {
 		{Relay, func(d *Descriptor) { d.LetterKey = make([]byte, LetterKeyLen-1) }, "letter-key: not 1216 bytes of base64"},
 		{Relay, func(d *Descriptor) { d.LetterKey = bytes.Repeat([]byte{0xff}, LetterKeyLen) }, "letter-key: key is malformed"},
 		{Mix, func(d *Descriptor) { d.LetterKey = letterKey(t, "n") }, "a mix gets no letters"},
+		{Relay, func(d *Descriptor) { d.TokenKeys = []TokenKey{{1, make([]byte, TokenKeyLen-1)}} }, "token-key: not 256 bytes of base64"},
+		{Relay, func(d *Descriptor) {
+			d.TokenKeys = []TokenKey{{2, make([]byte, TokenKeyLen)}, {2, make([]byte, TokenKeyLen)}}
+		}, "token-key: not sorted by day"},
+		{Relay, func(d *Descriptor) {
+			d.TokenKeys = []TokenKey{{1, make([]byte, TokenKeyLen)}, {2, make([]byte, TokenKeyLen)}, {3, make([]byte, TokenKeyLen)}}
+		}, "more than 2 of token-key"},
+		{Mailbox, func(d *Descriptor) { d.TokenKeys = []TokenKey{{1, make([]byte, TokenKeyLen)}} }, "only a relay gives tokens"},
 		{Relay, func(d *Descriptor) { d.Mixing = Poisson }, "only a mix says how it mixes"},
 		{Relay, func(d *Descriptor) { d.Domains = []string{"b.example", "a.example"} }, "domain: not sorted"},
 		{Relay, func(d *Descriptor) { d.Domains = []string{"A.example"} }, "domain: not a domain in lower case"},

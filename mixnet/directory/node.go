@@ -54,6 +54,19 @@ const (
 // LetterKeyLen is the size of a letter key in bytes: X-Wing, as of people (mixnet/letter).
 const LetterKeyLen = 1216
 
+// Tokens for exits: the size of a key in bytes, and how many there are at once, of which one is for
+// today and one for tomorrow (mixnet/token).
+const (
+	TokenKeyLen  = 256
+	MaxTokenKeys = 2
+)
+
+// TokenKey is the key with which a relay signs tokens for exits on a day.
+type TokenKey struct {
+	Day uint32 // days since 1970-01-01, UTC
+	Key []byte // TokenKeyLen bytes
+}
+
 // PacketKey is a key of a node and when it may be used.
 type PacketKey struct {
 	From, Until time.Time // whole seconds; until is the first moment at which it may not
@@ -68,6 +81,7 @@ type Node struct {
 	Addresses  []string      // host:port, 1 to MaxAddresses
 	NameKey    *PublicKey    // signs the names of mailboxes; of all but mixes
 	LetterKey  []byte        // LetterKeyLen bytes: what letters to the node itself are sealed to; nil: none. Of all but mixes
+	TokenKeys  []TokenKey    // up to MaxTokenKeys, sorted by day; of relays
 	Domains    []string      // whose names it signs; sorted, of all but mixes
 	Family     string        // nodes of one operator say the same; "": none
 	Version    string        // of the program
@@ -85,6 +99,7 @@ var nodeForm = form{
 	{"address", 1, MaxAddresses, 1, 0},
 	{"name-key", 0, 1, 2, 0},
 	{"letter-key", 0, 1, 1, 0},
+	{"token-key", 0, MaxTokenKeys, 2, 0},
 	{"domain", 0, MaxDomains, 1, 0},
 	{"family", 0, 1, 1, 0},
 	{"version", 1, 1, 1, 0},
@@ -121,6 +136,12 @@ func (n *Node) read(key string, v *fields) error {
 		n.NameKey = v.key()
 	case "letter-key":
 		n.readLetterKey(v)
+	case "token-key":
+		k := TokenKey{Day: uint32(v.uint(0, 1<<32-1)), Key: v.bytes(TokenKeyLen)}
+		if i := len(n.TokenKeys); i > 0 && n.TokenKeys[i-1].Day >= k.Day {
+			v.fail("not sorted by day")
+		}
+		n.TokenKeys = append(n.TokenKeys, k)
 	case "domain":
 		d := v.str()
 		if !validDomain(d) {
@@ -225,6 +246,8 @@ func (n *Node) check(op string) error {
 		why = "a mix has no names"
 	case mix && n.LetterKey != nil:
 		why = "a mix gets no letters"
+	case len(n.TokenKeys) > 0 && !n.Mode.Has(Relay):
+		why = "only a relay gives tokens"
 	case !mix && n.NameKey == nil:
 		why = "a relay has a name key"
 	default:
@@ -246,6 +269,9 @@ func (n *Node) write(w *writer) {
 	if n.LetterKey != nil {
 		w.line("letter-key", n.LetterKey)
 	}
+	for _, k := range n.TokenKeys {
+		w.line("token-key", uint64(k.Day), k.Key)
+	}
 	for _, d := range n.Domains {
 		w.line("domain", d)
 	}
@@ -264,6 +290,16 @@ func (n *Node) write(w *writer) {
 	for _, k := range n.Keys {
 		w.line("packet-key", k.From, k.Until, k.Key.Bytes())
 	}
+}
+
+// TokenKey gives the key of tokens for a day, nil if there is none.
+func (n *Node) TokenKey(day uint32) []byte {
+	for _, k := range n.TokenKeys {
+		if k.Day == day {
+			return k.Key
+		}
+	}
+	return nil
 }
 
 // Key gives the packet key to use at a time: of those that are valid the one that began

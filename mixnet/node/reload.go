@@ -59,8 +59,10 @@ func (n *Node) conns(s *Settings) int {
 func sameNode(a, b *directory.Node) bool {
 	return a.Nickname == b.Nickname && a.Mode == b.Mode && slices.Equal(a.Addresses, b.Addresses) &&
 		(a.NameKey == b.NameKey || a.NameKey != nil && b.NameKey != nil && a.NameKey.ID() == b.NameKey.ID()) &&
-		bytes.Equal(a.LetterKey, b.LetterKey) && slices.Equal(a.Domains, b.Domains) && a.Family == b.Family && a.Version == b.Version && slices.Equal(a.Parameters, b.Parameters)
+		bytes.Equal(a.LetterKey, b.LetterKey) && slices.EqualFunc(a.TokenKeys, b.TokenKeys, sameTokenKey) && slices.Equal(a.Domains, b.Domains) && a.Family == b.Family && a.Version == b.Version && slices.Equal(a.Parameters, b.Parameters)
 }
+
+func sameTokenKey(a, b directory.TokenKey) bool { return a.Day == b.Day && bytes.Equal(a.Key, b.Key) }
 
 // mixing is how a descriptor describes the rule of a pool: its name, and how long a packet
 // stays on average, which senders reckon with.
