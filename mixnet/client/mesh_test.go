@@ -358,6 +358,7 @@ func (m *mesh) acknowledge(mailbox packet.ID, what packet.Content) {
 	if what.SURB != nil {
 		w.surbs = append(w.surbs, what.SURB)
 	}
+	whole := bits.OnesCount8(w.durable) == place.Count
 	m.mu.Unlock()
 	answer := func() {
 		m.mu.Lock()
@@ -368,7 +369,7 @@ func (m *mesh) acknowledge(mailbox packet.ID, what packet.Content) {
 			m.use(s, content.NewAck(durable), begin)
 		}
 	}
-	if bits.OnesCount8(w.durable) == place.Count {
+	if whole {
 		answer()
 	} else if what.SURB != nil {
 		m.later(content.WindowWait*time.Duration(m.cons.Parameters.Get(directory.Delay))*time.Millisecond, answer)
