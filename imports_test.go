@@ -28,7 +28,7 @@ var floors = [][]string{
 var sideways = map[string][]string{
 	"agent/access":     {},
 	"agent/deliver":    {"agent/road"},
-	"agent/mbox":       {},
+	"agent/mbox":       {"agent/parts"},
 	"agent/mixbox":     {"agent/vouch"},
 	"agent/mixclient":  {"agent/vouch"},
 	"agent/mixreceive": {"agent/deliver", "agent/notice", "agent/vouch"},

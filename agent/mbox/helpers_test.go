@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"postern.email/agent/parts"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
@@ -228,7 +229,7 @@ func (w *world) files(sub string, p prefix) (out []string) {
 		w.t.Fatal(err)
 	}
 	for _, n := range names {
-		if q, _, ok := parseFileName(n); ok && q == p {
+		if q, _, ok := parts.ParseFileName(n); ok && q == p {
 			out = append(out, n)
 		}
 	}
@@ -239,7 +240,7 @@ func (w *world) files(sub string, p prefix) (out []string) {
 func (w *world) empty() {
 	w.t.Helper()
 	for _, sub := range []string{mailDir, fragmentDir} {
-		for _, p := range prefixes() {
+		for _, p := range parts.States() {
 			if f := w.files(sub, p); p != rmvm && len(f) > 0 {
 				w.t.Errorf("left in %s: %v", sub, f)
 			}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/agent/parts"
 	"postern.email/kit/codec"
 	"postern.email/kit/errs"
 	"postern.email/mail"
@@ -27,21 +28,19 @@ const module = "MBOX"
 
 // MBox is an exit. Exit may be called by many goroutines; one calls Run.
 type MBox struct {
-	o         Options
-	c         atomic.Pointer[Config]
-	mails     *store
-	fragments *store
-	started   time.Time
-	wake      chan struct{} // capacity 1
-	turn      chan struct{} // holds one token: who has it may change the directories
+	o       Options
+	c       atomic.Pointer[Config]
+	mails   *parts.Files
+	parts   *parts.Parts
+	started time.Time
+	wake    chan struct{} // capacity 1
+	turn    chan struct{} // holds one token: who has it may change the directories
 
 	mu      sync.Mutex
 	waiting map[handle]*waiting
 	done    map[handle]time.Time // when it was done, or the start
-	letters map[letterKey]*partial
-	parts   map[handle]letterKey
-	bytes   int64
-	damaged int // files that are kept aside
+	bytes   int64                // of mails
+	damaged int                  // files of mails that are kept aside
 	dests   map[mail.Address]*pause
 	toDest  map[mail.Address]int // mails that wait
 	way     wayPause
@@ -70,7 +69,7 @@ func Open(o Options) (*MBox, error) {
 	}
 	m := &MBox{o: o, started: o.Now(), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		waiting: make(map[handle]*waiting), done: make(map[handle]time.Time),
-		letters: make(map[letterKey]*partial), parts: make(map[handle]letterKey), dests: make(map[mail.Address]*pause), toDest: make(map[mail.Address]int), ending: make(map[handle]bool)}
+		dests: make(map[mail.Address]*pause), toDest: make(map[mail.Address]int), ending: make(map[handle]bool)}
 	m.turn <- struct{}{}
 	if err := m.Reload(o.Config); err != nil {
 		return nil, errs.Wrap(op, err)
@@ -81,8 +80,8 @@ func Open(o Options) (*MBox, error) {
 	if err := m.openFragments(); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	if m.damaged > 0 {
-		o.Log.Warn("files of mail could not be read and are kept aside", "crp", m.damaged)
+	if n := m.damaged + m.parts.Status().Aside; n > 0 {
+		o.Log.Warn("files of mail could not be read and are kept aside", "crp", n)
 	}
 	return m, nil
 }
@@ -124,7 +123,7 @@ func parseMeta(b []byte) (since time.Time, to mail.Address, err error) {
 // aside; metadata without a mail is what a crash leaves.
 func (m *MBox) openMails() error {
 	const op = "agent/mbox.openMails"
-	s, found, err := openStore(m.o.FS, m.o.FS.PathJoin(m.o.Dir, mailDir), m.o.Secret, m.o.Rand)
+	s, found, err := parts.OpenFiles(m.o.FS, m.o.FS.PathJoin(m.o.Dir, mailDir), m.o.Secret, m.o.Rand)
 	if err != nil {
 		return err
 	}
@@ -139,12 +138,12 @@ func (m *MBox) openMails() error {
 	}
 	for _, h := range found[msg] {
 		if _, done := m.done[h]; done {
-			if err := s.remove(msg, h); err != nil {
+			if err := s.Remove(msg, h); err != nil {
 				return errs.Wrap(op, err)
 			}
 			continue
 		}
-		b, err := s.read(meta, h)
+		b, err := s.Read(meta, h)
 		var since time.Time
 		var to mail.Address
 		if err == nil {
@@ -161,7 +160,7 @@ func (m *MBox) openMails() error {
 		if err != nil {
 			return errs.Wrap(op, err)
 		}
-		info, err := m.o.FS.Stat(s.path(fileName(msg, h)))
+		info, err := m.o.FS.Stat(s.Path(parts.FileName(msg, h)))
 		if err != nil {
 			return errs.Wrap(op, err)
 		}
@@ -169,11 +168,11 @@ func (m *MBox) openMails() error {
 		m.add(h, &waiting{to: to, since: since, size: info.Size()})
 	}
 	for h := range metas {
-		if err := s.remove(meta, h); err != nil {
+		if err := s.Remove(meta, h); err != nil {
 			return errs.Wrap(op, err)
 		}
 	}
-	return errs.Wrap(op, s.sync())
+	return errs.Wrap(op, s.Sync())
 }
 
 // add puts a mail on the list.
@@ -188,13 +187,13 @@ func (m *MBox) add(h handle, w *waiting) {
 
 // keepAside keeps a mail that cannot be read.
 func (m *MBox) keepAside(h handle) error {
-	if err := m.mails.move(meta, crpm, h); err != nil {
+	if err := m.mails.Move(meta, crpm, h); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	m.damaged++
 	m.mu.Unlock()
-	return m.mails.move(msg, crp, h)
+	return m.mails.Move(msg, crp, h)
 }
 
 // Exit takes over the content of a packet for a name of the address file; name is that of the
@@ -231,7 +230,7 @@ func (m *MBox) Exit(ctx context.Context, name [16]byte, c packet.Content) error 
 		return errs.E(op, errs.Canceled, "", ctx.Err())
 	}
 	if f.Total == 1 {
-		err = m.whole(cfg, box, letterKey{f.ID, box}, []*letter.Fragment{f})
+		err = m.whole(cfg, box, parts.Key{ID: f.ID, Box: box}, []*letter.Fragment{f})
 	} else {
 		err = m.fragment(cfg, handle(name), box, f, c.Body)
 	}
@@ -248,23 +247,27 @@ func (m *MBox) refuse(op string, err error) error {
 }
 
 // mailHandle names the mail that a letter becomes: the same for the same letter to the same name.
-func mailHandle(k letterKey) handle {
+func mailHandle(k parts.Key) handle {
 	h := sha256.New()
 	h.Write([]byte("postern/mbox mail\n"))
-	h.Write(k.id[:])
-	h.Write([]byte(k.box))
+	h.Write(k.ID[:])
+	h.Write([]byte(k.Box))
 	return handle(h.Sum(nil))
 }
 
 // whole makes a mail of a letter all of whose fragments are there, and keeps it. The turn is
 // held.
-func (m *MBox) whole(cfg *Config, box string, k letterKey, list []*letter.Fragment) error {
+func (m *MBox) whole(cfg *Config, box string, k parts.Key, list []*letter.Fragment) error {
 	const op = "agent/mbox.whole"
 	h := mailHandle(k)
 	if m.knows(h) {
 		return nil
 	}
-	l, err := assemble(list, cfg)
+	longest := cfg.Fragments.MaxSize
+	if len(list) == 1 {
+		longest = letter.MaxWhole
+	}
+	l, err := parts.Assemble(list, longest)
 	if err != nil {
 		return err
 	}
@@ -277,13 +280,13 @@ func (m *MBox) whole(cfg *Config, box string, k letterKey, list []*letter.Fragme
 	}
 	now := m.o.Now()
 	text := cfg.Form.Compose(to, l.Content, h[:], now)
-	if err := m.room(int64(len(text) + sealExtra)); err != nil {
+	if err := m.room(int64(len(text) + parts.Extra)); err != nil {
 		return err
 	}
-	if _, err := m.mails.write(inpm, meta, h, appendMeta(nil, now, to)); err != nil {
+	if _, err := m.mails.Write(inpm, meta, h, appendMeta(nil, now, to)); err != nil {
 		return errs.Wrap(op, err)
 	}
-	size, err := m.mails.write(inp, msg, h, text)
+	size, err := m.mails.Write(inp, msg, h, text)
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
@@ -302,9 +305,10 @@ func (m *MBox) knows(h handle) bool {
 
 // room refuses what would be beyond the bounds.
 func (m *MBox) room(size int64) error {
+	fragments := m.parts.Status().Bytes
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.waiting) >= m.o.MaxMails || m.bytes+size > m.o.MaxBytes {
+	if len(m.waiting) >= m.o.MaxMails || m.bytes+fragments+size > m.o.MaxBytes {
 		return errs.E("agent/mbox.room", errs.Busy, "too much mail waits at this exit", nil)
 	}
 	return nil
@@ -324,8 +328,9 @@ type Status struct {
 
 // Status gives the numbers of now.
 func (m *MBox) Status() Status {
+	p := m.parts.Status()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Status{Waiting: len(m.waiting), Letters: len(m.letters), Fragments: len(m.parts), Bytes: m.bytes,
-		Remembered: len(m.done), Aside: m.damaged, Paused: len(m.dests), Down: m.way.tries > 0}
+	return Status{Waiting: len(m.waiting), Letters: p.Letters, Fragments: p.Fragments, Bytes: m.bytes + p.Bytes,
+		Remembered: len(m.done), Aside: m.damaged + p.Aside, Paused: len(m.dests), Down: m.way.tries > 0}
 }

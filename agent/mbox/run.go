@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"postern.email/agent/parts"
 	"postern.email/kit/errs"
 	"postern.email/kit/retry"
 	"postern.email/mail"
@@ -173,7 +174,7 @@ func (m *MBox) send(ctx context.Context, list []handle) {
 		if w == nil || r.failed[w.dest] {
 			continue
 		}
-		text, err := m.mails.read(msg, h)
+		text, err := m.mails.Read(msg, h)
 		if err != nil {
 			m.unreadable(h, w, err)
 			continue
@@ -363,12 +364,12 @@ func (m *MBox) finish(h handle) {
 // end removes a mail that is done: its name is remembered first, then it is destroyed. What cannot be
 // done now is done by tidy.
 func (m *MBox) end(h handle) bool {
-	_, err := m.mails.write(inpm, rmvm, h, nil)
+	_, err := m.mails.Write(inpm, rmvm, h, nil)
 	if err == nil {
-		err = m.mails.remove(meta, h)
+		err = m.mails.Remove(meta, h)
 	}
 	if err == nil {
-		err = m.mails.remove(msg, h)
+		err = m.mails.Remove(msg, h)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -409,7 +410,6 @@ func (m *MBox) tidy() (next time.Time) {
 	}
 	m.locked(func() {
 		m.mu.Lock()
-		keys := slices.Collect(maps.Keys(m.letters))
 		ending := slices.Collect(maps.Keys(m.ending))
 		m.mu.Unlock()
 		for _, h := range ending {
@@ -417,35 +417,13 @@ func (m *MBox) tidy() (next time.Time) {
 				soon(now.Add(retryWhole))
 			}
 		}
-		for _, k := range keys {
-			m.mu.Lock()
-			p := m.letters[k]
-			end, again := p.first.Add(cfg.Fragments.MaxInterval), p.retry
-			m.mu.Unlock()
-			switch {
-			case !again.IsZero() && !again.After(now):
-				m.mu.Lock()
-				p.retry = time.Time{}
-				m.mu.Unlock()
-				if err := m.tryWhole(cfg, k); err != nil {
-					m.o.Stats.Count(stats.UnretriableDelivery, module)
-				}
-				m.mu.Lock()
-				again = p.retry
-				m.mu.Unlock()
-				if !again.IsZero() {
-					soon(again)
-				}
-			case !again.IsZero():
-				soon(again)
-			case !now.Before(end):
-				if err := m.giveUp(k); err != nil {
-					m.o.Log.Warn("fragments cannot be removed", "kind", errs.KindOf(err))
-					soon(now.Add(retryWhole))
-				}
-			default:
-				soon(end)
+		at := m.parts.Tidy(cfg.Fragments.MaxInterval, func(k parts.Key) {
+			if err := m.tryWhole(cfg, k); err != nil {
+				m.o.Stats.Count(stats.UnretriableDelivery, module)
 			}
+		})
+		if !at.IsZero() {
+			soon(at)
 		}
 		if at := m.forgetNames(now, cfg); !at.IsZero() {
 			soon(at)
@@ -490,7 +468,7 @@ func (m *MBox) forgetNames(now time.Time, cfg *Config) (next time.Time) {
 	m.nextNames = next
 	m.mu.Unlock()
 	for _, h := range list[:gone] {
-		if err := m.mails.remove(rmvm, h); err != nil {
+		if err := m.mails.Remove(rmvm, h); err != nil {
 			m.o.Log.Warn("a name cannot be forgotten", "kind", errs.KindOf(err))
 			m.nextNames = now.Add(retryWhole)
 			return m.nextNames
