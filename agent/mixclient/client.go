@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -209,26 +208,6 @@ func (c *Client) known() []string {
 	}
 	return c.profile.Addresses
 }
-
-// ReadDescriptor reads the file of a descriptor, or a file that names it, as a node's
-// current-desc does.
-func ReadDescriptor(fs vfs.FS, name string) (*directory.Descriptor, []byte, error) {
-	const op = "agent/mixclient.ReadDescriptor"
-	b, err := vfs.ReadFile(fs, name)
-	if err == nil && len(b) < maxPathName && !strings.Contains(strings.TrimSpace(string(b)), "\n") {
-		b, err = vfs.ReadFile(fs, strings.TrimSpace(string(b)))
-	}
-	if err != nil {
-		return nil, nil, errs.Wrap(op, err)
-	}
-	d, err := directory.ParseDescriptor(b)
-	if err != nil {
-		return nil, nil, errs.E(op, errs.KindOf(err), name+": "+errs.Public(err), err)
-	}
-	return d, b, nil
-}
-
-const maxPathName = 4096
 
 func keyOf(id *client.Identity) (link.Key, error) {
 	return link.KeyOf(id.Link.Public().(ed25519.PublicKey))

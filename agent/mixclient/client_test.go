@@ -181,21 +181,6 @@ func TestOneClient(t *testing.T) {
 	}
 }
 
-// TestReadDescriptor: a file, or a file that names one, as a node's current-desc does.
-func TestReadDescriptor(t *testing.T) {
-	dir := t.TempDir()
-	if _, _, err := ReadDescriptor(vfs.OS(), filepath.Join(dir, "none")); errs.KindOf(err) != errs.NotFound {
-		t.Errorf("%v", err)
-	}
-	must(t, os.WriteFile(filepath.Join(dir, "bad"), []byte("postern-descriptor 2\nx\n"), 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "current"), []byte(filepath.Join(dir, "bad")+"\n"), 0o600))
-	for _, name := range []string{"bad", "current"} {
-		if _, _, err := ReadDescriptor(vfs.OS(), filepath.Join(dir, name)); errs.KindOf(err) != errs.Unsupported || !strings.Contains(errs.Public(err), name+": ") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 // TestRegisterConsensus: the consensus that the answer to a registration holds is there before the
 // client has run; one that no authority of the network signed is not, and the rest is kept all the same.
 func TestRegisterConsensus(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	mixnet "postern.email/mixnet/client"
+	"postern.email/mixnet/dircache"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 )
@@ -328,7 +329,7 @@ func report(ctx context.Context, live *mixnet.Client, io streams, every time.Dur
 type descriptors struct{ files map[string][]byte }
 
 func (d *descriptors) read(name string) (*directory.Descriptor, error) {
-	desc, b, err := mixclient.ReadDescriptor(vfs.OS(), name)
+	desc, b, err := dircache.ReadDescriptor(vfs.OS(), name)
 	if err == nil {
 		d.files[name] = b
 	}
