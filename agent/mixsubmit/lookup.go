@@ -1,6 +1,7 @@
 package mixsubmit
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mixnet/content"
+	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
 	"postern.email/post/keybook"
 	"postern.email/wire/smtp"
@@ -150,22 +152,38 @@ func (s *Submit) ask(ctx context.Context, a *Account, relay packet.ID, to mail.A
 
 // found puts a key that was looked up into the key book, and tells the user.
 func (s *Submit) found(ctx context.Context, a *Account, cert *vouch.Certificate) error {
-	key := keybook.Key{Text: cert.Identity.String(), Fingerprint: cert.Fingerprint()}
-	if _, err := s.o.Book.Get(cert.Address); errs.KindOf(err) == errs.NotFound {
+	key := cert.BookKey()
+	e, err := s.o.Book.Get(cert.Address)
+	if err == nil && e.Key.Classical {
+		return s.pin(cert, e)
+	}
+	if err != nil && errs.KindOf(err) == errs.NotFound {
 		// Told before it is noted: the proof keeps it from being told twice.
 		n := notice.Note{Subject: "A key was found", Proof: [][]byte{[]byte("mixsubmit: key found"), []byte(cert.Address.String()), []byte(key.Text)},
 			Text: "The key of a recipient whom you wrote to was looked up at the recipient's relay:\n\n  " + cert.Address.String() + "\n  " + key.Fingerprint +
-				"\n\nYour mail is on its way now. Nobody but that relay vouches for this key: until you have compared the fingerprint with the recipient it is marked as unverified. " +
+				"\n\nMail that waited for it is on its way now. Nobody but that relay vouches for this key: until you have compared the fingerprint with the recipient it is marked as unverified. " +
 				"Compare it over another channel, and say so with:\n\n  postern proxy verify " + cert.Address.String()}
 		if err := s.o.Desk.Tell(ctx, a.Address, n); err != nil {
 			return err
 		}
 	}
-	_, err := s.o.Book.Discovered(cert.Address, key)
+	_, err = s.o.Book.Discovered(cert.Address, key)
 	if errs.KindOf(err) == errs.Conflict {
 		return nil // the part finds it held
 	}
 	return err
+}
+
+// pin notes the whole key of a recipient whose classical half is known, if the halves agree.
+func (s *Submit) pin(cert *vouch.Certificate, e keybook.Entry) error {
+	whole := cert.Letter.Bytes()
+	if !bytes.Equal(whole[len(whole)-letter.ClassicalKeyLen:], e.Key.Bytes) {
+		return errs.E("agent/mixsubmit.pin", errs.Denied, "the recipient's relay says another key than your key book", nil)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pins[cert.Address] = pin{half: e.Key.Text, to: cert.To(), at: s.o.Now()}
+	return nil
 }
 
 // tellChanged tells a user, once for each key, that a recipient's key has changed.

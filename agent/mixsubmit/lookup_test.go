@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mixnet/content"
+	"postern.email/mixnet/letter"
 	"postern.email/post/keybook"
 )
 
@@ -68,7 +70,7 @@ func TestUnknownKey(t *testing.T) {
 	w.want("250 ", plain(), "x@two.example")
 	w.run()
 	in := w.Inbox("anna")
-	if n := w.lookups(); n != 1 || len(in) != 1 || !strings.Contains(in[0], "Status: 5.7.10") {
+	if n := w.lookups(); n != 1 || len(in) != 1 || !strings.Contains(in[0], "Status: 5.7.0") {
 		t.Errorf("%d look-ups, %q", n, in)
 	}
 	// It is not believed for ever.
@@ -177,7 +179,7 @@ func TestChangedKey(t *testing.T) {
 	again := w.user("bert2@two.example")
 	again.Address = bert.Address
 	id := w.certificate(again).Identity
-	if _, err := w.book.Discovered(bert.Address, keybook.Key{Text: id.String(), Fingerprint: id.Fingerprint()}); errs.KindOf(err) != errs.Conflict {
+	if _, err := w.book.Discovered(bert.Address, id.BookKey()); errs.KindOf(err) != errs.Conflict {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -202,7 +204,7 @@ func TestChangedKey(t *testing.T) {
 	if all := w.carry(again); len(all) != 3 || all[0].To != again {
 		t.Errorf("%d letters", len(all))
 	}
-	if _, err := w.book.Discovered(bert.Address, keybook.Key{Text: w.certificate(bert).Identity.String(), Fingerprint: "x"}); errs.KindOf(err) != errs.Conflict {
+	if _, err := w.book.Discovered(bert.Address, w.certificate(bert).BookKey()); errs.KindOf(err) != errs.Conflict {
 		t.Fatal(err)
 	}
 	w.want("250 queued", plain(), "bert@two.example")
@@ -234,4 +236,53 @@ func TestNoCertificate(t *testing.T) {
 	if all := w.carry(bert); len(all) != 1 {
 		t.Errorf("%d letters", len(all))
 	}
+}
+
+// TestHalfAKey: of a recipient whose bare X25519 key the user set, the relay says the rest; it is
+// believed where the halves agree, and mail is sealed to the whole.
+func TestHalfAKey(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	var err error
+	w.book, err = keybook.Open(keybook.Options{FS: w.fs, Dir: "/data/recipients", Parse: vouch.ParseKey, AllowClassical: true, Now: w.Clock.Now})
+	must(t, err)
+	w.s.o.Book = w.book
+	bert, eve := w.user("bert@two.example"), w.user("eve@two.example")
+	set := func(key []byte) {
+		t.Helper()
+		_, err := w.book.Set(bert.Address, fmt.Appendf(nil, "%x", key[len(key)-letter.ClassicalKeyLen:]))
+		must(t, err)
+	}
+	w.answer(bert)
+	set(bert.Home.Key.Bytes())
+	for range 2 {
+		w.want("250 ", plain(), "bert@two.example")
+		w.run()
+		if all := w.carry(bert); len(all) != 1 || all[0].To != bert || w.lookups() != 1 {
+			t.Errorf("%d letters, %d look-ups", len(all), w.lookups())
+		}
+	}
+	w.Clock.Add(pinTime)
+	w.want("250 ", plain(), "bert@two.example")
+	w.run()
+	if w.lookups() != 2 || len(w.carry(bert)) != 1 {
+		t.Errorf("%d look-ups", w.lookups())
+	}
+	set(eve.Home.Key.Bytes())
+	w.want("250 ", plain(), "bert@two.example")
+	for range 70 {
+		w.run()
+		w.Clock.Add(time.Minute)
+	}
+	in := w.Inbox("anna")
+	if len(in) != 1 || !strings.Contains(strings.Join(strings.Fields(in[0]), " "), "says another key than your key book") || len(w.carry(bert)) != 0 {
+		t.Errorf("%q", in)
+	}
+	delete(w.answers, bert.Address)
+	w.want("250 ", encrypted(), "bert@two.example")
+	w.Clock.Add(lastRetry)
+	w.run()
+	if in := w.Inbox("anna"); len(in) != 2 || !strings.Contains(in[1], "Status: 5.1.1") {
+		t.Errorf("%q", in)
+	}
+	w.want("550 5.1.2", plain(), "x@world.example")
 }

@@ -2,6 +2,7 @@ package mixsubmit
 
 import (
 	"slices"
+	"time"
 
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
@@ -30,6 +31,7 @@ type road struct {
 	to    letter.Address // toProxy
 	relay packet.ID      // toRelay, lookUp; zero: not known yet
 	key   keybook.Entry  // held
+	half  bool           // lookUp: of a recipient whose bare X25519 key is known, and no more
 }
 
 // road finds the way to a recipient. The error is a *smtp.Reply: temporary while the directory
@@ -40,6 +42,8 @@ func (s *Submit) road(a *Account, to mail.Address) (road, error) {
 	}
 	e, err := s.o.Book.Get(to)
 	switch {
+	case err == nil && e.Usable() && e.Key.Classical:
+		return s.half(a, e)
 	case err == nil && e.Usable():
 		id, err := vouch.ParseIdentity([]byte(e.Key.Text))
 		if err != nil {
@@ -69,6 +73,42 @@ func (s *Submit) road(a *Account, to mail.Address) (road, error) {
 	}
 	return road{kind: toRelay, relay: relay.ID}, nil
 }
+
+// half is the way to a recipient of whom only the classical half of a key is known, as mailproxy had
+// them. Where the packet box is, and the other half, its relay says; and that is believed only where
+// the classical half is the known one.
+func (s *Submit) half(a *Account, e keybook.Entry) (road, error) {
+	s.mu.Lock()
+	p, ok := s.pins[e.Address]
+	s.mu.Unlock()
+	if ok && p.half == e.Key.Text && s.o.Now().Sub(p.at) < pinTime {
+		return road{kind: toProxy, to: p.to}, nil
+	}
+	if a.Ask == nil {
+		return road{}, replyNoRoad
+	}
+	way := road{kind: lookUp, half: true}
+	cons, err := a.Consensus()
+	if err != nil {
+		return way, nil
+	}
+	relay := relayOf(cons, e.Address)
+	if relay == nil {
+		return road{}, replyNoRoad
+	}
+	way.relay = relay.ID
+	return way, nil
+}
+
+// pin is what a relay said about a recipient of whom a half of the key was known.
+type pin struct {
+	half string // text of that half
+	to   letter.Address
+	at   time.Time
+}
+
+// pinTime is for how long that is believed.
+const pinTime = 24 * time.Hour
 
 // relayOf gives the relay that has mailboxes of an address's domain.
 func relayOf(cons *directory.Consensus, to mail.Address) *directory.Entry {

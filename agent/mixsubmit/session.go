@@ -160,6 +160,7 @@ var (
 	replyNoNetwork  = &smtp.Reply{Code: 451, Enhanced: "4.4.3", Text: "the directory of the mix network is not known yet, try again later"}
 	replyNoRoad     = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: no key is known, and no relay of the mix network has mailboxes of this domain"}
 	replyNoDoor     = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: no key is known, and the relay of this domain takes no mail from the mix network"}
+	replyNoBox      = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: the key book has a bare X25519 key, and the recipient's relay does not tell the rest"}
 	replyCleartext  = &smtp.Reply{Code: 523, Enhanced: "5.7.10", Text: "Encryption Needed: the recipient's mail proxy is not known, and other mailboxes take only mail that is encrypted from end to end"}
 )
 

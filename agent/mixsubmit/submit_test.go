@@ -201,7 +201,7 @@ func TestPartly(t *testing.T) {
 	w.run()
 	w.run()
 	in := w.Inbox("anna")
-	if len(in) != 1 || !strings.Contains(in[0], "multipart/report") || !strings.Contains(in[0], "Final-Recipient: rfc822; x@two.example\r\nAction: failed\r\nStatus: 5.7.10") ||
+	if len(in) != 1 || !strings.Contains(in[0], "multipart/report") || !strings.Contains(in[0], "Final-Recipient: rfc822; x@two.example\r\nAction: failed\r\nStatus: 5.7.0") ||
 		!strings.Contains(in[0], "y@one.example") || strings.Contains(in[0], "Final-Recipient: rfc822; bert@") || !strings.Contains(in[0], "Original-Envelope-Id: e1") ||
 		!strings.Contains(in[0], "This is the mail proxy on your own computer.") || !strings.Contains(in[0], "Subject: canary plans") || strings.Contains(in[0], "Hello.") {
 		t.Fatalf("%d %s", len(in), in)

@@ -129,8 +129,7 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 			if refused == nil {
 				refused, first = &part{Stage: failed}, err
 			}
-			reply := smtp.ReplyFor(err)
-			r.Status, r.Why = reply.Enhanced, reply.String()
+			r.refuse(smtp.ReplyFor(err))
 			refused.Rcpts = append(refused.Rcpts, r)
 		case err == nil && way.kind == toRelay:
 			p := relays[way.relay]
@@ -148,6 +147,14 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 		e.Parts = append(e.Parts, refused)
 	}
 	return first
+}
+
+// refuse notes what a recipient's report says.
+func (r *recipient) refuse(why *smtp.Reply) {
+	r.Status, r.Why = why.Enhanced, why.String()
+	if r.Status == replyCleartext.Enhanced {
+		r.Status = "5.7.0" // the other means TLS to most readers
+	}
 }
 
 // later tells a refusal that is only for now.

@@ -93,7 +93,7 @@ func (s *Submit) give(sp *spool, e *entry, p *part, r *smtp.Reply) error {
 	sp.mu.Lock()
 	p.Stage, p.Why = failed, ""
 	for i := range p.Rcpts {
-		p.Rcpts[i].Status, p.Rcpts[i].Why = r.Enhanced, r.String()
+		p.Rcpts[i].refuse(r)
 	}
 	sp.mu.Unlock()
 	return sp.changed(e)
@@ -165,6 +165,9 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 		ordinary, err := s.known(ctx, wg, sp, e, p, way)
 		if err != nil || !ordinary {
 			return nil, 0, err
+		}
+		if way.half {
+			return nil, 0, replyNoBox
 		}
 		way.kind = toRelay
 	case toProxy:

@@ -45,7 +45,7 @@ type world struct {
 	pokes   int
 
 	mu      sync.Mutex
-	asked   []mail.Address                             // look-ups
+	asked   []mail.Address                                 // look-ups
 	answers map[mail.Address]func() (uint8, []byte, error) // to look-ups
 }
 
@@ -218,7 +218,6 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
-
 
 // sender is the proxy's account as the network sees it.
 func (w *world) sender() *agenttest.MixUser { return &agenttest.MixUser{Store: w.anna.Store} }

@@ -64,8 +64,7 @@ func New(o Options) *Desk {
 // Note is a report in words.
 type Note struct {
 	Subject  string   // ASCII
-	Text     string   // paragraphs, with an empty line between two
-	Quote    string   // lines that follow as they are; empty: none
+	Text     string   // paragraphs, with an empty line between two; one that begins with spaces keeps its lines
 	Stranger bool     // somebody else can cause it: bounded by Options.PerDay
 	Proof    [][]byte // what makes it this report; empty: it comes as often as it is told
 }
@@ -85,7 +84,7 @@ func (d *Desk) Tell(ctx context.Context, to mail.Address, n Note) error {
 			text += fmt.Sprintf("\n\nThis is the last of %d reports about such mail today: there will be none about whatever else comes.", d.o.PerDay)
 		}
 	}
-	raw, err := dsn.Note{Domain: Domain, To: to, Subject: n.Subject, Text: text, Quote: n.Quote, Now: d.o.Now(), Rand: d.o.Rand}.Build()
+	raw, err := dsn.Note{Domain: Domain, To: to, Subject: n.Subject, Text: text, Now: d.o.Now(), Rand: d.o.Rand}.Build()
 	if err != nil {
 		return errs.Wrap(op, err)
 	}

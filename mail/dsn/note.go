@@ -16,14 +16,10 @@ type Note struct {
 	Domain  string       // ours: the note is from mailer-daemon@Domain
 	To      mail.Address // whom it is for
 	Subject string       // ASCII
-	Text    string       // paragraphs, with an empty line between two; they are broken into lines
-	Quote   string       // lines that follow as they are, with an indent; empty: none
+	Text    string       // paragraphs, with an empty line between two; one that begins with spaces keeps its lines
 	Now     time.Time    // for Date
 	Rand    io.Reader    // for Message-ID; nil: crypto/rand
 }
-
-// MaxQuote bounds Note.Quote, in bytes; what is beyond is cut.
-const MaxQuote = 16 << 10
 
 // Build gives the note as a whole mail with CRLF line ends. errs.Invalid for one that cannot be
 // told.
@@ -49,12 +45,12 @@ func (n Note) Build() ([]byte, error) {
 		if i > 0 {
 			text.WriteString("\r\n")
 		}
-		wrapped(&text, "", p)
-	}
-	if q := n.Quote[:min(len(n.Quote), MaxQuote)]; q != "" {
-		text.WriteString("\r\n")
-		for line := range strings.Lines(strings.ToValidUTF8(q, "?")) {
-			text.WriteString("  " + shownLine(strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", " ")) + "\r\n")
+		if !strings.HasPrefix(p, " ") {
+			wrapped(&text, "", p)
+			continue
+		}
+		for line := range strings.SplitSeq(p, "\n") {
+			text.WriteString(shownLine(strings.ReplaceAll(line, "\t", " ")) + "\r\n")
 		}
 	}
 	if plain(text.Bytes()) {

@@ -66,11 +66,11 @@ func (r *Report) words(b *bytes.Buffer) {
 				first = false
 			}
 			b.WriteString("\r\n")
-			x.words(b)
+			r.recipient(b, x)
 		}
 		if !first && s.tail != "" {
 			b.WriteString("\r\n")
-			wrapped(b, "", s.tail)
+			wrapped(b, "", strings.Replace(s.tail, self, r.self(), 1))
 		}
 	}
 	b.WriteString("\r\n")
@@ -81,8 +81,18 @@ func (r *Report) words(b *bytes.Buffer) {
 	wrapped(b, "", text)
 }
 
-// words writes what is told about one recipient.
-func (x Recipient) words(b *bytes.Buffer) {
+// self is what the words call the one who reports.
+const self = "This server"
+
+func (r *Report) self() string {
+	if r.Reporter != "" {
+		return "It" // named in the first sentence
+	}
+	return self
+}
+
+// recipient writes what is told about one recipient.
+func (r *Report) recipient(b *bytes.Buffer, x Recipient) {
 	b.WriteString("  " + shown(x.Final) + "\r\n")
 	if why := reason(x.status()); why != "" && (x.Action == Failed || x.Action == Delayed) {
 		wrapped(b, "    ", why)
@@ -92,7 +102,7 @@ func (x Recipient) words(b *bytes.Buffer) {
 		if h := host(x.Remote); h != "" {
 			who = h
 		} else if x.Remote == "" {
-			who = "This server"
+			who = r.self()
 		}
 		wrapped(b, "    ", who+" said: "+said)
 	}

@@ -1,0 +1,95 @@
+package sanitize
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+)
+
+var written = LetterFields{Received: "by localhost; date", MessageID: "<new@id>", Date: time.Date(2026, 11, 5, 10, 20, 30, 0, time.UTC)}
+
+// TestLetter: what tells of the sender's machine leaves, the subject stays, and what a mail lacks is
+// written.
+func TestLetter(t *testing.T) {
+	raw := "From: a@b.example\r\nBCC: canary\r\nUser-Agent: canary\r\nreceived: canary\r\nReturn-Path: <canary>\r\nX-Originating-IP: canary\r\nX-Mailer: canary\r\n" +
+		"Subject: plans\r\nX-Postern-Sender: canary\r\nx-katzenpost-anything: canary\r\n folded canary\r\n\r\nbody\r\n"
+	header, off, unreliable, err := Letter([]byte(raw), written)
+	if err != nil || unreliable {
+		t.Fatal(unreliable, err)
+	}
+	if got, want := string(header)+raw[off:], "Received: by localhost; date\r\nFrom: a@b.example\r\nSubject: plans\r\nMessage-ID: <new@id>\r\nDate: Thu, 5 Nov 2026 10:20:30 +0000\r\n\r\nbody\r\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	raw = "From: a@b.example\r\nDATE: then\r\nmessage-id: <old@id>\r\nX-Katzenpost-Unreliable:\r\n\r\n"
+	header, _, unreliable, err = Letter([]byte(raw), written)
+	if got, want := string(header), "Received: by localhost; date\r\nFrom: a@b.example\r\nDATE: then\r\nmessage-id: <old@id>\r\n\r\n"; err != nil || !unreliable || got != want {
+		t.Errorf("%q, want %q; %v %v", got, want, unreliable, err)
+	}
+	if _, _, unreliable, _ := Letter([]byte("X-Postern-Unreliable: 1\r\n\r\n"), LetterFields{}); !unreliable {
+		t.Error("our own name is not known")
+	}
+}
+
+// TestLetterLimits: a header that would get stuck later is refused at once.
+func TestLetterLimits(t *testing.T) {
+	for raw, kind := range map[string]errs.Kind{
+		"no header\r\n\r\n": errs.Invalid,
+		strings.Repeat("X: y\r\n", mail.MaxFields-roomFields+1) + "\r\n":             errs.TooLarge,
+		"X: " + strings.Repeat("y", mail.MaxHeaderBytes-roomBytes) + "\r\n" + "\r\n": errs.TooLarge,
+	} {
+		if _, _, _, err := Letter([]byte(raw), LetterFields{}); errs.KindOf(err) != kind {
+			t.Errorf("%.20q: %v", raw, err)
+		}
+	}
+	if _, _, _, err := Arrival([]byte("no header\r\n\r\n"), "x"); errs.KindOf(err) != errs.Invalid {
+		t.Error(err)
+	}
+}
+
+// TestArrival: the word about the sender is ours alone.
+func TestArrival(t *testing.T) {
+	for raw, forged := range map[string]bool{
+		"From: a@b.example\r\n\r\nbody\r\n": false,
+		"X-Postern-Sender: boss\r\nFrom: a@b.example\r\nx-katzenpost-sender: boss\r\n boss\r\n\r\nbody\r\n": true,
+		"From: a@b.example\r\nX-Katzenpost-Unreliable: boss\r\n\r\nbody\r\n":                                true,
+	} {
+		header, off, got, err := Arrival([]byte(raw), "a@b.example; verified\r\nX: smuggled")
+		if err != nil || got != forged {
+			t.Error(got, err)
+		}
+		want := "X-Postern-Sender: a@b.example; verified  X: smuggled\r\nX-Katzenpost-Sender: a@b.example; verified  X: smuggled\r\nFrom: a@b.example\r\n\r\nbody\r\n"
+		if text := string(header) + raw[off:]; text != want {
+			t.Errorf("%q", text)
+		}
+	}
+}
+
+// FuzzLetter: whatever a mail holds, what comes out is a header again, without what must leave, and
+// what is behind it stays.
+func FuzzLetter(f *testing.F) {
+	f.Add([]byte("From: a@b.example\r\nX-Postern-Sender: x\r\n folded\r\n\r\nbody"))
+	f.Add([]byte("X-Katzenpost-Unreliable\t: 1\nBcc: x\n\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		check := func(header []byte, off int, err error, only string) {
+			if err != nil {
+				return
+			}
+			h, end, err := mail.ParseHeader(header)
+			if err != nil || end != len(header) || off > len(raw) {
+				t.Fatalf("%q: %v", header, err)
+			}
+			for _, f := range h.Fields() {
+				if isReserved(f) && f.Name != only && f.Name != OldSenderField || only == "" && strings.EqualFold(f.Name, "Bcc") {
+					t.Fatalf("%q", header)
+				}
+			}
+		}
+		header, off, _, err := Letter(raw, written)
+		check(header, off, err, "")
+		header, off, _, err = Arrival(raw, "x")
+		check(header, off, err, SenderField)
+	})
+}
