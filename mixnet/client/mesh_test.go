@@ -28,9 +28,31 @@ type wire struct {
 	conns chan net.Conn
 	done  chan struct{}
 
-	mu  sync.Mutex
-	log []string
-	n   int
+	mu    sync.Mutex
+	log   []string
+	n     int
+	ends  map[string][]net.Conn // of a client, by its name
+	apart map[string]bool       // clients that cannot connect
+}
+
+// part ends all connections of a client, and lets it make no others, until join.
+func (w *wire) part(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.apart == nil {
+		w.apart = make(map[string]bool)
+	}
+	w.apart[name] = true
+	for _, c := range w.ends[name] {
+		c.Close()
+	}
+	delete(w.ends, name)
+}
+
+func (w *wire) join(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.apart, name)
 }
 
 func (w *wire) Accept() (net.Conn, error) {
@@ -58,7 +80,15 @@ func (w *wire) dial(name string) func(context.Context, string) (net.Conn, error)
 		w.mu.Lock()
 		w.n++
 		n := w.n
+		apart := w.apart[name]
+		if w.ends == nil {
+			w.ends = make(map[string][]net.Conn)
+		}
+		w.ends[name] = append(w.ends[name], a)
 		w.mu.Unlock()
+		if apart {
+			return nil, net.ErrClosed
+		}
 		select {
 		case w.conns <- &noted{b, w, fmt.Sprintf("to %s %d", name, n)}:
 			return &noted{a, w, fmt.Sprintf("of %s %d", name, n)}, nil
@@ -172,12 +202,16 @@ func newMesh(t *testing.T, down time.Duration) *mesh {
 // pace sets the clocks: little cover, as each packet costs the test a millisecond, and ten with
 // the race detector.
 func (m *mesh) pace(payload, cover time.Duration) {
+	m.set(directory.PayloadInterval, payload)
+	m.set(directory.LoopInterval, cover)
+	m.set(directory.DropInterval, cover)
+}
+
+// set sets a parameter of the network.
+func (m *mesh) set(name string, d time.Duration) {
 	for i := range m.cons.Parameters {
-		switch p := &m.cons.Parameters[i]; p.Name {
-		case directory.PayloadInterval:
-			p.Value = uint64(payload / time.Millisecond)
-		case directory.LoopInterval, directory.DropInterval:
-			p.Value = uint64(cover / time.Millisecond)
+		if p := &m.cons.Parameters[i]; p.Name == name {
+			p.Value = uint64(d / time.Millisecond)
 		}
 	}
 }
@@ -440,8 +474,13 @@ func (r *lockedReader) Read(b []byte) (int, error) {
 }
 
 func (m *mesh) user(name string, now func() time.Time, seed uint64) *user {
-	u := &user{mesh: m, name: name, fs: crvfs.NewMem(), mailbox: sha256.Sum256([]byte("mailbox of " + name)), now: now, rand: &lockedReader{r: rngReader{rng(seed)}}}
-	must(m.t, u.fs.MkdirAll("dir", 0o700))
+	return m.userOn(crvfs.NewMem(), name, now, seed)
+}
+
+// userOn is user with a disk.
+func (m *mesh) userOn(fs vfs.FS, name string, now func() time.Time, seed uint64) *user {
+	u := &user{mesh: m, name: name, fs: fs, mailbox: sha256.Sum256([]byte("mailbox of " + name)), now: now, rand: &lockedReader{r: rngReader{rng(seed)}}}
+	must(m.t, vfs.MkdirAll(u.fs, "dir", 0o700))
 	var err error
 	u.id, err = NewIdentity(u.fs, "dir", u.rand)
 	must(m.t, err)
