@@ -41,6 +41,10 @@ type Options struct {
 	// for, before packets are sent again. It does not show on the line. 0: DefaultAckSlack.
 	AckSlack time.Duration
 
+	// Clock draws the moments at which something leaves, and nothing else. nil: one of NewChooser
+	// with Random.
+	Clock Chooser
+
 	Link   link.Options     // bounds, times, Dial, Chance; the rest is filled in
 	Random io.Reader        // must serve many goroutines; nil: crypto/rand
 	Now    func() time.Time // nil: time.Now
@@ -154,10 +158,12 @@ func New(o Options) (*Client, error) {
 	}
 	c.choose = r
 	// The ticker has numbers of its own, so that its times do not depend on what is sent.
-	if r, err = NewChooser(o.Random); err != nil {
-		return nil, errs.Wrap(op, err)
+	if o.Clock == nil {
+		if o.Clock, err = NewChooser(o.Random); err != nil {
+			return nil, errs.Wrap(op, err)
+		}
 	}
-	c.clocks = NewClocks(o.Parameters(), o.Now(), r)
+	c.clocks = NewClocks(o.Parameters(), o.Now(), o.Clock)
 	peer := link.Peer{Key: o.Peer, Role: link.Relay}
 	lo := o.Link
 	lo.MaxDocument = max(lo.MaxDocument, directory.MaxConsensus)

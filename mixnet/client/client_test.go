@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -245,62 +244,6 @@ func TestAnswer(t *testing.T) {
 		}
 		m.stop()
 	})
-}
-
-// observe gives what an observer of a client's line sees in 15 minutes.
-func observe(t *testing.T, mail bool) (seen []string, sent int) {
-	synctest.Test(t, func(t *testing.T) {
-		now := clock()
-		m := newMesh(t, 5*time.Second)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
-		alice.start(false)
-		if mail {
-			bob.start(false)
-			for i := range 5 {
-				alice.write(bob, []byte(text(fmt.Sprint("letter ", i), 60_000)), i%2 == 0)
-				bob.write(alice, []byte(text(fmt.Sprint("back ", i), 50_000)), i%2 == 1)
-				if i == 2 {
-					m.wg.Go(func() { alice.client.Fetch(ctx, []byte("a request")) })
-				}
-				time.Sleep(2 * time.Minute)
-			}
-		} else {
-			time.Sleep(10 * time.Minute)
-		}
-		time.Sleep(5*time.Minute + 1234*time.Millisecond) // not on a tick
-		for _, l := range m.wire.seen() {
-			if strings.Contains(l, "alice") {
-				seen = append(seen, l[:strings.Index(l, "alice")]+l[strings.Index(l, "at "):])
-			}
-		}
-		sent = alice.client.Status().Sent
-		alice.halt()
-		if mail {
-			bob.halt()
-		}
-		m.stop()
-	})
-	return seen, sent
-}
-
-// TestObserver: with the same seed, times and sizes of all that crosses the line of a client
-// are the same with and without mail, in both directions.
-func TestObserver(t *testing.T) {
-	idle, none := observe(t, false)
-	busy, some := observe(t, true)
-	if none != 0 || some < 15 || len(idle) < 250 {
-		t.Fatalf("%d and %d packets of mail, %d lines", none, some, len(idle))
-	}
-	for i := range min(len(idle), len(busy)) {
-		if idle[i] != busy[i] {
-			t.Fatalf("line %d: %q without mail, %q with", i, idle[i], busy[i])
-		}
-	}
-	if len(idle) != len(busy) {
-		t.Fatalf("%d and %d lines", len(idle), len(busy))
-	}
 }
 
 // TestPing: a loop on a way that was asked for is made, comes back, and its time is told; a way

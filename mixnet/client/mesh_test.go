@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -26,13 +27,51 @@ import (
 // wire is a network in memory, for virtual time: it notes when how many bytes cross it.
 type wire struct {
 	conns chan net.Conn
-	done  chan struct{}
 
 	mu    sync.Mutex
+	open  *listener // nil: nobody listens
 	log   []string
 	n     int
 	ends  map[string][]net.Conn // of a client, by its name
 	apart map[string]bool       // clients that cannot connect
+}
+
+// listener is what a relay listens at, from its start to its end.
+type listener struct {
+	w    *wire
+	done chan struct{}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.w.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Close() error {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if l.w.open == l {
+		l.w.open = nil
+	}
+	select {
+	case <-l.done:
+	default:
+		close(l.done)
+	}
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{} }
+
+func (w *wire) listen() *listener {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open = &listener{w, make(chan struct{})}
+	return w.open
 }
 
 // part ends all connections of a client, and lets it make no others, until join.
@@ -55,24 +94,6 @@ func (w *wire) join(name string) {
 	delete(w.apart, name)
 }
 
-func (w *wire) Accept() (net.Conn, error) {
-	select {
-	case c := <-w.conns:
-		return c, nil
-	case <-w.done:
-		return nil, net.ErrClosed
-	}
-}
-func (w *wire) Close() error {
-	select {
-	case <-w.done:
-	default:
-		close(w.done)
-	}
-	return nil
-}
-func (w *wire) Addr() net.Addr { return &net.UnixAddr{} }
-
 // dial connects a client; name is what the log calls it.
 func (w *wire) dial(name string) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, _ string) (net.Conn, error) {
@@ -80,19 +101,22 @@ func (w *wire) dial(name string) func(context.Context, string) (net.Conn, error)
 		w.mu.Lock()
 		w.n++
 		n := w.n
-		apart := w.apart[name]
+		to := w.open
+		if w.apart[name] {
+			to = nil
+		}
 		if w.ends == nil {
 			w.ends = make(map[string][]net.Conn)
 		}
 		w.ends[name] = append(w.ends[name], a)
 		w.mu.Unlock()
-		if apart {
+		if to == nil {
 			return nil, net.ErrClosed
 		}
 		select {
 		case w.conns <- &noted{b, w, fmt.Sprintf("to %s %d", name, n)}:
 			return &noted{a, w, fmt.Sprintf("of %s %d", name, n)}, nil
-		case <-w.done:
+		case <-to.done:
 			return nil, net.ErrClosed
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -132,6 +156,8 @@ type mesh struct {
 	rng  *rand.Rand
 	wg   sync.WaitGroup
 	stop func()
+	end  func()        // of the relay
+	down time.Duration // between two frames to a client
 
 	lose  func(packet.Result) bool // of packets at their end, under mu; nil: none
 	serve func(service uint8, request []byte) (status uint8, answer []byte)
@@ -160,9 +186,25 @@ func clock() func() time.Time {
 }
 
 func newMesh(t *testing.T, down time.Duration) *mesh {
-	m := &mesh{wire: &wire{conns: make(chan net.Conn), done: make(chan struct{})}, t: t, cons: usual(t, 2), rng: rng(99),
+	m := &mesh{wire: &wire{conns: make(chan net.Conn)}, t: t, down: down, cons: usual(t, 2), rng: rng(99),
 		seen: make(map[[32]byte]bool), boxes: make(map[packet.ID]*box), peers: make(map[link.Key]packet.ID), count: make(map[packet.Command]int), windows: make(map[[16]byte]*meshWindow)}
 	m.pace(10*time.Second, time.Minute)
+	m.begin()
+	m.stop = func() {
+		m.mu.Lock()
+		m.over = true
+		m.mu.Unlock()
+		m.end()
+		m.wg.Wait()
+	}
+	return m
+}
+
+// document is what the relay answers to every request.
+var document = bytes.Repeat([]byte("document"), 40_000)
+
+// begin lets the relay serve its clients until end.
+func (m *mesh) begin() {
 	seed := sha256.Sum256([]byte("relay's link"))
 	var err error
 	m.link, err = link.New(link.Options{Key: ed25519.NewKeyFromSeed(seed[:]), Handler: m, Chance: func() float64 { return .5 },
@@ -179,24 +221,21 @@ func newMesh(t *testing.T, down time.Duration) *mesh {
 				b.conn = nil
 			}
 		},
-		Pace:         func(link.Peer) link.Pace { return fixedPace(down) },
+		Documents:    func(context.Context, link.Peer, []byte) ([]byte, error) { return document, nil },
+		Pace:         func(link.Peer) link.Pace { return fixedPace(m.down) },
 		ClientFrames: 1 << 20, ClientFrameBurst: 1 << 20,
 	})
-	must(t, err)
+	must(m.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	m.wg.Go(func() {
-		if err := m.link.Serve(ctx, m.wire); err != nil {
-			t.Error(err)
-		}
-	})
-	m.stop = func() {
-		m.mu.Lock()
-		m.over = true
-		m.mu.Unlock()
+	ended := make(chan error, 1)
+	l, at := m.link, m.listen()
+	go func() { ended <- l.Serve(ctx, at) }()
+	m.end = func() {
 		cancel()
-		m.wg.Wait()
+		if err := <-ended; err != nil {
+			m.t.Error(err)
+		}
 	}
-	return m
 }
 
 // pace sets the clocks: little cover, as each packet costs the test a millisecond, and ten with
@@ -457,6 +496,7 @@ type user struct {
 	now     func() time.Time
 	rand    *lockedReader
 	chosen  func(string, int, Way)
+	clock   Chooser // of the next start; nil: from rand
 
 	client *Client
 	halt   func()
@@ -507,7 +547,7 @@ func (u *user) start(free bool) {
 		Consensus: func() (*directory.Consensus, error) { return u.cons, nil }, Parameters: func() directory.Parameters { return u.cons.Parameters },
 		Addresses: func() []string { return []string{"relay"} }, Free: free,
 		Link:   link.Options{Dial: u.dial(u.name), Chance: func() float64 { return .5 }},
-		Chosen: u.chosen, Random: u.rand, Now: u.now})
+		Chosen: u.chosen, Clock: u.clock, Random: u.rand, Now: u.now})
 	must(u.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -83,10 +83,6 @@ func (p Path) Named() int {
 	return n
 }
 
-// LayerParameter is the parameter of a descriptor by which a mix that is in no directory says
-// its layer.
-const LayerParameter = "layer"
-
 // Apply adds what the path names to a Want whose ends are given already. A name is looked
 // for in the consensus, without regard to case; what is not there is read as a file by read.
 // The keys in a file are used even where the directory knows the node. c may be nil: then all
@@ -158,8 +154,8 @@ func lookUp(c *directory.Consensus, name string, read func(string) (*directory.D
 	}
 	e := &directory.Entry{ID: d.ID(), Descriptor: d.Hash(), Node: d.Node}
 	if e.Mode.Has(directory.Mix) {
-		if l := d.Node.Parameters.Get(LayerParameter); l >= 1 && l < packet.Last {
-			e.Layer = int(l)
+		if l := d.Node.UnlistedLayer(); l > 0 {
+			e.Layer = l
 		}
 	}
 	if c != nil {

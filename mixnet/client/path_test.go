@@ -54,10 +54,14 @@ func (w Want) line() string {
 func TestPath(t *testing.T) {
 	c := usual(t, 2)
 	files := map[string]*directory.Descriptor{
-		"./mine":   descriptor(t, entry(t, "mine", directory.Mix, 0, 0, func(e *directory.Entry) { e.Parameters = directory.Parameters{{Name: LayerParameter, Value: 2}} })),
+		"./mine": descriptor(t, entry(t, "mine", directory.Mix, 0, 0, func(e *directory.Entry) {
+			e.Parameters = directory.Parameters{{Name: directory.LayerParameter, Value: 2}}
+		})),
 		"./nobody": descriptor(t, entry(t, "nobody", directory.Mix, 0, 0)),
-		"./far":    descriptor(t, entry(t, "far", directory.Mix, 0, 0, func(e *directory.Entry) { e.Parameters = directory.Parameters{{Name: LayerParameter, Value: 9}} })),
-		"exit/d":   descriptor(t, entry(t, "gate", directory.Relay|directory.Exit, 0, 0)),
+		"./far": descriptor(t, entry(t, "far", directory.Mix, 0, 0, func(e *directory.Entry) {
+			e.Parameters = directory.Parameters{{Name: directory.LayerParameter, Value: 9}}
+		})),
+		"exit/d": descriptor(t, entry(t, "gate", directory.Relay|directory.Exit, 0, 0)),
 	}
 	read := func(name string) (*directory.Descriptor, error) {
 		if d := files[name]; d != nil {
@@ -132,7 +136,7 @@ func TestPathWithoutDirectory(t *testing.T) {
 	var files []*directory.Descriptor
 	for l := 1; l <= 3; l++ {
 		files = append(files, descriptor(t, entry(t, fmt.Sprint("own", l), directory.Mix, 0, 0, func(e *directory.Entry) {
-			e.Parameters = directory.Parameters{{Name: LayerParameter, Value: uint64(l)}}
+			e.Parameters = directory.Parameters{{Name: directory.LayerParameter, Value: uint64(l)}}
 		})))
 	}
 	files = append(files, descriptor(t, entry(t, "end", directory.Mailbox, 0, 0)))
