@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -261,9 +262,10 @@ func proxyVerifyCommand(io streams) *cobra.Command {
 	var qr bool
 	c := &cobra.Command{Use: "verify ADDRESS", Short: "Compare the key of a recipient with what they read out to you", Args: cobra.ExactArgs(1),
 		Long: `Show the fingerprint of a recipient's key, of 25 characters, to compare on a way that nobody
-can change anything on: read out by voice, or held side by side. With --fingerprint the one
-that you were told is compared, and the key is noted as verified; where a relay says another
-key than before, the one with that fingerprint is used from then on.
+can change anything on: read out by voice, or held side by side. On a terminal you are asked for
+the one that the recipient tells you; --fingerprint gives it. If it fits, the key is noted as
+verified; where a relay says another key than before, the one with that fingerprint is used
+from then on.
 
 With the address of an account of your own its key is shown, for others.`,
 		Example: "  postern proxy verify bob@relay.example\n  postern proxy verify bob@relay.example --fingerprint 7kq2m-…\n  postern proxy verify you@relay.example --qr"}
@@ -275,6 +277,11 @@ With the address of an account of your own its key is shown, for others.`,
 		var r proxy.Recipient
 		if err := src.call(c.Context(), "verify", proxy.VerifyArgs{Address: args[0], Fingerprint: fingerprint}, &r); err != nil {
 			return err
+		}
+		if fingerprint == "" && !r.Own && !*js && isTerminal(io.in) {
+			if err := compare(c.Context(), io, src, &r); err != nil {
+				return err
+			}
 		}
 		if *js {
 			return printJSON(io.out, r)
@@ -296,6 +303,17 @@ With the address of an account of your own its key is shown, for others.`,
 		return nil
 	}
 	return c
+}
+
+// compare asks for the fingerprint that the recipient reads out, without showing the one that is
+// known: who only has to say yes does not compare.
+func compare(ctx context.Context, io streams, src proxySource, r *proxy.Recipient) error {
+	fmt.Fprintf(io.err, "%s is %s.\nFingerprint that the recipient reads out to you (Enter: leave it as it is): ", r.Address, stateWords(*r))
+	line, err := readLine(io.in)
+	if err != nil || len(line) == 0 {
+		return nil
+	}
+	return src.call(ctx, "verify", proxy.VerifyArgs{Address: r.Address, Fingerprint: string(line)}, r)
 }
 
 // stateWords says what a state means.

@@ -71,6 +71,7 @@ func (s *Server) listen() error {
 	s.working.Go(part(working, "mailboxes", s.boxes.Run))
 	s.working.Go(part(working, "memory of mails", s.seen.Run))
 	s.working.Go(part(working, "mail that waits", s.mail.out.Run))
+	s.working.Go(part(working, "look-ups", s.runQueries))
 	s.working.Go(func() { s.watchStore(working) })
 	for _, u := range s.users {
 		s.working.Go(part(working, "line to a relay", u.run))

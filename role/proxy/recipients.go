@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"sync"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
@@ -60,20 +61,60 @@ func (r recipients) List(context.Context) ([]management.Recipient, error) {
 	return out, nil
 }
 
-// Query is that of management.Backend.
-func (r recipients) Query(ctx context.Context, sender, user string) error {
+// Query is that of management.Backend. It only begins the look-up: the way through the mixes takes its
+// time. What comes of it is in the key book, and in the user's mailbox.
+func (r recipients) Query(_ context.Context, sender, user string) error {
 	const op = "role/proxy.Query"
-	u, err := r.s.find(sender)
+	s := r.s
+	u, err := s.find(sender)
 	if err != nil {
 		return err
 	}
-	if _, err := recipient(user); err != nil {
+	to, err := recipient(user)
+	switch {
+	case err != nil:
+		return err
+	case !u.Discover:
+		return errs.E(op, errs.Denied, "the account looks no keys up: InsecureKeyDiscovery is off", nil)
+	}
+	if _, err := u.running(); err != nil {
 		return err
 	}
-	if !u.Discover {
-		return errs.E(op, errs.Denied, "the account does not look keys up: InsecureKeyDiscovery is off", nil)
+	select {
+	case s.queries <- query{u.Address, to}:
+		return nil
+	default:
+		return errs.E(op, errs.Busy, "too many keys are looked up, try again later", nil)
 	}
-	return errs.E(op, errs.Unavailable, "keys cannot be looked up now", nil)
+}
+
+// query is a look-up that was asked for.
+type query struct{ from, to mail.Address }
+
+// maxQueries bounds those that run, and those that wait.
+const maxQueries = 8
+
+// runQueries looks keys up that were asked for, until ctx ends.
+func (s *Server) runQueries(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for range maxQueries {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case q := <-s.queries:
+					within, cancel := context.WithTimeout(ctx, seconds(s.c.Debug.UrgentQueueLifetime))
+					if err := s.mail.out.Query(within, q.from, q.to); err != nil {
+						s.d.Logger.Warn("a key that was asked for could not be looked up", "err", err)
+					}
+					cancel()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return nil
 }
 
 // Shutdown is that of management.Backend.

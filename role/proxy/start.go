@@ -93,6 +93,7 @@ type Server struct {
 	serve, work func()
 	serving     sync.WaitGroup // listeners and sockets
 	working     sync.WaitGroup
+	queries     chan query
 	asked       chan struct{} // somebody asked for the end
 	broken      chan error
 	closed      sync.Once
@@ -131,7 +132,7 @@ func prepare(d Deps, c Config) (*Server, error) {
 		return nil, err
 	}
 	d = d.withDefaults(&c)
-	s := &Server{c: c, d: d, started: d.Now(), asked: make(chan struct{}, 1), broken: make(chan error, 1), serve: func() {}, work: func() {}}
+	s := &Server{c: c, d: d, started: d.Now(), queries: make(chan query, maxQueries), asked: make(chan struct{}, 1), broken: make(chan error, 1), serve: func() {}, work: func() {}}
 	all, err := c.Accounts()
 	if err != nil {
 		return nil, err
