@@ -31,6 +31,7 @@ var sideways = map[string][]string{
 	"agent/mbox":       {"agent/parts"},
 	"agent/mixbox":     {"agent/vouch"},
 	"agent/mixclient":  {"agent/vouch"},
+	"agent/mixdoor":    {"agent/deliver", "agent/parts", "agent/receive", "agent/vouch"},
 	"agent/mixreceive": {"agent/deliver", "agent/notice", "agent/vouch"},
 	"agent/mixsubmit":  {"agent/deliver", "agent/notice", "agent/submit", "agent/vouch"},
 	"agent/notice":     {"agent/deliver"},
@@ -71,6 +72,7 @@ var sideways = map[string][]string{
 	"mail/dkim":        {"mail"},
 	"mail/dsn":         {"mail"},
 	"mail/mime":        {"mail"},
+	"mail/openpgp":     {"mail", "mail/pgpmime"},
 	"mail/pgpmime":     {"mail", "mail/mime"},
 	"mail/sanitize":    {"mail"},
 }
