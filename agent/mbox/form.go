@@ -53,7 +53,8 @@ func Disclaimer(nickname, contact string) string {
 		"The operator has set it up to deliver such messages to you. To get none any more, write to %s.", nickname, contact)
 }
 
-func (f Form) check() error {
+// Check reports options that are not possible. errs.Invalid, with a public text.
+func (f Form) Check() error {
 	const op = "agent/mbox.Form"
 	if f.ReturnAddress.Domain == "" {
 		return errs.E(op, errs.Invalid, "ReturnAddress is missing", nil)
@@ -74,6 +75,13 @@ func (f Form) check() error {
 // Subject, In-Reply-To, References, and what MIME says of the body; of From the name alone,
 // behind a tag. id makes the Message-ID, so that a mail which is sent twice can be told.
 func (f Form) Compose(to mail.Address, content []byte, id []byte, date time.Time) []byte {
+	h, _ := split(content)
+	return f.ComposeFrom(f.from(h.Get("From")), to, content, id, date)
+}
+
+// ComposeFrom is Compose with a From field and further fields of the caller's, which go in as they
+// are.
+func (f Form) ComposeFrom(from string, to mail.Address, content []byte, id []byte, date time.Time, more ...[2]string) []byte {
 	h, body := split(content)
 	var b []byte
 	field := func(name, value string) {
@@ -81,7 +89,7 @@ func (f Form) Compose(to mail.Address, content []byte, id []byte, date time.Time
 	}
 	field("Date", mail.FormatDate(date.UTC()))
 	field("Message-ID", f.messageID(id))
-	field("From", f.from(h.Get("From")))
+	field("From", from)
 	field("To", (&netmail.Address{Address: to.String()}).String())
 	field("Subject", encodeWords(anon.Clip(anon.OneLine(mail.DecodeWords(or(h.Get("Subject"), or(f.SubjectLine, DefaultSubject)))), maxSubject)))
 	for _, name := range []string{"In-Reply-To", "References"} {
@@ -95,6 +103,9 @@ func (f Form) Compose(to mail.Address, content []byte, id []byte, date time.Time
 	}
 	if f.Comments != "" {
 		field("Comments", encodeWords(f.Comments))
+	}
+	for _, m := range more {
+		field(m[0], m[1])
 	}
 	field("MIME-Version", "1.0")
 	return append(b, f.entity(h, body, id)...)
@@ -143,6 +154,9 @@ func (f Form) from(said string) string {
 	}
 	return anon.From(f.FromTag, name, f.ReturnAddress)
 }
+
+// EncodeWords gives a text as it stands in a field (RFC 2047).
+func (Form) EncodeWords(s string) string { return encodeWords(s) }
 
 func encodeWords(s string) string { return stdmime.QEncoding.Encode("utf-8", s) }
 

@@ -148,7 +148,7 @@ func TestOptionsOfForm(t *testing.T) {
 		if want != "ReturnAddress is missing" {
 			f.ReturnAddress = form().ReturnAddress
 		}
-		if err := f.check(); errs.KindOf(err) != errs.Invalid || errs.Public(err) != want {
+		if err := f.Check(); errs.KindOf(err) != errs.Invalid || errs.Public(err) != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

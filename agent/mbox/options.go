@@ -97,7 +97,7 @@ func (c Config) complete() (*Config, error) {
 	if c.Fragments.MaxSize < 0 || c.Fragments.MaxSize > letter.MaxWhole || c.Fragments.MaxInterval < 0 {
 		return nil, errs.E(op, errs.Invalid, "size or time of fragmented mails is out of bounds", nil)
 	}
-	if err := c.Form.check(); err != nil {
+	if err := c.Form.Check(); err != nil {
 		return nil, err
 	}
 	return &c, nil

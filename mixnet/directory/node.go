@@ -54,11 +54,11 @@ const (
 // LetterKeyLen is the size of a letter key in bytes: X-Wing, as of people (mixnet/letter).
 const LetterKeyLen = 1216
 
-// Tokens for exits: the size of a key in bytes, and how many there are at once, of which one is for
-// today and one for tomorrow (mixnet/token).
+// Tokens for exits: the size of a key in bytes, and how many there are at once: of yesterday, whose
+// tokens are still good, of today and of tomorrow (mixnet/token).
 const (
 	TokenKeyLen  = 256
-	MaxTokenKeys = 2
+	MaxTokenKeys = 3
 )
 
 // TokenKey is the key with which a relay signs tokens for exits on a day.
@@ -311,6 +311,14 @@ func (n *Node) Key(at time.Time) *packet.PublicKey {
 		}
 	}
 	return nil
+}
+
+// UnlistedLayer is the layer that a mix says it works in while no directory lists it, 0 for none.
+func (n *Node) UnlistedLayer() int {
+	if l := n.Parameters.Get(LayerParameter); n.Mode.Has(Mix) && l >= 1 && l <= mixLayers {
+		return int(l)
+	}
+	return 0
 }
 
 // validAddress takes an IP address or a domain, and a port, in one form only.

@@ -32,6 +32,10 @@ const (
 	Pools           = "pools"            // 1: mixes with other pools than Poisson take part
 )
 
+// LayerParameter is the parameter of a descriptor by which a mix that is in no directory says
+// its layer.
+const LayerParameter = "layer"
+
 // known are the parameters that this version knows, with their bounds and their values in
 // the profiles full and low (docs/directory.md §7). Sorted by name.
 var known = [...]struct {
