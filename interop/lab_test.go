@@ -3,7 +3,9 @@ package interop
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/mail"
 	"os"
 	"os/exec"
@@ -241,6 +243,7 @@ func TestLabMail(t *testing.T) {
 	if n := to.list(t); n != 1 {
 		t.Errorf("%d mails came", n)
 	}
+	l.page(t)
 
 	if code := l.stop(t); code != 0 {
 		t.Errorf("exit code %d after Ctrl-C", code)
@@ -259,5 +262,50 @@ func TestLabMail(t *testing.T) {
 	from.await(t, 1, 4*time.Minute)
 	if got := bodyOf(t, from.fetch(t, 1)); got != "and back" {
 		t.Errorf("it came as %q", got)
+	}
+}
+
+// page looks at the live page: with and without JavaScript, on a phone's screen, it shows every part;
+// with it, packets move.
+func (l *testLab) page(t *testing.T) {
+	t.Helper()
+	parts := []string{"world", "relay1", "relay2", "proxy1", "proxy2", "authority1", "mix6"}
+	b := startBrowser(t, 360, 740, true)
+	b.open(l.Page)
+	plain := b.html()
+	for _, name := range parts {
+		if !strings.Contains(plain, `<th scope="row">`+name+"</th>") {
+			t.Errorf("%s is not on the page without JavaScript", name)
+		}
+	}
+	if w := b.width(); w > 360 {
+		t.Errorf("the page is %d pixels wide on a screen of 360", w)
+	}
+	if strings.Contains(plain, l.Proxies[0].Password) || strings.Contains(plain, l.Proxies[0].Account) {
+		t.Error("the page tells accounts or passwords")
+	}
+	b.do(nil, "Emulation.setScriptExecutionDisabled", map[string]any{"value": false})
+	b.open(l.Page)
+	eventually(t, time.Minute, func() error {
+		if b.find("#packets .packet") == 0 {
+			return errors.New("no packet moves")
+		}
+		return nil
+	})
+	if shots := os.Getenv("POSTERN_SCREENSHOTS"); shots != "" {
+		b.screenshot(filepath.Join(shots, "lab.png"))
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, l.Page, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "evil.example"
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("under another name the page answers %d", res.StatusCode)
 	}
 }

@@ -21,6 +21,7 @@ func (l *Lab) killer(run context.Context) {
 		}
 		m := l.members[mathrand.IntN(len(l.members))]
 		m.kill()
+		l.kills.Add(1)
 		l.say("killed " + m.name)
 		if err := m.start(run); err != nil {
 			if run.Err() == nil {

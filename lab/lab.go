@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern.email/kit/daemon"
@@ -25,6 +26,7 @@ type Lab struct {
 	members []*member // in the order in which they were started
 	info    Info
 	broken  chan error
+	kills   atomic.Int64
 	wg      sync.WaitGroup
 	cancel  context.CancelFunc // ends what runs beside the members
 	once    sync.Once
