@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ func New(o Options) (*Node, error) {
 	n.buffers.New = func() any { return new([replay.BufferLen]byte) }
 	n.rate = newBandwidth(o.Bandwidth)
 	n.ends, n.loops, n.desc = newEnds(n), newLoops(n), newPublisher(n)
-	v := look(nil, nil, nil, n.id, o.About.Mode)
+	v := look(nil, nil, nil, nil, n.id, &o.About)
 	v.valid = errs.E(op, errs.Unavailable, publicNoNetwork, nil)
 	n.view.Store(v)
 	if err := n.open(); err != nil {
@@ -296,10 +297,13 @@ func (n *Node) look() {
 	for e := current.Epoch - 1; previous == nil && e > 0 && e+directory.ValidEpochs > current.Epoch; e-- {
 		previous = n.o.Cache.Of(e) // an epoch may have had none
 	}
-	if old != nil && old.valid == nil && same(old.current, current) && same(old.previous, previous) && same(old.next, next) {
+	set := n.settings()
+	extra := fresh(set.Extra, n.o.Network, n.o.Now())
+	if old != nil && old.valid == nil && same(old.current, current) && same(old.previous, previous) && same(old.next, next) &&
+		slices.Equal(old.extra, extra) && old.unlisted == set.About.UnlistedLayer() {
 		return
 	}
-	v := look(previous, current, next, n.id, n.settings().About.Mode)
+	v := look(previous, current, next, extra, n.id, &set.About)
 	n.view.Store(v)
 	n.link.SetClientRate(clientFrames(v.parameters), link.DefaultClientFrameBurst)
 }

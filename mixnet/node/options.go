@@ -89,6 +89,11 @@ type Settings struct {
 	Conns int
 	// Bandwidth bounds each direction.
 	Bandwidth Bandwidth
+	// Extra are nodes that are known beside the directory, so that one can be tried before it is
+	// listed: there are links to and from them, and packets may go there next. Loops do not. One
+	// that the directory lists counts as it is listed; one that is not fresh, or a mix that says no
+	// layer (directory.LayerParameter, as About says that of this node itself), is as unknown.
+	Extra []*directory.Descriptor
 	// Insecure are reasons for Status.Insecurities that only the role knows.
 	Insecure []string
 }

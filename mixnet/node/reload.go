@@ -41,6 +41,7 @@ func (n *Node) Reload(s Settings) error {
 	if s.Bandwidth != old.Bandwidth {
 		n.rate.set(s.Bandwidth)
 	}
+	n.Renew() // Extra, and the layer of a node that is not listed
 	if !sameNode(&s.About, &old.About) || s.Operator != old.Operator || s.Mixing != old.Mixing || s.Publish && !old.Publish {
 		n.desc.renew()
 	}

@@ -54,6 +54,9 @@ type neighbour struct {
 type view struct {
 	previous, current, next *directory.Consensus // nil: not known
 	valid                   error                // why there is no current one that is good
+	extra                   []*directory.Descriptor
+	beside                  int // nodes of extra that none of them lists
+	unlisted                int // the layer of this node while it is in none of them
 
 	listed bool   // this node is in current
 	own    layers // that this node serves
@@ -64,9 +67,10 @@ type view struct {
 	maxDelay   time.Duration
 }
 
-// look makes the view of a node from what is known. self is its ID, mode its own.
-func look(previous, current, next *directory.Consensus, self packet.ID, mode directory.Mode) *view {
-	v := &view{previous: previous, current: current, next: next,
+// look makes the view of a node from what is known. self is its ID, about what it says of itself.
+func look(previous, current, next *directory.Consensus, extra []*directory.Descriptor, self packet.ID, about *directory.Node) *view {
+	mode := about.Mode
+	v := &view{previous: previous, current: current, next: next, extra: extra, unlisted: about.UnlistedLayer(),
 		nodes: make(map[packet.ID]*neighbour), peers: make(map[link.Key]link.Peer)}
 	if !mode.Has(directory.Mix) {
 		v.own = layersOf(mode, 0)
@@ -88,7 +92,28 @@ func look(previous, current, next *directory.Consensus, self packet.ID, mode dir
 		}
 	}
 	v.listed = current != nil && current.Find(self) != nil
+	if v.own == 0 && mode.Has(directory.Mix) {
+		v.own = layersOf(mode, v.unlisted)
+	}
+	for _, d := range extra {
+		e := directory.Entry{ID: d.ID(), Layer: d.UnlistedLayer(), Node: d.Node}
+		_, taken := v.peers[link.Key(d.LinkKey)]
+		if e.ID != self && v.nodes[e.ID] == nil && !taken && layersOf(e.Mode, e.Layer) != 0 {
+			v.add(&e, self, mode)
+			v.beside++
+		}
+	}
 	return v
+}
+
+// fresh gives those descriptors that count at a time.
+func fresh(list []*directory.Descriptor, n *directory.Network, now time.Time) (out []*directory.Descriptor) {
+	for _, d := range list {
+		if d.Fresh(n, now) == nil {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 func (v *view) add(e *directory.Entry, self packet.ID, mode directory.Mode) {

@@ -46,7 +46,8 @@ type member struct {
 	stats *counter
 	tune  func(*Options)
 	rand  *seeded
-	root  string // of all files
+	root  string               // of all files
+	more  directory.Parameters // that its descriptor says
 
 	keys  *keys.Keys
 	cache *dircache.Cache
@@ -183,7 +184,7 @@ func (m *member) onDisk(dir string) {
 }
 
 func (m *member) about() directory.Node {
-	d := directory.Node{Nickname: m.name, Mode: m.mode, Addresses: []string{m.name + ":1"}, Version: "postern-test"}
+	d := directory.Node{Nickname: m.name, Mode: m.mode, Addresses: []string{m.name + ":1"}, Version: "postern-test", Parameters: m.more}
 	if !m.mode.Has(directory.Mix) {
 		d.NameKey = identity(m.w.t, "names of "+m.name).Public()
 	}

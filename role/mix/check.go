@@ -112,6 +112,8 @@ func (c Config) checkNames() string {
 		return "nickname must be 1 to 19 letters, digits, hyphens or underscores"
 	case c.Directory.Publish && c.ContactEmail == "":
 		return "contact_email is needed where directory.publish is on: whoever runs an authority asks you there before approving the node"
+	case c.Directory.Layer > 0 && (c.Directory.Publish || m != directory.Mix):
+		return "directory.layer is of a mix that is not published"
 	case !printable(c.Comments, maxComments):
 		return fmt.Sprintf("comments must be at most %d characters of printable ASCII, without line ends", maxComments)
 	case !printable(c.ContactFingerprint, maxFingerprint):

@@ -67,6 +67,8 @@ type Config struct {
 	Directory struct {
 		Publish bool     `toml:"publish" default:"false" doc:"Tell the authorities of this node, so that others use it. A new node waits until their operators approve it. false: only the file that current-desc names is written."`
 		URLs    []string `toml:"urls" default:"" max:"16" doc:"Where the directory can also be fetched by HTTP, such as https://directory.example.org/postern/consensus, through the proxy of http_proxy or HTTPS_PROXY. It is signed: who gives it out need not be trusted."`
+		Extra   []string `toml:"extra_descriptors" default:"" max:"64" doc:"Descriptors of nodes that this one gets on with though no authority lists them, so that a node can be tried before it is published: files, files that name one (current-desc), or directories of them. They are checked by signature, network and date, and read again on reload and four times in an epoch. No way leads through such a node but one that names its file."`
+		Layer   int      `toml:"layer" default:"0" unit:"layer" max:"3" doc:"Where a mix works that no authority lists, for trying it out; its descriptor says so. 0: nowhere. Not together with publish: the authorities give a published mix its layer."`
 	} `toml:"directory"`
 
 	Incoming struct {

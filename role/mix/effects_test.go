@@ -276,8 +276,22 @@ func effects() map[string]func(*testing.T) {
 			}
 		},
 
-		"directory.publish": testPublish,
-		"directory.urls":    testURLs,
+		"directory.publish":           testPublish,
+		"directory.urls":              testURLs,
+		"directory.extra_descriptors": testExtra,
+		"directory.layer": func(t *testing.T) {
+			if d, e := said(t), said(t, "directory.layer=2"); d.UnlistedLayer() != 0 || e.UnlistedLayer() != 2 {
+				t.Error(d.Parameters, e.Parameters)
+			}
+			w := newWorld(t)
+			s := w.start()
+			if r, err := s.Reload(soon(t), w.config("directory.layer=3")); err != nil || !slices.Equal(r.Changed, []string{"directory.layer"}) || s.applied.About.UnlistedLayer() != 3 {
+				t.Errorf("%+v, %v", r, err)
+			}
+			for _, set := range [][]string{{"mode=relay"}, {"directory.publish=true", "contact_email=a@example.org"}} {
+				newWorld(t).refused("directory.layer is of a mix that is not published", append(set, "directory.layer=1")...)
+			}
+		},
 
 		"incoming.listen": func(t *testing.T) {
 			s := one(t, "incoming.listen=127.0.0.1:0,[::1]:0")
@@ -592,6 +606,37 @@ func testURLs(t *testing.T) {
 	until(t, "the directory was not kept", func() bool { return w.there(fmt.Sprintf("work/dir/consensus-%d.txt", epoch)) })
 	newWorld(t).refused("directory.urls: ", "directory.urls=ftp://x")
 	newWorld(t).refused("directory.urls: ", "directory.urls=https://user@x/")
+}
+
+// testExtra: descriptors in files and directories are known, what cannot be used is said, and both
+// change with the files, without a reload.
+func testExtra(t *testing.T) {
+	w := newWorld(t)
+	first := w.net.Mix(t, "first", w.now())
+	w.file("extra/first", string(first.Bytes()))
+	s := w.start("directory.extra_descriptors=extra,missing")
+	why := func() (all []string) {
+		for _, i := range s.Status().Insecure {
+			if rest, ok := strings.CutPrefix(i, "a descriptor of directory.extra_descriptors is not used: "); ok {
+				all = append(all, rest)
+			}
+		}
+		return all
+	}
+	if x := s.applied.Extra; len(x) != 1 || x[0].ID() != first.ID() || !slices.Equal(why(), []string{"/node/missing: there is no such file"}) {
+		t.Errorf("%d descriptors, %q", len(x), why())
+	}
+	w.file("missing", string(w.net.Mix(t, "second", w.now()).Bytes()))
+	w.file("extra/first", "nonsense\n")
+	if err := s.refreshExtra(); err != nil {
+		t.Fatal(err)
+	}
+	if x := s.applied.Extra; len(x) != 1 || x[0].Nickname != "second" || len(why()) != 1 || !strings.HasPrefix(why()[0], "/node/extra/first: ") {
+		t.Errorf("%d descriptors, %q", len(x), why())
+	}
+	if _, err := s.Reload(soon(t), w.config()); err != nil || len(s.applied.Extra) != 0 || len(why()) != 0 {
+		t.Errorf("%v, %q", err, why())
+	}
 }
 
 func testPublish(t *testing.T) {

@@ -74,7 +74,7 @@ func (s *Server) Reload(ctx context.Context, next Config) (r Reloaded, err error
 	if err != nil {
 		return Reloaded{}, errs.Wrap(op, err)
 	}
-	s.c = now
+	s.c, s.applied = now, settings
 	if s.d.Level != nil {
 		s.d.Level.Set(now.Level())
 	}

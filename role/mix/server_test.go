@@ -50,7 +50,7 @@ func TestReloadNames(t *testing.T) {
 		"nickname": "borealis", "family": "f", "contact_email": "b@example.org", "contact_fingerprint": "1", "comments": "c",
 		"server.stop_time": "30s", "server.connections": "7", "server.max_bandwidth": "1M", "server.max_bandwidth_spike": "2M",
 		"log.level": "debug", "log.echo": "true", "log.file": "other", "log.format": "json",
-		"directory.publish": "true", "incoming.addresses": "mix.example.org:1", "incoming.allow": "127.0.0.0/8", "incoming.deny": "10.0.0.0/8",
+		"directory.publish": "true", "directory.extra_descriptors": "more", "incoming.addresses": "mix.example.org:1", "incoming.allow": "127.0.0.0/8", "incoming.deny": "10.0.0.0/8",
 		"outgoing.retry": "1 hour", "outgoing.allow": "127.0.0.0/8", "outgoing.deny": "10.0.0.0/8", "clients.file": "c2",
 		"mbox.address_file": "a2", "mbox.return_address": "x@example.org", "mbox.remove_contact": "y@example.org", "mbox.sendmail_command": "true", "mbox.retry": "2 hours",
 		"mbox.advertise": "false", "mbox.maximum_size": "64K", "mbox.allow_from_address": "false", "mbox.subject_line": "s", "mbox.from_tag": "t", "mbox.x_abuse": "x",
@@ -78,7 +78,7 @@ func TestReloadNames(t *testing.T) {
 	}
 	delete(known, "log.format")
 	for key := range known {
-		if !needsRestart(key) && !slices.Contains([]string{"mixing.algorithm", "mixing.interval", "mixing.pool_rate", "mixing.pool_min_size", "mbox.enabled", "mbox.smtp_server", "fragmented.enabled"}, key) {
+		if !needsRestart(key) && !slices.Contains([]string{"directory.layer", "mixing.algorithm", "mixing.interval", "mixing.pool_rate", "mixing.pool_min_size", "mbox.enabled", "mbox.smtp_server", "fragmented.enabled"}, key) {
 			t.Errorf("%s: nobody says whether it changes on a reload", key)
 		}
 	}

@@ -100,9 +100,10 @@ type Server struct {
 	listeners []net.Listener
 	control   net.Listener
 
-	mu     sync.Mutex
-	c      Config
-	reread func() (Config, error) // for a reload over the control socket; nil: none
+	mu      sync.Mutex
+	applied node.Settings // what the node was told last
+	c       Config
+	reread  func() (Config, error) // for a reload over the control socket; nil: none
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -318,7 +319,7 @@ func (s *Server) openNode() (err error) {
 		o.Stats = s.stats
 	}
 	s.ends.options(&o)
-	s.options = o
+	s.options, s.applied = o, settings
 	s.node, err = node.New(o)
 	return err
 }
@@ -341,7 +342,10 @@ func (s *Server) settings(c Config) (node.Settings, error) {
 		PeerOk: admits(c.Incoming.Allow, c.Incoming.Deny), DialOk: admits(c.Outgoing.Allow, c.Outgoing.Deny),
 		Conns:     c.Server.Connections,
 		Bandwidth: node.Bandwidth{Rate: int64(c.Server.MaxBandwidth), Spike: int64(c.Server.MaxBandwidthSpike)},
-		Insecure:  c.insecure(),
+	}
+	s.addExtra(c, &out)
+	if c.Directory.Layer > 0 {
+		out.About.Parameters = append(out.About.Parameters, directory.Parameter{Name: directory.LayerParameter, Value: uint64(c.Directory.Layer)})
 	}
 	if !c.mode().Has(directory.Mix) {
 		// A bare end gives out no names, so its identity stands in for the key of names.
@@ -399,6 +403,7 @@ func (s *Server) run() error {
 		s.supervise(ctx, "statistics", s.stats.Run)
 	}
 	s.ends.run(ctx, s)
+	s.supervise(ctx, "descriptors", s.rereadExtra)
 	s.supervise(ctx, "node", func(ctx context.Context) error { return s.node.Run(ctx, s.listeners...) })
 	if s.d.NoControl {
 		return nil
