@@ -147,7 +147,7 @@ type Boxes interface {
 // Exits take what leaves the mix network here.
 type Exits interface {
 	// Exit takes one content over; it is durable on return, or done. name is the same when it
-	// comes again after a crash. Temporary kinds of errors are tried again. It must not keep or
+	// comes again, after a crash or because it could not be acknowledged. Temporary kinds of errors are tried again. It must not keep or
 	// change the body, and returns when ctx ends. content.Mail comes without the head of its
 	// window; when Exit has taken it, the node gives the acknowledgement that the sender asks for.
 	Exit(ctx context.Context, name [16]byte, c packet.Content) error
