@@ -127,18 +127,19 @@ func (r *Receive) keyWord(v *vouch.Vouched) string {
 // learn puts a vouched sender's key into the key book, where the user allowed that, and tells who
 // asked. What another key than before means is told when mail is sent to it.
 func (r *Receive) learn(a *Account, v *vouch.Vouched) {
-	if v.Kind != vouch.User {
-		return
-	}
-	if a.Discover && r.o.Book != nil {
-		id := &v.Certificate.Identity
-		if _, err := r.o.Book.Discovered(v.Address, keybook.Key{Text: id.String(), Fingerprint: id.Fingerprint()}); err != nil && errs.KindOf(err) != errs.Conflict {
+	if v.Kind == vouch.User && a.Discover && r.o.Book != nil {
+		if _, err := r.o.Book.Discovered(v.Address, v.Certificate.BookKey()); err != nil && errs.KindOf(err) != errs.Conflict {
 			r.o.Logger.Debug("a key was not noted", "err", err)
 		}
 	}
-	if r.o.Arrived != nil {
-		if h, _, err := mail.ParseHeader(v.Mail.Raw); err == nil {
-			r.o.Arrived(v.Address, h)
-		}
+	if r.o.Arrived == nil || v.Kind == vouch.Anonymous {
+		return
+	}
+	h, _, err := mail.ParseHeader(v.Mail.Raw)
+	if err != nil {
+		return
+	}
+	if from, err := mail.FromAddress(h); err == nil {
+		r.o.Arrived(a.Address, from, h)
 	}
 }

@@ -47,9 +47,9 @@ type Options struct {
 	Desk     *notice.Desk
 	Book     *keybook.Book // nil: nobody's key is known
 
-	// Arrived is told of each mail that was delivered and is vouched for by name: its sender and its
-	// header. It must be quick. nil: nobody asks.
-	Arrived func(from mail.Address, h mail.Header)
+	// Arrived is told of each mail that was delivered and that somebody vouches for: the account, the
+	// sender that its From field names, and its header. nil: nobody asks.
+	Arrived func(to, from mail.Address, h mail.Header)
 
 	Every, Pause time.Duration
 	Now          func() time.Time

@@ -179,7 +179,10 @@ func TestRefused(t *testing.T) {
 		"forged From": {func(_ *world, m *vouch.Mail, _ *letter.Message) {
 			m.Raw = []byte(strings.Replace(plain, "anna@", "eve@", 1))
 		}, "Mail was refused"},
-		"expired": {func(w *world, m *vouch.Mail, l *letter.Message) { w.Clock.Add(8 * 24 * time.Hour); l.Date = w.Clock.Now() }, "Mail was refused"},
+		"expired": {func(w *world, m *vouch.Mail, l *letter.Message) {
+			w.Clock.Add(8 * 24 * time.Hour)
+			l.Date = w.Clock.Now()
+		}, "Mail was refused"},
 		"of another relay": {func(w *world, m *vouch.Mail, l *letter.Message) {
 			c, err := vouch.Issue(*w.certificate(), agenttest.NameKey(t, other))
 			must(t, err)
@@ -331,8 +334,8 @@ func TestServe(t *testing.T) {
 		case <-ctx.Done():
 		}
 	}
-	arrived := make(chan mail.Address, 1)
-	w.r.o.Arrived = func(a mail.Address, h mail.Header) { arrived <- a }
+	arrived := make(chan [2]mail.Address, 1)
+	w.r.o.Arrived = func(to, from mail.Address, h mail.Header) { arrived <- [2]mail.Address{to, from} }
 	w.r.o.Accounts = func() []*Account { return []*Account{w.account} }
 	w.r.o.Every = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
@@ -340,7 +343,7 @@ func TestServe(t *testing.T) {
 	go func() { done <- w.r.Run(ctx) }()
 	w.net.Give(w.bert, w.seal(plain, nil).Bodies...)
 	come <- struct{}{}
-	if a := <-arrived; !a.Equal(w.anna.Address) {
+	if a := <-arrived; a != [2]mail.Address{w.bert.Address, w.anna.Address} {
 		t.Error(a)
 	}
 	cancel()

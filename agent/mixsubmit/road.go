@@ -123,7 +123,7 @@ func relayOf(cons *directory.Consensus, to mail.Address) *directory.Entry {
 
 // mayTake is the one owner of what the proxy takes for which way: anything to a known proxy, for it
 // is sealed from end to end; to everybody else what the door there takes, which is mail that
-// is encrypted already, and the first step of a key exchange.
-func mayTake(k kind, v pgpmime.Verdict) bool {
-	return k != toRelay || v.Encrypted || v.Exception == pgpmime.SecureJoinRequest
+// is encrypted already, or that the proxy encrypts itself (key), and the first step of a key exchange.
+func mayTake(k kind, v pgpmime.Verdict, key bool) bool {
+	return k != toRelay || v.Encrypted || v.Exception == pgpmime.SecureJoinRequest || key
 }

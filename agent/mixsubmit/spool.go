@@ -53,8 +53,8 @@ type part struct {
 	Rcpts []recipient
 	Stage stage
 	Name  string    // of the message in the client's store, put down before there is one
-	Relay packet.ID `json:",omitzero"` // not zero: sealed to this relay, for its ordinary mailboxes
-	Until time.Time // then it is not waited for any longer
+	Relay packet.ID `json:",omitzero"`  // not zero: sealed to this relay, for its ordinary mailboxes
+	PGP   bool      `json:",omitempty"` // the mail is encrypted to the one recipient's OpenPGP key
 	Why   string    `json:",omitempty"` // it waits
 
 	due time.Time // not before; lost with the process
@@ -89,6 +89,8 @@ func (e *entry) unmade() bool {
 type spool struct {
 	a      *Account
 	random io.Reader
+
+	peers sync.Mutex // held by who changes those
 
 	mu      sync.Mutex
 	entries map[string]*entry

@@ -57,7 +57,7 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 	}
 	verdict := pgpmime.Check(whole, pgpmime.Incoming, to)
 	e := &entry{From: m.from.Canonical(), Created: now.Truncate(time.Second), EnvID: m.options.EnvID, Return: uint8(m.options.Return),
-		Unreliable: unreliable, Encrypted: mayTake(toRelay, verdict), Size: int64(len(whole)), Header: cutHeader(header)}
+		Unreliable: unreliable, Encrypted: mayTake(toRelay, verdict, false), Size: int64(len(whole)), Header: cutHeader(header)}
 	unknown := s.split(a, e, m.rcpts, verdict)
 	if len(e.Parts) == 1 && e.Parts[0].Stage == failed { // nobody gets it
 		return "", unknown
@@ -121,7 +121,8 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 	relays := make(map[packet.ID]*part)
 	for _, r := range rcpts {
 		way, err := s.road(a, r.To)
-		if err == nil && !mayTake(way.kind, v) {
+		made := err == nil && !mayTake(way.kind, v, false)
+		if made && !mayTake(way.kind, v, s.pgpKey(a, r.To) != nil) {
 			err = replyCleartext
 		}
 		switch {
@@ -131,6 +132,8 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 			}
 			r.refuse(smtp.ReplyFor(err))
 			refused.Rcpts = append(refused.Rcpts, r)
+		case made:
+			e.Parts = append(e.Parts, &part{Relay: way.relay, PGP: true, Rcpts: []recipient{r}})
 		case err == nil && way.kind == toRelay:
 			p := relays[way.relay]
 			if p == nil {

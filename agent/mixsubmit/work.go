@@ -9,6 +9,8 @@ import (
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/openpgp"
+	"postern.email/mail/pgpmime"
 	"postern.email/mixnet/client"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
@@ -183,8 +185,10 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 		return nil, 0, errs.E("agent/mixsubmit.target", errs.Unavailable, "the recipient's relay is not in the directory of the network now", nil)
 	case relay.LetterKey == nil:
 		return nil, 0, replyNoDoor
-	case !e.Encrypted:
+	case !e.Encrypted && s.pgpKey(a, p.Rcpts[0].To) == nil:
 		return nil, 0, replyCleartext
+	case !e.Encrypted:
+		p.PGP = true
 	}
 	key, err := letter.ParsePublicKey(relay.LetterKey)
 	if err != nil {
@@ -214,6 +218,11 @@ func (s *Submit) letter(a *Account, e *entry, p *part, to *letter.Address, k kin
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
+	if p.PGP {
+		if raw, err = s.encrypt(a, p, raw); err != nil {
+			return nil, errs.Wrap(op, err)
+		}
+	}
 	m := vouch.Mail{Certificate: cert.Bytes(), Sender: e.From, Raw: raw}
 	for _, r := range p.Rcpts {
 		m.Recipients = append(m.Recipients, r.To)
@@ -230,6 +239,23 @@ func (s *Submit) letter(a *Account, e *entry, p *part, to *letter.Address, k kin
 		o.Kind = content.Mail
 	}
 	return o, nil
+}
+
+// encrypt makes OpenPGP/MIME of a mail to an ordinary mailbox.
+func (s *Submit) encrypt(a *Account, p *part, raw []byte) ([]byte, error) {
+	const op = "agent/mixsubmit.encrypt"
+	key := s.pgpKey(a, p.Rcpts[0].To)
+	if key == nil {
+		return nil, errs.E(op, errs.Invalid, "the OpenPGP key of the recipient has expired", nil)
+	}
+	out, err := openpgp.Encrypt(raw, []*openpgp.Key{key}, s.o.Now(), s.o.Rand)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	if v := pgpmime.Check(out, pgpmime.Incoming, nil); !v.Encrypted {
+		return nil, errs.E(op, errs.Invalid, "the mail could not be encrypted in a form that the recipient's relay takes", errors.New(v.Reason))
+	}
+	return out, nil
 }
 
 // note is what the user's own list says of a part.
