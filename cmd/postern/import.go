@@ -16,7 +16,7 @@ import (
 
 func importCommand(io streams) *cobra.Command {
 	c := &cobra.Command{Use: "import", Short: "Take over the configuration of another program", GroupID: groupConfig}
-	c.AddCommand(importMixminiondCommand(io))
+	c.AddCommand(importMixminiondCommand(io), importMailproxyCommand(io))
 	return c
 }
 
@@ -53,10 +53,10 @@ error. The file also works as it is: postern mix start -f FILE.`,
 				Config  string               `json:"config,omitempty"`
 			}{i.Options, fresh})
 		} else if out == "" {
-			fmt.Fprint(io.err, importReport(i))
+			fmt.Fprint(io.err, importReport(i.Options))
 			fmt.Fprint(io.out, fresh)
 		} else {
-			fmt.Fprint(io.out, importReport(i))
+			fmt.Fprint(io.out, importReport(i.Options))
 		}
 		if err != nil {
 			return err
@@ -85,10 +85,10 @@ error. The file also works as it is: postern mix start -f FILE.`,
 }
 
 // importReport is the report as a table.
-func importReport(i *mix.Import) string {
+func importReport(all []config.ImportedOption) string {
 	var b strings.Builder
-	count := map[mix.Verdict]int{}
-	for _, o := range i.Options {
+	count := map[config.Verdict]int{}
+	for _, o := range all {
 		count[o.Verdict]++
 		line := "    -"
 		if o.Line > 0 {
@@ -96,7 +96,7 @@ func importReport(i *mix.Import) string {
 		}
 		fmt.Fprintf(&b, "%s  %s\n", line, o)
 	}
-	fmt.Fprintf(&b, "\n%d mapped, %d replaced, %d refused; %d defaults are others here.\n", count[mix.Mapped], count[mix.Replaced], count[mix.Refused], count[mix.Default])
+	fmt.Fprintf(&b, "\n%d mapped, %d replaced, %d refused; %d defaults are others here.\n", count[config.Mapped], count[config.Replaced], count[config.Refused], count[config.Default])
 	return b.String()
 }
 

@@ -15,6 +15,7 @@ import (
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/mixnet/packet"
 	"postern.email/role/proxy"
 	"postern.email/role/relay"
 	"postern.email/wire/control"
@@ -169,7 +170,10 @@ func proxyRegister(ctx context.Context, io streams, cfg proxy.Config, passwordFi
 		}
 		done = append(done, r)
 		if !js {
-			fmt.Fprintf(io.out, "Registered %s with relay %s.\n", r.Address, r.Relay[:16])
+			fmt.Fprintf(io.out, "Registered %s with a relay of the network %s.\n", r.Address, r.Network)
+			if a.Pin == (packet.ID{}) {
+				fmt.Fprintf(io.out, "  So that the proxy connects to no other: ProviderKeyPin = %q\n", r.Relay)
+			}
 		}
 	}
 	if js {

@@ -10,42 +10,19 @@ import (
 	"postern.email/kit/errs"
 )
 
-// Verdict says what became of an option of mixminiond.conf.
-type Verdict string
+// What became of options, as with every other program's configuration.
+type (
+	Verdict        = config.Verdict
+	ImportedOption = config.ImportedOption
+)
 
 // Verdicts.
 const (
-	Mapped   Verdict = "mapped"   // one of our options has its meaning and its value, or it is so anyway
-	Replaced Verdict = "replaced" // it has no effect here; Note says what does instead
-	Refused  Verdict = "refused"  // the file cannot be used with it
-	Default  Verdict = "default"  // it is not in the file, and our default is another
+	Mapped   = config.Mapped
+	Replaced = config.Replaced
+	Refused  = config.Refused
+	Default  = config.Default
 )
-
-// ImportedOption is what became of one entry.
-type ImportedOption struct {
-	Line    int     `json:"line,omitempty"`
-	Section string  `json:"section"`
-	Key     string  `json:"key"`
-	Verdict Verdict `json:"verdict"`
-	To      string  `json:"to,omitempty"`    // our option
-	Value   string  `json:"value,omitempty"` // and its value
-	Note    string  `json:"note,omitempty"`
-}
-
-func (o ImportedOption) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "[%s] %s: %s", o.Section, o.Key, o.Verdict)
-	if o.To != "" {
-		fmt.Fprintf(&b, " to %s", o.To)
-	}
-	if o.Value != "" {
-		fmt.Fprintf(&b, " = %s", o.Value)
-	}
-	if o.Note != "" {
-		fmt.Fprintf(&b, ": %s", o.Note)
-	}
-	return b.String()
-}
 
 // Import is a mixminiond.conf as our configuration.
 type Import struct {
@@ -56,7 +33,7 @@ type Import struct {
 
 // Refused gives the options for which the file cannot be used.
 func (i *Import) Refused() []ImportedOption {
-	return slices.DeleteFunc(slices.Clone(i.Options), func(o ImportedOption) bool { return o.Verdict != Refused })
+	return config.RefusedOf(i.Options)
 }
 
 // importer is one run of ImportConf.
