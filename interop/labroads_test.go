@@ -1,0 +1,96 @@
+package interop
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLabRoads sends over every road of the mail proxy in one lab, with the mail programs that people
+// have. The network has the profile full; how long a large mail takes in the profile low is computed in
+// virtual time elsewhere (mixnet/sim).
+func TestLabRoads(t *testing.T) {
+	t.Parallel()
+	l := startLab(t, "--profile", "full")
+	t.Logf("ready after %v", l.took.Round(time.Second))
+	t.Run("attachment", l.attachment)
+	t.Run("neomutt", l.neomutt)
+}
+
+// attachment: a mail with an attachment of 5 MB arrives byte for byte.
+func (l *testLab) attachment(t *testing.T) {
+	from, to := &l.Proxies[0], &l.Proxies[1]
+	have := to.list(t)
+	file := make([]byte, 5_000_000)
+	if _, err := rand.Read(file); err != nil {
+		t.Fatal(err)
+	}
+	text := base64.StdEncoding.EncodeToString(file)
+	var mail bytes.Buffer
+	mail.WriteString("From: <" + from.Account + ">\r\nTo: <" + to.Account + ">\r\nSubject: large\r\nMIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n")
+	for len(text) > 0 {
+		n := min(76, len(text))
+		mail.WriteString(text[:n] + "\r\n")
+		text = text[n:]
+	}
+	began := time.Now()
+	from.swaks(t, to.Account, mail.Bytes()).want(t, swaksOK, "250 2.0.0 queued, arrives in about")
+	// A short mail behind it does not wait for it.
+	from.swaks(t, to.Account, labMail(from.Account, to.Account, "short", "a line")).want(t, swaksOK)
+	to.await(t, have+1, 4*time.Minute)
+	first := to.fetch(t, have+1)
+	if bodyOf(t, first) != "a line" {
+		t.Errorf("the large mail held up the short one: %.200q", first)
+	}
+	t.Logf("the short mail came after %v", time.Since(began).Round(time.Second))
+	to.await(t, have+2, 8*time.Minute)
+	t.Logf("5 MB came after %v", time.Since(began).Round(time.Second))
+	got := bodyOf(t, to.fetch(t, have+2))
+	raw, err := base64.StdEncoding.DecodeString(got)
+	if err != nil || !bytes.Equal(raw, file) {
+		t.Errorf("the attachment came changed: %d bytes of %d, %v", len(raw), len(file), err)
+	}
+}
+
+// neomutt: a mail written in neomutt goes to the other proxy, where neomutt reads it by IMAP.
+func (l *testLab) neomutt(t *testing.T) {
+	neomutt := needTool(t, "neomutt")
+	from, to := &l.Proxies[0], &l.Proxies[1]
+	rc := func(p *labProxy) (file string, env []string) {
+		dir := t.TempDir()
+		file = filepath.Join(dir, "rc")
+		text := fmt.Sprintf(`set folder="imap://%s/" spoolfile="+INBOX" record="" postponed=""
+set imap_user="%s" imap_pass="%s" imap_idle=yes imap_authenticators="plain"
+set smtp_url="smtp://%s@%s/" smtp_pass="%s" smtp_authenticators="plain"
+set ssl_starttls=no ssl_force_tls=no
+set from="%s" realname="" use_from=yes envelope_from=yes
+set mail_check=1 timeout=1 wait_key=no sleep_time=0 sort=mailbox-order quit=yes
+set index_format="%%C %%s"
+`, p.IMAP, p.Account, p.Password, url.QueryEscape(p.Account), p.SMTP, p.Password, p.Account)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file, []string{"HOME=" + dir, "LC_ALL=C.UTF-8"}
+	}
+	file, env := rc(from)
+	command(t, env, "sh", "-c", `echo "written in a terminal" | "$0" -n -F "$1" -s "from neomutt" -- "$2"`, neomutt, file, to.Account).want(t, 0)
+	file, env = rc(to)
+	scr := open(t, t.TempDir(), env, neomutt, "-n", "-F", file)
+	eventually(t, 4*time.Minute, func() error {
+		if seen := scr.text(); !strings.Contains(seen, "from neomutt") {
+			return fmt.Errorf("the screen does not show it:\n%s", seen)
+		}
+		return nil
+	})
+	scr.keys("*") // the last
+	scr.keys("Enter")
+	scr.shows("written in a terminal", "X-Postern-Sender: "+from.Account)
+	scr.keys("q", "q")
+}
