@@ -223,10 +223,11 @@ func (w *world) stop(list ...int) {
 // publish before.
 func (w *world) until(epoch uint64, eighths float64) {
 	w.t.Helper()
-	for _, a := range w.all {
-		for _, n := range w.nodes {
+	for _, n := range w.nodes {
+		key, d := n.linkKey(w.t), n.descriptor(w.t, time.Now()).Bytes() // signatures are costly
+		for _, a := range w.all {
 			if a.Server != nil {
-				_, err := a.core.publish(n.linkKey(w.t), n.descriptor(w.t, time.Now()).Bytes())
+				_, err := a.core.publish(key, d)
 				must(w.t, err)
 			}
 		}
@@ -237,8 +238,14 @@ func (w *world) until(epoch uint64, eighths float64) {
 	}
 }
 
-// next is the first epoch whose agreement has not begun.
-func (w *world) next() uint64 { return w.net.Epoch(time.Now()) + 2 }
+// next is the first epoch that is not voted on yet.
+func (w *world) next() uint64 {
+	e := w.net.Epoch(time.Now()) + 1
+	if w.net.PhaseAt(e, time.Now()) != directory.Collect {
+		e++
+	}
+	return e
+}
 
 // consensus gives what an authority gives out as its newest, nil if there is none.
 func (a *authority) consensus(t testing.TB) *directory.Consensus {
@@ -376,12 +383,12 @@ func someNodes(t testing.TB, mixes int) (out []*someNode) {
 func (w *world) admit(nodes []*someNode, list ...int) {
 	w.t.Helper()
 	w.nodes = nodes
-	for i, a := range w.all {
-		if a.Server == nil || len(list) > 0 && !slices.Contains(list, i) {
-			continue
-		}
-		for _, n := range nodes {
-			d := n.descriptor(w.t, time.Now())
+	for _, n := range nodes {
+		d := n.descriptor(w.t, time.Now())
+		for i, a := range w.all {
+			if a.Server == nil || len(list) > 0 && !slices.Contains(list, i) {
+				continue
+			}
 			held, err := a.core.publish(n.linkKey(w.t), d.Bytes())
 			must(w.t, err)
 			if held {
