@@ -21,6 +21,7 @@ import (
 	"postern.email/mail/blacklist"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/stats"
+	"postern.email/mixnet/token"
 )
 
 // Defaults of Options and Config.
@@ -183,7 +184,7 @@ func New(o Options) (*Exit, error) {
 	if err := vfs.MkdirAll(o.FS, o.Dir, 0o700); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	e.spent, e.sent = newDays(o.FS, o.Dir, "spent", o.MaxSpent), newDays(o.FS, o.Dir, "sent", 2*o.MaxSpent)
+	e.spent, e.sent = newDays(o.FS, o.Dir, "spent", o.MaxSpent), newDays(o.FS, o.Dir, "sent", 3*o.MaxSpent)
 	if e.blocked, err = ledger.Open(o.FS, o.FS.PathJoin(o.Dir, "blocked"), o.MaxBlocked); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -199,6 +200,35 @@ func (e *Exit) Reload(c Config) error {
 	e.c.Store(full)
 	return nil
 }
+
+// Tidy removes what was remembered of days that are over; call it once a day.
+func (e *Exit) Tidy() error {
+	const op = "agent/exit.Tidy"
+	now := e.o.Now().Add(-directory.MaxSkew)
+	if err := e.spent.drop(token.DayOf(now) - 1); err != nil {
+		return errs.Wrap(op, err)
+	}
+	return errs.Wrap(op, e.sent.drop(token.DayOf(now)))
+}
+
+// Run tidies up every hour until ctx ends. It returns nil.
+func (e *Exit) Run(ctx context.Context) error {
+	t := time.NewTicker(tidyEvery)
+	defer t.Stop()
+	for {
+		if err := e.Tidy(); err != nil && ctx.Err() == nil {
+			e.o.Log.Warn("old marks of an exit were not all removed; it is tried again", "kind", errs.KindOf(err))
+			e.o.Log.Debug("old marks of an exit were not all removed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+const tidyEvery = time.Hour
 
 // Close ends the use of the files.
 func (e *Exit) Close() error {

@@ -112,11 +112,12 @@ func (e *Exit) send(ctx context.Context, c *Config, v *vouch.Vouched) error {
 		if err != nil {
 			return err
 		}
-		if err := e.o.Out.Hand(ctx, c.Bounce, to, head, tail); err != nil {
-			return errs.Wrap(op, err)
-		}
+		// Counted first: what is counted and not sent harms nobody.
 		if err := e.count(to, now); err != nil {
 			return full(err)
+		}
+		if err := e.o.Out.Hand(ctx, c.Bounce, to, head, tail); err != nil {
+			return errs.Wrap(op, err)
 		}
 	}
 	return full(mark(spent, key, of, done))
@@ -251,7 +252,7 @@ func (e *Exit) allowed(c *Config, list []mail.Address, now time.Time) (out []mai
 	return nil, errs.E(op, errs.Denied, "the recipients take no mail from this exit", nil)
 }
 
-// count notes a mail that was handed over.
+// count notes a mail that is handed over.
 func (e *Exit) count(to mail.Address, now time.Time) error {
 	counts, err := e.sent.get(token.DayOf(now))
 	if err != nil {
