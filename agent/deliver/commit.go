@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 
 	"postern.email/post/queue"
 	"postern.email/post/seal"
@@ -20,13 +21,24 @@ type writes struct {
 	entries []*queue.Entry
 	durable []func() // called when the transaction is
 	unused  []func() // give back what no transaction has taken over
+
+	// once reports whether this comes for the first time, in a transaction in shard; errKnown
+	// ends the whole otherwise. nil: it always does.
+	once  func(tx store.Tx) error
+	shard store.Shard
 }
 
-func (w *writes) empty() bool { return len(w.copies)+len(w.entries) == 0 }
+// errKnown ends a transaction that would write what was written before.
+var errKnown = errors.New("known")
+
+func (w *writes) empty() bool { return len(w.copies)+len(w.entries) == 0 && w.once == nil }
 
 // home is the shard whose log the transaction is in.
 func (w *writes) home() store.Shard {
-	if len(w.entries) > 0 {
+	switch {
+	case w.once != nil:
+		return w.shard
+	case len(w.entries) > 0:
 		return w.entries[0].Shard()
 	}
 	return w.copies[0].id.Shard()
@@ -39,6 +51,15 @@ func (w *writes) put(tx store.Tx, at store.Shard) error {
 			return tx, nil
 		}
 		return tx.Other(s)
+	}
+	if w.once != nil {
+		t, err := in(w.shard)
+		if err == nil {
+			err = w.once(t)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for _, e := range w.entries {
 		t, err := in(e.Shard())

@@ -56,6 +56,7 @@ type Options struct {
 	Domain   string           // of the sender of reports
 	Lifetime time.Duration    // how long a mail may wait for another host; 0: DefaultLifetime
 	Seen     *seen.Seen       // remembers parcels with a Proof; nil: nothing is remembered
+	Letters  *seen.Seen       // remembers parcels with a Letter; nil: there are none
 	Memory   *limits.Bytes    // for sealed copies; nil: a budget of DefaultMemory
 	Now      func() time.Time // nil: time.Now
 	Rand     io.Reader        // nil: crypto/rand.Reader

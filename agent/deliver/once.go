@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"postern.email/post/seal"
+	"postern.email/post/seen"
 	"postern.email/store"
 )
 
@@ -15,5 +16,20 @@ func (d *Deliver) once(id seal.AccountID, proof [][]byte, put func(store.Tx) err
 			return err
 		}
 		return put(tx)
+	}
+}
+
+// onceLetter ends a transaction in which a letter comes again; nil for no letter.
+func (d *Deliver) onceLetter(l *seen.Letter) func(store.Tx) error {
+	if l == nil {
+		return nil
+	}
+	now := d.o.Now()
+	return func(tx store.Tx) error {
+		first, err := d.o.Letters.OnceLetter(tx, *l, now)
+		if err == nil && !first {
+			err = errKnown
+		}
+		return err
 	}
 }

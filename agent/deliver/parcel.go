@@ -2,12 +2,14 @@ package deliver
 
 import (
 	"context"
+	"errors"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/dsn"
 	"postern.email/post/account"
 	"postern.email/post/queue"
+	"postern.email/post/seen"
 	"postern.email/store"
 	"postern.email/wire/smtp"
 )
@@ -25,6 +27,14 @@ type Parcel struct {
 
 	Head, Tail []byte // the mail in two pieces, of which the first holds the whole header
 
+	// Unsigned leaves out the signatures of this relay from what waits in the queue: it is for
+	// recipients here, or from senders of others.
+	Unsigned bool
+
+	// Refused are recipients that get nothing: From is told so, in a report of the same
+	// transaction.
+	Refused []dsn.Recipient
+
 	// Confirm are recipients in Local whose delivery is to be told to From (RFC 3461
 	// NOTIFY=SUCCESS).
 	Confirm []queue.Rcpt
@@ -34,6 +44,10 @@ type Parcel struct {
 	// transaction that delivers to the others; when all are passed over the answer is
 	// nil as well. Empty: nothing is remembered.
 	Proof [][]byte
+
+	// Letter is what the whole parcel is made of: it is taken once, and whenever it comes again
+	// the answer is nil and nothing is written. nil: nothing is remembered. Home must be its shard.
+	Letter *seen.Letter
 }
 
 // Hand takes responsibility for a mail: nil is the acknowledgement. Copies for mailboxes here are
@@ -52,7 +66,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	const op = "agent/deliver.Hand"
 	defer m.done()
 	d := m.d
-	if len(p.Local)+len(p.Remote) == 0 {
+	if len(p.Local)+len(p.Remote)+len(p.Refused) == 0 || p.Letter != nil && (d.o.Letters == nil || p.Letter.Shard != p.Home) {
 		return errs.E(op, errs.Invalid, "no recipients", nil)
 	}
 	to := distinct(p.Local)
@@ -69,7 +83,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	}
 	defer d.o.Memory.Release(size)
 
-	var w writes
+	w := writes{once: d.onceLetter(p.Letter), shard: p.Home}
 	defer w.discard()
 	if len(to) > 0 {
 		m := &hereMail{from: p.From, head: p.Head, tail: p.Tail, proof: p.Proof}
@@ -78,15 +92,23 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 		}
 	}
 	if len(p.Remote) > 0 {
-		if err := d.addQueued(ctx, &w, &p, p.Remote, true); err != nil {
+		if err := d.addQueued(ctx, &w, &p, p.Remote, !p.Unsigned); err != nil {
 			return errs.Wrap(op, err)
 		}
 	}
 	if len(p.Confirm) > 0 {
 		d.addConfirmation(ctx, &w, &p)
 	}
+	if len(p.Refused) > 0 {
+		d.addRefusal(ctx, &w, &p)
+	}
+	if w.empty() {
+		return nil // nobody is to be told, and it may come again
+	}
 	err = d.commit(ctx, &w)
 	switch k := errs.KindOf(err); {
+	case errors.Is(err, errKnown):
+		return nil
 	case err == nil:
 		w.committed()
 		return nil
@@ -158,6 +180,21 @@ func (d *Deliver) addConfirmation(ctx context.Context, w *writes, p *Parcel) {
 	}
 }
 
+// addRefusal reports to the sender which recipients get nothing. Where no report can be made, the
+// others still get the mail.
+func (d *Deliver) addRefusal(ctx context.Context, w *writes, p *Parcel) {
+	r := d.newReport(p.From, p.Options.EnvID, p.Options.Return)
+	r.Recipients = p.Refused
+	_, off, err := mail.ParseHeader(p.Head)
+	if err == nil {
+		r.Header = p.Head[:off]
+		err = d.addReport(ctx, w, r, p.Home)
+	}
+	if err != nil {
+		d.o.Logger.Warn("a report to a sender cannot be made", "kind", errs.KindOf(err))
+	}
+}
+
 // later puts a mail into the queue for all of its recipients, those here included.
 func (d *Deliver) later(ctx context.Context, p *Parcel) error {
 	rcpts := make([]queue.Rcpt, 0, len(p.Local)+len(p.Remote))
@@ -165,16 +202,23 @@ func (d *Deliver) later(ctx context.Context, p *Parcel) error {
 		rcpts = append(rcpts, queue.Rcpt{To: a.Address})
 	}
 	rcpts = append(rcpts, p.Remote...)
-	var w writes
+	w := writes{once: d.onceLetter(p.Letter), shard: p.Home}
 	defer w.discard()
 	for len(rcpts) > 0 {
 		n := min(len(rcpts), queue.MaxRcpts)
-		if err := d.addQueued(ctx, &w, p, rcpts[:n], len(p.Remote) > 0); err != nil {
+		if err := d.addQueued(ctx, &w, p, rcpts[:n], len(p.Remote) > 0 && !p.Unsigned); err != nil {
 			return err
 		}
 		rcpts = rcpts[n:]
 	}
-	if err := d.commit(ctx, &w); err != nil {
+	if len(p.Refused) > 0 {
+		d.addRefusal(ctx, &w, p)
+	}
+	err := d.commit(ctx, &w)
+	if errors.Is(err, errKnown) {
+		return nil
+	}
+	if err != nil {
 		return refusal("agent/deliver.later", err)
 	}
 	w.committed()

@@ -42,10 +42,18 @@ func (l Letters) Proxy(ctx context.Context, id seal.AccountID) (bool, error) {
 	return false, errs.Wrap("agent/mixbox.Proxy", err)
 }
 
-// Packets tells how many packets a mail of some bytes becomes, at most.
+// What stands before a mail in its letter, in bytes, at most: addresses, and the relay's proof.
+const (
+	mailHead = 2*vouch.MaxAddress + 64
+	proof    = 6 << 10
+)
+
+// MaxMail is the largest mail for a proxy, in bytes.
+const MaxMail = letter.MaxContent - mailHead
+
+// Packets tells how many packets a mail of up to MaxMail bytes becomes, at most.
 func Packets(size int64) int {
-	const head = vouch.MaxAddress*2 + 64
-	return letter.Packets(int(min(size, letter.MaxContent))+head, letter.Options{Room: letter.RoomPlain})
+	return letter.Packets(int(size)+mailHead+proof, letter.Options{Room: letter.RoomPlain})
 }
 
 // Letter is that of deliver.Proxies.

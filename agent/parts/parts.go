@@ -312,6 +312,16 @@ func (p *Parts) Later(k Key, until time.Time) {
 	}
 }
 
+// Since is when the first fragment of a letter came; the zero time: none did.
+func (p *Parts) Since(k Key) (t time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.letters[k]; l != nil {
+		t = l.first
+	}
+	return t
+}
+
 // Tidy gives the letters that are whole and due to try, and gives those up that did not become whole
 // within so long after their first fragment. It gives when to be called again; the zero time: there is
 // nothing to wait for.

@@ -107,16 +107,10 @@ func New(o Options) *Receive {
 }
 
 // judge applies the rules to the content.
-func (r *Receive) judge(ctx context.Context, m *incoming) (err error) {
-	if !utf8.Valid(m.raw) {
-		return replyNotUTF8
-	}
-	body := 0
-	if m.header, body, err = mail.ParseHeader(m.raw); err != nil {
-		return replyParse(err)
-	}
-	if m.from, err = mail.FromAddress(m.header); err != nil {
-		return replyFromHeader(err)
+func (r *Receive) judge(ctx context.Context, m *incoming) error {
+	body, err := m.form()
+	if err != nil {
+		return err
 	}
 	for _, c := range r.checks {
 		if err := c(ctx, m); err != nil {
@@ -128,6 +122,54 @@ func (r *Receive) judge(ctx context.Context, m *incoming) (err error) {
 	// by whoever got the mail too, and such a copy, sent ahead, must not stop the real one.
 	m.proof = m.raw[:body]
 	return nil
+}
+
+// form reads the header, and gives where the body begins.
+func (m *incoming) form() (body int, err error) {
+	if !utf8.Valid(m.raw) {
+		return 0, replyNotUTF8
+	}
+	if m.header, body, err = mail.ParseHeader(m.raw); err != nil {
+		return 0, replyParse(err)
+	}
+	if m.from, err = mail.FromAddress(m.header); err != nil {
+		return 0, replyFromHeader(err)
+	}
+	return body, nil
+}
+
+// Vouched applies to a mail from the mix network what other hosts' mail has to pass, for one
+// recipient here that was written as to: its form, and that it is encrypted or a listed exception,
+// or the account takes cleartext. The signature is left out: agent/vouch has told who vouches for
+// the sender. Its error, usually a *smtp.Reply, refuses the mail for this recipient.
+func (r *Receive) Vouched(ctx context.Context, raw []byte, a account.Account, to mail.Address) error {
+	m := &incoming{raw: raw, rcpts: []account.Account{a}, to: []mail.Address{to}}
+	if _, err := m.form(); err != nil {
+		return err
+	}
+	return r.encrypted(ctx, m)
+}
+
+// Recipient judges one recipient of a mail of size bytes as RCPT does. Its error, usually a
+// *smtp.Reply, refuses the recipient.
+func (r *Receive) Recipient(ctx context.Context, to mail.Address, size int64) (account.Account, error) {
+	const op = "agent/receive.Recipient"
+	a, err := r.o.Accounts.Resolve(ctx, to)
+	switch {
+	case err != nil && errs.KindOf(err) == errs.NotFound:
+		return a, replyUnknown
+	case err != nil:
+		return a, errs.Wrap(op, err)
+	case a.Blocked:
+		return a, replyBlocked
+	}
+	if err := r.o.Rooms.Room(ctx, a.ID, a.Quota, size); err != nil {
+		if errs.KindOf(err) == errs.Full {
+			return a, replyFull
+		}
+		return a, errs.Wrap(op, err)
+	}
+	return a, nil
 }
 
 // encrypted lets pass what is end-to-end encrypted or a listed exception, and anything

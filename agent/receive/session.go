@@ -59,7 +59,6 @@ func (c *session) Mail(_ context.Context, from mail.Address, o smtp.MailOptions)
 // Rcpt judges a recipient at once: what is taken here is delivered, so nobody has to
 // be told later of a failure.
 func (c *session) Rcpt(ctx context.Context, to mail.Address, asked smtp.RcptOptions) error {
-	const op = "agent/receive.Rcpt"
 	m, o := &c.mail, &c.r.o
 	if to.Domain == "" { // <postmaster>: RFC 5321 §4.5.1 means the host's own
 		to.Domain = o.Domain
@@ -70,24 +69,17 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, asked smtp.RcptOpti
 	if !c.r.mayTry(c.network) {
 		return replyManyUnknown
 	}
-	a, err := o.Accounts.Resolve(ctx, to)
+	a, err := c.r.Recipient(ctx, to, m.options.Size)
 	switch {
-	case err != nil && errs.KindOf(err) == errs.NotFound:
+	case err == replyUnknown, err == replyBlocked:
 		o.Unknown.Charge(c.network, 1)
-		return replyUnknown
-	case err != nil:
-		return errs.Wrap(op, err)
-	case a.Blocked:
-		o.Unknown.Charge(c.network, 1)
-		return replyBlocked
+		return err
+	case err != nil && err != replyFull:
+		return err
 	case len(m.rcpts) > 0 && m.rcpts[0].Class != a.Class:
 		return replySeparate // classes never share a transaction
-	}
-	if err := o.Rooms.Room(ctx, a.ID, a.Quota, m.options.Size); err != nil {
-		if errs.KindOf(err) == errs.Full {
-			return replyFull
-		}
-		return errs.Wrap(op, err)
+	case err != nil:
+		return err
 	}
 	m.rcpts = append(m.rcpts, a)
 	m.to = append(m.to, to)

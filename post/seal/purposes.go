@@ -60,7 +60,7 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"packets come while their owner is away, and are handed over without a password"},
 	PurposeMixIdentity: {PurposeMixIdentity, "mix-identity", "of an account that is read with a mail proxy: the proxy's public keys, whether strangers may be told them, and the day on which they were registered",
 		"mail for the account is sealed to them while its owner is away, and the relay vouches for them"},
-	PurposeMixKey: {PurposeMixKey, "mix-key", "the keys of this node in the mix network (identity, link, packets, names, log of packets), and with them, of each packet in that log, its next hop or mailbox, its time, and its bytes, sealed for the next hop",
+	PurposeMixKey: {PurposeMixKey, "mix-key", "the keys of this node in the mix network (identity, link, packets, names, letters, log of packets), and with them, of each packet in that log, its next hop or mailbox, its time, and its bytes, sealed for the next hop; and the parts of mail for mailboxes here that is not whole yet",
 		"a node takes and gives packets by itself"},
 }
 

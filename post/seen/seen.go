@@ -87,9 +87,11 @@ func (s *Seen) Once(tx store.Tx, id seal.AccountID, m Mark, now time.Time) (firs
 
 // fresh reports whether what came on day is still remembered. A day that lies far ahead was
 // written while the clock was wrong; it must not be remembered for ever.
-func (s *Seen) fresh(day, today uint32) bool {
+func (s *Seen) fresh(day, today uint32) bool { return within(day, today, s.o.Days) }
+
+func within(day, today uint32, days int) bool {
 	age := int64(today) - int64(day)
-	return -int64(s.o.Days) <= age && age <= int64(s.o.Days)
+	return -int64(days) <= age && age <= int64(days)
 }
 
 // Run removes what is old every SweepEvery until ctx ends. It returns nil.
@@ -120,6 +122,9 @@ const (
 )
 
 func (s *Seen) sweep(ctx context.Context) error {
+	if err := s.sweepLetters(ctx); err != nil {
+		return errs.Wrap("post/seen.sweep", err)
+	}
 	return errs.Wrap("post/seen.sweep", seal.EachAccount(ctx, s.o.Store, func(in store.Shard, id seal.AccountID) error {
 		for start := prefix(id); start != nil; {
 			old, next, err := s.old(ctx, in, id, start)
@@ -191,11 +196,20 @@ func (s *Seen) Remove(ctx context.Context, id seal.AccountID) error {
 // Finding is one record that cannot be read.
 type Finding struct {
 	What    string
-	Account string // its number
+	Account string // its number; empty: of none
 }
 
 // Check reports records that cannot be read. It needs no key and changes nothing.
 func (s *Seen) Check(ctx context.Context, report func(Finding)) error {
+	err := s.eachLetter(ctx, func(_ store.Shard, k, v []byte) error {
+		if _, err := decode(v); err != nil || len(k) != len(letterKey([placeLen]byte{})) {
+			report(Finding{What: "the mark of a letter of the mix network cannot be read"})
+		}
+		return nil
+	})
+	if err != nil {
+		return errs.Wrap("post/seen.Check", err)
+	}
 	return errs.Wrap("post/seen.Check", seal.EachAccount(ctx, s.o.Store, func(in store.Shard, id seal.AccountID) error {
 		return s.o.Store.View(ctx, in, func(r store.Reader) error {
 			return r.Scan(prefix(id), end(id), func(k, v []byte) (bool, error) {

@@ -223,6 +223,8 @@ func (f *fake) View(context.Context, store.Shard, func(store.Reader) error) erro
 	return nil
 }
 
+func (f *fake) Occupied(context.Context) ([]store.Shard, error) { return []store.Shard{3}, nil }
+
 func (f *fake) Failed() <-chan struct{} { return f.failed }
 
 // TestRemoveAndCheck: an account's marks go with it, and what cannot be read is found,
@@ -301,3 +303,62 @@ type brokenTx struct {
 
 func (b brokenTx) Get([]byte) ([]byte, error) { return nil, b.get }
 func (b brokenTx) Set(_, _ []byte) error      { return b.set }
+
+// TestLetters: a letter is taken once, for longer than mails are remembered, and each part of it by
+// itself; what is old goes, and what cannot be read is found and written anew.
+func TestLetters(t *testing.T) {
+	now := begin
+	s := open(t, crvfs.NewMem(), func() time.Time { return now })
+	take := func(l Letter) bool {
+		t.Helper()
+		var first bool
+		err := s.o.Store.Update(t.Context(), l.Shard, func(tx store.Tx) (err error) {
+			first, err = s.OnceLetter(tx, l, now)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return first
+	}
+	a, b := s.Letter([16]byte{1}), s.Letter([16]byte{2})
+	part := s.Letter([16]byte{1}, 7)
+	for i, l := range []Letter{a, b, part} {
+		if !take(l) || take(l) {
+			t.Error("letter", i)
+		}
+	}
+	now = now.Add(LetterDays * 24 * time.Hour)
+	if err := s.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if take(a) {
+		t.Error("forgotten too early")
+	}
+	var found []Finding
+	check := func() int {
+		t.Helper()
+		found = nil
+		if err := s.Check(t.Context(), func(f Finding) { found = append(found, f) }); err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if err := s.o.Store.Update(t.Context(), b.Shard, func(tx store.Tx) error { return tx.Set(letterKey(b.place), []byte("x")) }); err != nil {
+		t.Fatal(err)
+	}
+	if check() != 1 || found[0].What != "the mark of a letter of the mix network cannot be read" || !take(b) || check() != 0 {
+		t.Error(found)
+	}
+	now = now.Add(24 * time.Hour)
+	if err := s.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	if err := s.eachLetter(t.Context(), func(store.Shard, []byte, []byte) error { left++; return nil }); err != nil || left != 1 {
+		t.Errorf("%d letters are left, %v", left, err)
+	}
+	if !take(a) {
+		t.Error("remembered for ever")
+	}
+}

@@ -97,7 +97,7 @@ func (s *Server) listen() error {
 			return err
 		}
 	}
-	if err := s.startMix(); err != nil {
+	if err := s.startMix(in); err != nil {
 		return err
 	}
 	if err := s.webs(in); err != nil {
@@ -112,6 +112,7 @@ func (s *Server) listen() error {
 		"packets": s.packets.Run}
 	if s.mix != nil {
 		workers["counts of the mix network"] = s.mix.stats.Run
+		workers["mail from the mix network"] = s.mix.door.Run
 	}
 	if s.policies != nil {
 		workers["MTA-STS policies"] = s.policies.Run

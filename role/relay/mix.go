@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"postern.email/agent/mixbox"
+	"postern.email/agent/mixdoor"
+	"postern.email/agent/receive"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
@@ -38,6 +40,7 @@ const (
 	mixStatsTmp = "stats.tmp"
 	mixDesc     = "current-desc"
 	mixPeerTime = 15 * time.Minute // a link from which nothing comes for so long is closed
+	mixDoorDir  = "door"
 	mixUsedTime = time.Minute
 )
 
@@ -52,6 +55,7 @@ type mixPart struct {
 	stats   *stats.Stats
 	cache   *dircache.Cache
 	feed    *feed.Feed
+	door    *mixdoor.Door
 	node    *node.Node // nil until the port of its links is known
 
 	ctx   context.Context // ends with the listener
@@ -169,15 +173,19 @@ func (s *Server) openMix() error {
 	return nil
 }
 
-// startMix makes the node when the port of its links is known.
-func (s *Server) startMix() error {
+// startMix makes the node when the port of its links is known. rules judge the mail that comes
+// through it to ordinary mailboxes.
+func (s *Server) startMix(rules *receive.Receive) error {
 	m, d := s.mix, &s.d
 	if m == nil {
 		return nil
 	}
 	var err error
+	if m.door, err = s.openDoor(rules); err != nil {
+		return err
+	}
 	o := node.Options{FS: d.FS, Dir: s.mixPath(mixLogDir), Keys: m.keys, Network: m.network, Cache: m.cache, Settings: m.settings(),
-		Clients: m.client, Opened: m.opened, Boxes: mixbox.Arrivals{Boxes: s.packets}, Documents: m.document, Services: m.services(), Stats: m.stats,
+		Clients: m.client, Opened: m.opened, Boxes: mixbox.Arrivals{Boxes: s.packets}, Exits: m.door, Documents: m.document, Services: m.services(), Stats: m.stats,
 		Link: link.Options{Conns: s.c.Mixnet.Clients, DrainTime: s.grace(), PeerOf: daemon.PeerOf},
 		Rand: d.Rand, Now: d.Now, Logger: d.Logger}
 	if d.Dial != nil {

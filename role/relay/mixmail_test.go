@@ -2,14 +2,17 @@ package relay
 
 import (
 	"bytes"
+	"crypto/rand"
 	"strings"
 	"testing"
 	"time"
 
 	"postern.email/agent/vouch"
+	"postern.email/kit/disktest"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
+	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
 	"postern.email/post/seal"
 )
@@ -197,4 +200,85 @@ func effectOfProxyCleartext(t *testing.T) {
 		says(t, c, "DATA", "354")
 		says(t, c, clear+".", x.want)
 	}
+}
+
+// sendMail sends a mail of the proxy's account to others of the relay, through its last hop, with a reply
+// block for the acknowledgement.
+func (p *proxyKeys) sendMail(t *testing.T, n *mixNet, s *Server, cons *directory.Consensus, mix *link.Line, c *vouch.Certificate, raw []byte, to ...string) {
+	t.Helper()
+	m := vouch.Mail{Certificate: c.Bytes(), Sender: c.Address, Raw: raw}
+	for _, a := range to {
+		m.Recipients = append(m.Recipients, addr(a))
+	}
+	key, err := letter.ParsePublicKey(cons.Find(s.mix.node.ID()).LetterKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := letter.Seal(key, letter.Message{Content: m.Append(nil), Date: time.Now(), Signer: p.sign, Sender: c.Address.String()}, letter.Options{Room: letter.RoomACK})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hop := relayKey(t, cons, s)
+	hops := []packet.Hop{hopOf(t, cons, 1), hopOf(t, cons, 2), hopOf(t, cons, 3), hop}
+	for _, b := range sealed.Bodies {
+		surb, _, err := packet.NewSURB(hops, packet.ID(c.Mailbox), &packet.Seed{1}, time.Now().Add(24*time.Hour), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := hop
+		last.Delay = 0
+		u, err := packet.Build(nil, packet.Route{First: packet.Last, Hops: []packet.Hop{last}}, packet.Dest{Command: packet.Exit},
+			packet.Content{Kind: content.Mail, SURB: surb, Body: b}, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := mix.Send(t.Context(), fill(u)); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := packet.ParsePrefix((<-layerOne(n, cons).got)[:packet.SizeAt(1)]); err != nil || p.Layer != 1 {
+			t.Errorf("the acknowledgement: %+v %v", p, err)
+		}
+	}
+}
+
+// TestMailFromAProxy: mail that comes through the mix network is acknowledged by the relay, reaches an
+// ordinary mailbox and another proxy's packet box, and a recipient who is nobody is reported into the
+// sender's packet box. Who was blocked, or has other keys now, sends nothing any more.
+func TestMailFromAProxy(t *testing.T) {
+	n, s, cons := relayIn(t)
+	p, q := newProxy(t, "annas proxy"), newProxy(t, "bens proxy")
+	_, cert := p.register(t, s, anna, annas, false)
+	q.register(t, s, ben, bens, false)
+	allowed(t, login(s, carl, carls))
+	mix := dialRelay(t, s, "mix3", n.mixes[2], link.Relay, nil)
+	raw, mark := sealedMail(anna, 60_000)
+	p.sendMail(t, n, s, cons, mix, cert, raw, "ben", "carl", "nobody")
+	until(t, "the mail is in carl's mailbox", func() bool { return inboxOf(t, s, carl, carls) == "1" })
+	if got := q.mails(t, s, cons); len(got) != 1 || got[0].Mail.Sender.String() != anna || !bytes.Contains(got[0].Mail.Raw, []byte(mark)) {
+		t.Errorf("ben's proxy has %d mails", len(got))
+	}
+	if got := p.mails(t, s, cons); len(got) != 1 || !got[0].Mail.Sender.IsZero() || !bytes.Contains(got[0].Mail.Raw, []byte("nobody@example.org")) || bytes.Contains(got[0].Mail.Raw, []byte(carl)) {
+		t.Errorf("anna's proxy has %d reports", len(got))
+	}
+	if left := disktest.Holding(t, s.d.FS, s.mixPath(mixDoorDir), []byte(mark)); len(left) > 0 {
+		t.Error("the mail lies at the door:", left)
+	}
+
+	refused := func(why string) {
+		t.Helper()
+		p.sendMail(t, n, s, cons, mix, cert, raw, "carl")
+		until(t, "the letter is gone", func() bool { return s.mix.door.Status().Letters == 0 })
+		if got := inboxOf(t, s, carl, carls); got != "1" {
+			t.Errorf("%s: carl has %s mails", why, got)
+		}
+	}
+	if err := s.accounts.Block(t.Context(), cert.Address); err != nil {
+		t.Fatal(err)
+	}
+	refused("a blocked account")
+	if err := s.accounts.Unblock(t.Context(), cert.Address); err != nil {
+		t.Fatal(err)
+	}
+	newProxy(t, "annas proxy").register(t, s, anna, annas, false)
+	refused("old keys")
 }

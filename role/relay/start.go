@@ -283,7 +283,7 @@ func (s *Server) openAgents() (err error) {
 	if c.Exchange.Remember > 0 {
 		memory = s.seen
 	}
-	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Proxies: s.proxies(), Domain: c.Domain,
+	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Letters: s.seen, Proxies: s.proxies(), Domain: c.Domain,
 		Lifetime: c.Delivery.Lifetime.Std(), Sign: s.signer(), Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.rooms(), Deliver: s.deliver, Remote: c.Delivery.Remote, Guard: s.mayWrite,
 		PerMinute: c.Submission.MaxUserSendPerMinute, Burst: c.Submission.MaxUserSendBurst,

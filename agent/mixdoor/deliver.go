@@ -1,0 +1,131 @@
+package mixdoor
+
+import (
+	"context"
+
+	"postern.email/agent/deliver"
+	"postern.email/agent/vouch"
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/dsn"
+	"postern.email/mixnet/letter"
+	"postern.email/post/account"
+	"postern.email/post/queue"
+	"postern.email/wire/smtp"
+)
+
+// sorted are the recipients of a mail by what becomes of them.
+type sorted struct {
+	here    []account.Account
+	wait    []queue.Rcpt // here, and their mailboxes are full: the queue tries again, and reports in the end
+	refused []dsn.Recipient
+	away    []mail.Address // at other hosts
+	all     int            // recipients
+}
+
+// replyAway answers for recipients at other hosts where there is no exit.
+var replyAway = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "this relay does not send mail from the mix network to other hosts"}
+
+// replyBoth answers for those at other hosts in a letter that is for recipients here too.
+var replyBoth = &smtp.Reply{Code: 550, Enhanced: "5.5.4", Text: "a letter for other hosts has no recipients at this relay"}
+
+// deliver judges the recipients of a mail, and hands it over with a report of refusals, if its sender
+// is vouched for: all of it in one transaction, and once, however often the letter comes. A temporary
+// kind of error means that nothing was handed over.
+func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) error {
+	s, err := d.sort(ctx, v)
+	if err != nil {
+		return err
+	}
+	if len(s.away) > 0 {
+		if err := d.send(ctx, v, s); err != nil {
+			return err
+		}
+	}
+	l := d.o.Letters.Letter(id)
+	p := deliver.Parcel{Local: s.here, Remote: s.wait, Refused: s.refused, Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
+	if v.Kind == vouch.User { // an anonymous sender is told nothing
+		p.From = v.Mail.Sender
+	}
+	if len(p.Local)+len(p.Remote)+len(p.Refused) == 0 {
+		return nil // all of it went to the exit, which knows it when it comes again
+	}
+	return d.o.Deliver.Begin().Hand(ctx, p)
+}
+
+// sort judges each recipient by the rules for other hosts' mail. An error is one that may pass.
+func (d *Door) sort(ctx context.Context, v *vouch.Vouched) (*sorted, error) {
+	s := &sorted{}
+	seen := make(map[mail.Address]bool, len(v.Mail.Recipients))
+	for _, to := range v.Mail.Recipients {
+		if c := to.Canonical(); seen[c] {
+			continue
+		} else {
+			seen[c] = true
+		}
+		s.all++
+		if !d.o.Ours(to) {
+			s.away = append(s.away, to)
+			continue
+		}
+		a, err := d.o.Rules.Recipient(ctx, to, int64(len(v.Mail.Raw)))
+		full := false
+		if err != nil {
+			reply := smtp.ReplyFor(err)
+			full = reply.Code == 452
+			switch {
+			case reply.Code >= 500:
+				s.refused = append(s.refused, refusal(to, reply))
+				continue
+			case !full:
+				return nil, errs.E("agent/mixdoor.sort", errs.Unavailable, "", err)
+			}
+		}
+		if err := d.o.Rules.Vouched(ctx, v.Mail.Raw, a, to); err != nil {
+			reply := smtp.ReplyFor(err)
+			if reply.Code < 500 {
+				return nil, errs.E("agent/mixdoor.sort", errs.Unavailable, "", err)
+			}
+			s.refused = append(s.refused, refusal(to, reply))
+			continue
+		}
+		if full {
+			s.wait = append(s.wait, queue.Rcpt{To: to})
+			continue
+		}
+		s.here = append(s.here, a)
+	}
+	return s, nil
+}
+
+// send gives the mail for other hosts to the exit. Nobody needs to send one letter to both sides: a
+// letter for the exit has a token, which the relay's own mailboxes do not ask for.
+func (d *Door) send(ctx context.Context, v *vouch.Vouched, s *sorted) error {
+	reply := replyAway
+	switch {
+	case d.o.Exit == nil:
+	case len(s.away) < s.all:
+		reply = replyBoth
+	default:
+		err := d.o.Exit.Send(ctx, v)
+		switch k := errs.KindOf(err); {
+		case err == nil:
+			return nil
+		case k.Temporary() && k != errs.Full:
+			return err
+		}
+		reply = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: errs.Public(err)}
+	}
+	for _, to := range s.away {
+		s.refused = append(s.refused, refusal(to, reply))
+	}
+	return nil
+}
+
+func refusal(to mail.Address, reply *smtp.Reply) dsn.Recipient {
+	status := reply.Enhanced
+	if status == "" || status[0] != '5' {
+		status = "5.7.1"
+	}
+	return dsn.Recipient{Final: to, Action: dsn.Failed, Status: status, Diagnostic: reply.String()}
+}

@@ -1,0 +1,111 @@
+package seen
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/post/seal"
+	"postern.email/store"
+)
+
+// LetterDays is for how many days at least letters of the mix network are remembered: a sender
+// gives one up after fewer.
+const LetterDays = 30
+
+const (
+	prefixLetter = 'x' // at the begin of a key
+	kindLetter   = 'l'
+	placeLen     = 20
+)
+
+// Letter stands for one letter of the mix network, whoever it is for.
+type Letter struct {
+	Shard store.Shard // where it is remembered
+	place [placeLen]byte
+}
+
+// Letter gives the mark of a letter by its ID; parts keeps apart what is made of one letter.
+func (s *Seen) Letter(id [16]byte, parts ...byte) Letter {
+	h := sha256.New()
+	h.Write(id[:])
+	h.Write(parts)
+	place, shard := s.o.Root.MixPlace(kindLetter, [sha256.Size]byte(h.Sum(nil)))
+	return Letter{shard, place}
+}
+
+func letterKey(place [placeLen]byte) []byte {
+	return append([]byte{prefixLetter, kindLetter}, place[:]...)
+}
+
+// OnceLetter is Once for a letter; tx lies in its shard.
+func (s *Seen) OnceLetter(tx store.Tx, l Letter, now time.Time) (first bool, err error) {
+	const op = "post/seen.OnceLetter"
+	k, today := letterKey(l.place), dayOf(now)
+	v, err := tx.Get(k)
+	switch {
+	case err == nil:
+		if day, err := decode(v); err == nil && within(day, today, LetterDays) {
+			return false, nil
+		}
+	case errs.KindOf(err) != errs.NotFound:
+		return false, errs.Wrap(op, err)
+	}
+	return true, errs.Wrap(op, tx.Set(k, encode(today)))
+}
+
+// sweepLetters forgets letters that came long ago.
+func (s *Seen) sweepLetters(ctx context.Context) error {
+	return s.eachLetter(ctx, func(in store.Shard, k, v []byte) error {
+		gone := func(v []byte) bool {
+			day, err := decode(v)
+			return err == nil && !within(day, dayOf(s.o.Now()), LetterDays)
+		}
+		if !gone(v) {
+			return nil
+		}
+		return s.o.Store.Update(ctx, in, func(tx store.Tx) error {
+			v, err := tx.Get(k)
+			if err != nil || !gone(v) { // it may have been written anew
+				if errs.KindOf(err) == errs.NotFound {
+					return nil
+				}
+				return err
+			}
+			return tx.Delete(k)
+		})
+	})
+}
+
+// eachLetter calls fn for each letter that is remembered, outside of any transaction.
+func (s *Seen) eachLetter(ctx context.Context, fn func(in store.Shard, k, v []byte) error) error {
+	type record struct{ k, v []byte }
+	for in := range store.Shard(seal.MixShards) {
+		for start := []byte{prefixLetter, kindLetter}; start != nil; {
+			var page []record
+			var next []byte
+			err := s.o.Store.View(ctx, in, func(r store.Reader) error {
+				page, next = nil, nil
+				return r.Scan(start, []byte{prefixLetter, kindLetter + 1}, func(k, v []byte) (bool, error) {
+					if len(page) == scanPage {
+						next = append([]byte(nil), k...)
+						return false, nil
+					}
+					page = append(page, record{append([]byte(nil), k...), append([]byte(nil), v...)})
+					return true, nil
+				})
+			})
+			if err != nil {
+				return err
+			}
+			for _, x := range page {
+				if err := fn(in, x.k, x.v); err != nil {
+					return err
+				}
+			}
+			start = next
+		}
+	}
+	return nil
+}
