@@ -205,11 +205,11 @@ func (i *Issuer) tidy(before token.Day) error {
 }
 
 // Answer gives an account the tokens that it asks for (token.AppendRequest), signatures one behind the
-// other. account names it: any bytes, the same each time. An account gets PerDay a day; the same
-// request again gives the same answer and counts once, for who did not hear it. When it returns
-// nil the count is durable. Kinds of errors: errs.Invalid; errs.Denied for another day than today;
-// errs.Full where the account has had its tokens; errs.Busy where too many accounts asked today; those of
-// the disk.
+// other; fewer where fewer are left. account names it: any bytes, the same each time. An account gets
+// PerDay a day; the same request again gives the same answer and counts once, for who did not hear
+// it. When it returns nil the count is durable. Kinds of errors: errs.Invalid; errs.Denied for another
+// day than today, or where the account has had its tokens; errs.Busy where too many accounts asked
+// today; those of the disk.
 func (i *Issuer) Answer(ctx context.Context, account, request []byte) ([]byte, error) {
 	const op = "agent/exit.Issuer.Answer"
 	day, list, err := token.ParseRequest(request)
@@ -242,29 +242,37 @@ func (i *Issuer) Answer(ctx context.Context, account, request []byte) ([]byte, e
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	key := ledger.Key(i.marks.of("account", account))
-	same := i.marks.of("request", request)
-	had := false
+	given := 0
 	err = counts.Update(func(get func(ledger.Key) (ledger.Value, bool)) (ledger.Record, bool, error) {
-		v, _ := get(key)
-		n := int(binary.BigEndian.Uint32(v[:]))
-		if n > 0 && string(v[4:]) == string(same[:12]) {
-			return ledger.Record{}, false, nil
+		key := ledger.Key(i.marks.of("account", account))
+		v, had := get(key)
+		var write bool
+		if v, given, write = i.give(v, had, i.marks.of("request", request), len(list)); given == 0 {
+			return ledger.Record{}, false, errs.E(op, errs.Denied, fmt.Sprintf("an account gets %d tokens a day, and this one had them", i.o.PerDay), nil)
 		}
-		if had = n+len(list) > i.o.PerDay; had {
-			return ledger.Record{}, false, errs.E(op, errs.Full, fmt.Sprintf("an account gets %d tokens a day", i.o.PerDay), nil)
-		}
-		binary.BigEndian.PutUint32(v[:], uint32(n+len(list)))
-		copy(v[4:], same[:12])
-		return ledger.Record{Key: key, Value: v}, true, nil
+		return ledger.Record{Key: key, Value: v}, write, nil
 	})
-	if err != nil && errs.KindOf(err) == errs.Full && !had {
+	switch {
+	case err != nil && errs.KindOf(err) == errs.Full:
 		return nil, errs.E(op, errs.Busy, "too many accounts have asked for tokens today", err)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, errs.Wrap(op, err)
 	}
-	return out, nil
+	return out[:given*token.BlindLen], nil
+}
+
+// give reckons how many tokens an account gets for a request, by its record: how many it got today
+// (uint32), how many of them for its last request (u8), and a mark of that.
+func (i *Issuer) give(v ledger.Value, had bool, request [16]byte, want int) (next ledger.Value, given int, write bool) {
+	n := int(binary.BigEndian.Uint32(v[:]))
+	if had && string(v[5:]) == string(request[:11]) {
+		return v, int(v[4]), false
+	}
+	given = min(want, max(i.o.PerDay-n, 0))
+	binary.BigEndian.PutUint32(next[:], uint32(n+given))
+	next[4] = byte(given)
+	copy(next[5:], request[:11])
+	return next, given, true
 }
 
 // Run makes the key of the day that comes, once a day, until ctx ends; changed is told the keys

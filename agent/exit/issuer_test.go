@@ -85,23 +85,37 @@ func TestPerDay(t *testing.T) {
 	two, _ := w.request(someDay, 2)
 	first, err := w.Answer(ctx, []byte("alice"), two)
 	must(t, err)
+	if len(first) != 2*token.BlindLen {
+		t.Error(len(first))
+	}
 	for range 3 {
 		again, err := w.Answer(ctx, []byte("alice"), two)
 		if err != nil || !bytes.Equal(first, again) {
 			t.Error("another answer to the same request", err)
 		}
-		other, _ := w.request(someDay, 2)
-		_, err = w.Answer(ctx, []byte("alice"), other)
-		refused(t, err, errs.Full, "3 tokens a day")
 		must(t, w.Close())
 		w.open()
 	}
-	one, _ := w.request(someDay, 1)
-	_, err = w.Answer(ctx, []byte("alice"), one)
-	must(t, err)
+	// Of two more one is left.
+	other, blinded := w.request(someDay, 2)
+	for range 2 {
+		last, err := w.Answer(ctx, []byte("alice"), other)
+		sigs, perr := token.ParseAnswer(last, 2)
+		if err != nil || perr != nil || len(sigs) != 1 {
+			t.Fatal(len(sigs), err, perr)
+		}
+		_, err = blinded[0].Finish(sigs[0])
+		must(t, err)
+	}
 	more, _ := w.request(someDay, 1)
-	_, err = w.Answer(ctx, []byte("alice"), more)
-	refused(t, err, errs.Full, "3 tokens a day")
+	for range 2 {
+		_, err = w.Answer(ctx, []byte("alice"), more)
+		refused(t, err, errs.Denied, "3 tokens a day")
+		_, err = w.Answer(ctx, []byte("alice"), two)
+		refused(t, err, errs.Denied, "3 tokens a day")
+		must(t, w.Close())
+		w.open()
+	}
 	_, err = w.Answer(ctx, []byte("bob"), more)
 	must(t, err)
 
@@ -146,9 +160,8 @@ func TestAnswerRefuses(t *testing.T) {
 	// Around midnight both days will do.
 	w.clock.Add(-time.Hour - directory.MaxSkew + time.Second)
 	req, _ := w.request(someDay, 1)
-	if _, err := w.Answer(ctx, []byte("alice"), req); errs.KindOf(err) != errs.Full {
-		t.Error(err)
-	}
+	_, err = w.Answer(ctx, []byte("alice"), req)
+	refused(t, err, errs.Denied, "had them")
 }
 
 // TestKeys: the keys of three days, the same after a new start, sealed on the disk; old ones go.

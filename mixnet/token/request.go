@@ -43,10 +43,11 @@ func ParseRequest(b []byte) (Day, [][]byte, error) {
 	return Day(day), list, nil
 }
 
-// ParseAnswer reads the signatures of an answer to n messages, which stand one behind the other.
+// ParseAnswer reads the signatures of an answer to n messages, which stand one behind the other; fewer
+// than n are those of the first messages.
 func ParseAnswer(b []byte, n int) ([][]byte, error) {
 	list, ok := parts(b)
-	if !ok || len(list) != n {
+	if !ok || len(list) > n {
 		return nil, errs.E("mixnet/token.ParseAnswer", errs.Invalid, "the relay's answer holds no tokens", nil)
 	}
 	return list, nil
