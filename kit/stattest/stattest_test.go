@@ -46,3 +46,46 @@ func TestBothBite(t *testing.T) {
 		t.Error("a mean that is a twentieth off passes")
 	}
 }
+
+// TestTwoSamples: the chance that it tells is that of samples from one distribution; a difference is
+// found.
+func TestTwoSamples(t *testing.T) {
+	for x, want := range map[float64]float64{1.2239: 0.1, 1.3581: 0.05, 1.6276: 0.01, 1.9495: 0.001, 0.5712: 0.9, 0.1: 1} { // tables of the distribution
+		if p := kolmogorov(x); math.Abs(p-want) > want/500 {
+			t.Errorf("%v: %v, want %v", x, p, want)
+		}
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	draw := func(n int, mean float64) []float64 {
+		out := make([]float64, n)
+		for i := range out {
+			out[i] = mean * r.ExpFloat64()
+		}
+		return out
+	}
+	const tries = 4000
+	below := map[float64]int{0.5: 0, 0.1: 0, 0.01: 0}
+	for range tries {
+		_, p := TwoSamples(draw(300, 1), draw(200, 1))
+		for limit := range below {
+			if p < limit {
+				below[limit]++
+			}
+		}
+	}
+	for limit, n := range below {
+		want := limit * tries
+		if sigma := math.Sqrt(want * (1 - limit)); math.Abs(float64(n)-want) > 4*sigma+0.1*want {
+			t.Errorf("p is below %v in %d of %d cases", limit, n, tries)
+		}
+	}
+	if d, p := TwoSamples(draw(10_000, 1), draw(10_000, 1.1)); p > 1e-6 || d < 0.02 {
+		t.Errorf("a mean a tenth off: D %v, p %v", d, p)
+	}
+	if d, p := TwoSamples([]float64{1, 2}, []float64{3, 4}); d != 1 || p > 0.3 {
+		t.Errorf("%v %v", d, p)
+	}
+	if d, p := TwoSamples([]float64{1, 1, 2}, []float64{1, 1, 2}); d != 0 || p != 1 {
+		t.Errorf("%v %v", d, p)
+	}
+}
