@@ -33,16 +33,22 @@ type loops struct {
 	pending map[packet.Mark]loop
 	counts  map[uint64]map[packet.ID]*directory.Loops // by the epoch in which they were sent
 	told    uint64                                    // the last epoch that was told
+	alarm   *alarm
+	since   time.Time // of the last change of the alarm
+	looked  time.Time // when loops were judged last
 }
 
 // loop is one that was sent.
 type loop struct {
 	epoch   uint64
 	through []packet.ID
+	due     time.Time // it should be back before
+	judged  bool      // it was not
+	pool    bool      // a node on its way delays as it likes
 }
 
 func newLoops(n *Node) *loops {
-	return &loops{n: n, pending: make(map[packet.Mark]loop), counts: make(map[uint64]map[packet.ID]*directory.Loops)}
+	return &loops{n: n, pending: make(map[packet.Mark]loop), counts: make(map[uint64]map[packet.ID]*directory.Loops), alarm: newAlarm()}
 }
 
 // run sends loops until ctx ends.
@@ -83,9 +89,7 @@ func (l *loops) report(ctx context.Context) error {
 // wait is the time to the next loop: one in each mix-loop-interval for each node that can be
 // measured, on average. With nobody to measure it looks again after that interval.
 func (l *loops) wait() time.Duration {
-	v := l.n.view.Load()
-	mean := v.milliseconds(directory.MixLoopInterval)
-	return l.n.exponential(mean / time.Duration(max(1, len(l.targets(v)))))
+	return l.n.exponential(l.between(l.n.view.Load()))
 }
 
 // where tells the layers of a loop: from the first that it is given to, to the one in which it
@@ -151,7 +155,7 @@ func (l *loops) send() error {
 	target := targets[n.below(len(targets))]
 	first, last, _ := v.where(n.id)
 	route := packet.Route{First: first}
-	var through []packet.ID
+	p := loop{epoch: n.o.Network.Epoch(now), due: now.Add(alarmSlack + v.milliseconds(directory.Delay))}
 	for layer := first; layer < last; layer++ {
 		list := v.candidates(layer, n.id, now)
 		if len(list) == 0 {
@@ -163,8 +167,10 @@ func (l *loops) send() error {
 				e = c
 			}
 		}
-		route.Hops = append(route.Hops, packet.Hop{Node: e.ID, Key: e.Key(now), Delay: n.delay(v)})
-		through = append(through, e.ID)
+		delay := n.delay(v)
+		route.Hops = append(route.Hops, packet.Hop{Node: e.ID, Key: e.Key(now), Delay: delay})
+		p.through, p.due = append(p.through, e.ID), p.due.Add(delay)
+		p.pool = p.pool || e.Residence > 0
 	}
 	key := v.current.Find(n.id).Key(now)
 	if key == nil {
@@ -183,11 +189,11 @@ func (l *loops) send() error {
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	if !l.sent(mark, loop{n.o.Network.Epoch(now), through}) {
+	if !l.sent(mark, p) {
 		return nil
 	}
 	n.count(stats.Loop, "sent")
-	if d := n.dest(through[0]); d != nil {
+	if d := n.dest(p.through[0]); d != nil {
 		d.postLoop(unit)
 	}
 	return nil
@@ -240,13 +246,19 @@ func (l *loops) sent(m packet.Mark, p loop) bool {
 
 // back notes that a loop has come back; a mark that is not known is somebody else's affair.
 func (l *loops) back(m packet.Mark) {
+	h := threshold(l.between(l.n.view.Load()))
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	p, ok := l.pending[m]
 	if !ok {
+		l.mu.Unlock()
 		return
 	}
 	delete(l.pending, m)
+	changed := !p.judged && l.noteLocked(true, p, h)
+	if changed {
+		defer l.sayAlarm()
+	}
+	defer l.mu.Unlock()
 	l.n.count(stats.Loop, "returned")
 	for _, id := range p.through {
 		if c := l.counts[p.epoch][id]; c != nil {

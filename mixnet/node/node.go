@@ -207,6 +207,7 @@ func (n *Node) Run(ctx context.Context, ln ...net.Listener) error {
 	task(n.desc.run)
 	task(n.loops.run)
 	task(n.loops.report)
+	task(n.loops.watch)
 	task(n.ends.runBoxes)
 	task(n.ends.runExits)
 	task(n.ends.runQueries)

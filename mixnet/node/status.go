@@ -130,6 +130,9 @@ func (n *Node) Insecurities() []string {
 	if v.valid != nil {
 		list = append(list, "there is no valid directory of the network: "+errs.Public(v.valid))
 	}
+	if text := n.loops.alarmText(); text != "" {
+		list = append(list, text)
+	}
 	if v.beside > 0 {
 		list = append(list, count(v.beside, "node is", "nodes are")+" known from files and not from the directory: no authority has looked at what is there")
 	}
