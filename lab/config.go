@@ -15,6 +15,7 @@ const (
 	DefaultPeriod  = 20 * time.Second // of an epoch
 	DefaultProxies = 2
 	MaxProxies     = 32
+	MaxLoss        = 30
 	Authorities    = 3
 	Mixes          = 6
 	Relays         = 2
@@ -36,6 +37,7 @@ type Config struct {
 	Period  time.Duration // of an epoch, for a new lab; 0: DefaultPeriod
 	Proxies int           // how many a new lab has; 0: DefaultProxies
 	Kill    bool          // kill parts at random and start them again, all the time
+	Loss    int           // percentage of packets that are lost, about, 0 to MaxLoss
 	Tor     bool          // the road from the proxies to their relays is a private Tor network
 }
 
@@ -61,6 +63,8 @@ func (c Config) complete() (Config, error) {
 		return c, errs.E(op, errs.Invalid, "the profile is low or full", nil)
 	case c.Proxies < 1 || c.Proxies > MaxProxies:
 		return c, errs.E(op, errs.Invalid, fmt.Sprintf("a lab has 1 to %d proxies", MaxProxies), nil)
+	case c.Loss < 0 || c.Loss > MaxLoss:
+		return c, errs.E(op, errs.Invalid, fmt.Sprintf("the loss is 0 to %d percent", MaxLoss), nil)
 	case c.Period < directory.MinPeriod || c.Period > directory.MaxPeriod || c.Period%time.Second != 0:
 		return c, errs.E(op, errs.Invalid, "the period is whole seconds up to a day", nil)
 	}

@@ -4,26 +4,43 @@ import (
 	"context"
 	mathrand "math/rand/v2"
 	"time"
+
+	"postern.email/kit/errs"
 )
 
 // killEvery is the mean time between two kills.
 const killEvery = 3 * time.Second
 
-// killer kills members at random, one after another, and starts each again, until run ends.
-func (l *Lab) killer(run context.Context) {
+// disturb kills members at random, and has mixes lose their keys, one after another, and starts each
+// again, until run ends.
+func (l *Lab) disturb(run context.Context) {
+	var next [2]time.Time // the next kill, the next loss
+	mean := [2]time.Duration{killEvery, l.c.lossEvery(l.plan.Period)}
+	now := time.Now()
+	for i := range next {
+		if next[i] = now.Add(exponential(mean[i])); mean[i] == 0 || i == 0 && !l.c.Kill {
+			next[i] = now.Add(1 << 62)
+		}
+	}
 	for {
-		wait := time.NewTimer(time.Duration(mathrand.ExpFloat64() * float64(killEvery)))
+		first := 0
+		if next[1].Before(next[0]) {
+			first = 1
+		}
+		wait := time.NewTimer(time.Until(next[first]))
 		select {
 		case <-run.Done():
 			wait.Stop()
 			return
 		case <-wait.C:
 		}
-		m := l.members[mathrand.IntN(len(l.members))]
-		m.kill()
-		l.kills.Add(1)
-		l.say("killed " + m.name)
-		if err := m.start(run); err != nil {
+		next[first] = time.Now().Add(exponential(mean[first]))
+		m, again := l.members[mathrand.IntN(len(l.members))], (*member).again
+		if first == 1 {
+			mixes := l.of("mix")
+			m, again = mixes[mathrand.IntN(len(mixes))], (*member).forget
+		}
+		if err := again(m, run); err != nil {
 			if run.Err() == nil {
 				select {
 				case l.broken <- err:
@@ -33,4 +50,38 @@ func (l *Lab) killer(run context.Context) {
 			return
 		}
 	}
+}
+
+func exponential(mean time.Duration) time.Duration {
+	return time.Duration(mathrand.ExpFloat64() * float64(mean))
+}
+
+// again kills a member and starts it.
+func (m *member) again(ctx context.Context) error {
+	m.kill()
+	m.lab.kills.Add(1)
+	m.lab.say("Killed " + m.name + ", and start it again")
+	return m.start(ctx)
+}
+
+// forget takes a mix's packet keys away, as when its disk is lost: until all others know its new
+// ones, the packets that pass it are lost, half of all.
+func (m *member) forget(ctx context.Context) error {
+	m.kill()
+	m.lab.kills.Add(1)
+	m.lab.say(m.name + " loses its keys, and packets with them")
+	if err := m.lab.command(ctx, nil, "", "mix", "delkeys", "--force", "-f", m.config); err != nil {
+		return errs.Wrap("lab.forget", err)
+	}
+	return m.start(ctx)
+}
+
+// lossEvery is the mean time between two mixes that lose their keys, for a part of all packets to be
+// lost: 0 for none. A way passes one of the two mixes of its layer; new keys are in force with the next
+// epoch or the one after, one and a half on average.
+func (c Config) lossEvery(period time.Duration) time.Duration {
+	if c.Loss == 0 {
+		return 0
+	}
+	return period * 3 / 4 * 100 / time.Duration(c.Loss)
 }

@@ -114,8 +114,8 @@ func (l *Lab) accompany(run context.Context) error {
 	if err := l.servePage(run); err != nil {
 		return err
 	}
-	if l.c.Kill {
-		l.wg.Go(func() { l.killer(run) })
+	if l.c.Kill || l.c.Loss > 0 {
+		l.wg.Go(func() { l.disturb(run) })
 	}
 	return nil
 }

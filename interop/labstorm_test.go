@@ -1,0 +1,279 @@
+package interop
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/textproto"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postern.email/interop/mailclient"
+)
+
+// TestLabKill: while parts of the lab are killed and started again all the time (authorities, mixes,
+// relays, proxies, the world), every mail that a proxy has acknowledged arrives, and none twice,
+// counted at the POP3 and IMAP doors after a restart of everything.
+func TestLabKill(t *testing.T) {
+	t.Parallel()
+	l := startLab(t, "--profile", "full", "--kill")
+	l.storm(t, 40, 10, 12*time.Minute)
+}
+
+// TestLabStorm: 1,000 mails between ten proxies, with 10 % of the packets lost, and parts of everything
+// killed on the way.
+func TestLabStorm(t *testing.T) {
+	if !long() {
+		t.Skip("POSTERN_LONG=1 runs it: it takes an hour")
+	}
+	l := startLab(t, "--kill", "--loss", "10", "--proxies", "10")
+	l.storm(t, 1000, 100, 3*time.Hour)
+}
+
+// handIn gives a mail to a proxy by SMTP. An error of hand-in says whether the proxy may have taken it.
+func (p *labProxy) handIn(to string, raw []byte) (maybe bool, err error) {
+	c, err := mailclient.DialSMTP(p.SMTP, mailclient.Plain, mailclient.Dialer{})
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	if err := c.AuthPlain(p.Account, p.Password); err != nil {
+		return false, err
+	}
+	if err := c.Envelope(p.Account, []string{to}); err != nil {
+		return false, err
+	}
+	return true, c.Data(raw)
+}
+
+// killed tells how often parts were killed so far.
+func (l *testLab) killed() int {
+	res, err := http.Get(l.Page)
+	if err != nil {
+		return 0
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(b), "Killed so far: <b>")
+	var n int
+	fmt.Sscan(strings.ReplaceAll(after, "<", " "), &n)
+	return n
+}
+
+// storm hands mails in while the lab is disturbed, at least so many and until there were at least so
+// many kills, and counts what arrives.
+func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
+	t.Helper()
+	type fate struct {
+		to    int
+		taken bool
+	}
+	var mu sync.Mutex
+	sent := map[string]fate{}
+	pace := time.NewTicker(100 * time.Millisecond)
+	defer pace.Stop()
+	hand := func(i int) error {
+		from := i % len(l.Proxies)
+		to := (from + 1 + rand.IntN(len(l.Proxies)-1)) % len(l.Proxies)
+		p, q := &l.Proxies[from], &l.Proxies[to]
+		for try := 0; ; try++ {
+			id := fmt.Sprintf("mail %d, hand-in %d", i, try)
+			maybe, err := p.handIn(q.Account, labMail(p.Account, q.Account, id, "the text of "+id))
+			if maybe || err == nil {
+				mu.Lock()
+				sent[id] = fate{to, err == nil}
+				mu.Unlock()
+			}
+			if err == nil {
+				return nil
+			}
+			if code := mailclient.CodeOf(err); code >= 500 {
+				return err
+			}
+			if try == 200 {
+				return fmt.Errorf("the proxy takes nothing: %w", err)
+			}
+			<-time.After(200 * time.Millisecond)
+		}
+	}
+	count := 0
+	for count < mails || l.killed() < kills {
+		const batch = 10
+		each(t, 4, batch, func(i int) error {
+			<-pace.C
+			return hand(count + i)
+		})
+		count += batch
+	}
+	unsure := 0
+	for _, f := range sent {
+		if !f.taken {
+			unsure++
+		}
+	}
+	t.Logf("%d mails were taken, of %d it is not known; %d kills", len(sent)-unsure, unsure, l.killed())
+	missing := func(door func(*labProxy) (map[string]int, error)) error {
+		left := 0
+		var example string
+		for i := range l.Proxies {
+			got, err := door(&l.Proxies[i])
+			if err != nil {
+				return err
+			}
+			for id, f := range sent {
+				if f.to == i && f.taken && got[id] == 0 {
+					left, example = left+1, id
+				}
+			}
+		}
+		if left > 0 {
+			return fmt.Errorf("%d have not come, among them %s", left, example)
+		}
+		return nil
+	}
+	began := time.Now()
+	deadline := began.Add(limit)
+	for {
+		err := missing((*labProxy).byIMAP)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		<-time.After(2 * time.Second)
+	}
+	t.Logf("%d kills; %s", l.killed(), l.loops(t))
+	t.Logf("the last came %v after the last was handed in", time.Since(began).Round(time.Second))
+
+	l.args = nil // nobody is killed any more
+	l.stop(t)
+	l.run(t)
+	for name, door := range map[string]func(*labProxy) (map[string]int, error){"IMAP": (*labProxy).byIMAP, "POP3": (*labProxy).byPOP3} {
+		for i := range l.Proxies {
+			got, err := door(&l.Proxies[i])
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for id, n := range got {
+				f, ok := sent[id]
+				if !ok || f.to != i {
+					if !strings.HasPrefix(id, "mail ") {
+						t.Errorf("%s: somebody got a mail with the subject %q", name, id)
+						continue
+					}
+					t.Errorf("%s: %q came to the wrong one", name, id)
+				}
+				if n != 1 {
+					t.Errorf("%s: %q is there %d times", name, id, n)
+				}
+			}
+			for id, f := range sent {
+				if f.to == i && f.taken && got[id] != 1 {
+					t.Errorf("%s: %q is there %d times", name, id, got[id])
+				}
+			}
+		}
+	}
+}
+
+// loops tells how many of the test packets of all proxies were lost on their way, since each was started.
+func (l *testLab) loops(t *testing.T) string {
+	t.Helper()
+	var back, lost int
+	for _, p := range l.Proxies {
+		var st struct {
+			Lines []struct {
+				Back int `json:"loops_back"`
+				Lost int `json:"loops_lost"`
+			}
+		}
+		out, err := exec.Command(binary(t), "proxy", "status", "-f", p.Config, "--json").Output()
+		if err != nil || json.Unmarshal(out, &st) != nil {
+			continue // it is being started again
+		}
+		for _, x := range st.Lines {
+			back, lost = back+x.Back, lost+x.Lost
+		}
+	}
+	return fmt.Sprintf("%d of %d loops were lost", lost, back+lost)
+}
+
+// byIMAP counts the mails of an INBOX by their subjects.
+func (p *labProxy) byIMAP() (map[string]int, error) {
+	c, err := mailclient.DialIMAP(p.IMAP, mailclient.Plain, mailclient.Dialer{})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.Login(p.Account, p.Password); err != nil {
+		return nil, err
+	}
+	if _, err := c.Select("INBOX"); err != nil {
+		return nil, err
+	}
+	got := map[string]int{}
+	err = c.FetchAll("1:*", func(m mailclient.Message) { got[subjectOf(m.Raw)]++ })
+	return got, err
+}
+
+// byPOP3 does so by POP3.
+func (p *labProxy) byPOP3() (map[string]int, error) {
+	c, err := textproto.Dial("tcp", p.POP3)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	ok := func(line string) error {
+		if line != "" {
+			if err := c.PrintfLine("%s", line); err != nil {
+				return err
+			}
+		}
+		said, err := c.ReadLine()
+		if err == nil && !strings.HasPrefix(said, "+OK") {
+			err = errors.New(said)
+		}
+		return err
+	}
+	got := map[string]int{}
+	for _, line := range []string{"", "USER " + p.Account, "PASS " + p.Password, "LIST"} {
+		if err := ok(line); err != nil {
+			return nil, err
+		}
+	}
+	list, err := c.ReadDotLines()
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if err := ok(fmt.Sprintf("RETR %d", i+1)); err != nil {
+			return nil, err
+		}
+		raw, err := c.ReadDotBytes()
+		if err != nil {
+			return nil, err
+		}
+		got[subjectOf(raw)]++
+	}
+	return got, ok("QUIT")
+}
+
+// subjectOf gives the subject of a mail.
+func subjectOf(raw []byte) string {
+	for line := range strings.Lines(string(raw)) {
+		if s, ok := strings.CutPrefix(line, "Subject: "); ok {
+			return strings.TrimSpace(s)
+		}
+	}
+	return ""
+}
