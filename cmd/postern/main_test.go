@@ -25,7 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"postern": main, "mixminiond": main, "mixminion": main})
+	testscript.Main(m, map[string]func(){"postern": main, "mixminiond": main, "mixminion": main, "mailproxy": main})
 }
 
 // TestScripts runs the promises of the command line: testdata/scripts/*.txtar.
@@ -50,6 +50,7 @@ func TestScripts(t *testing.T) {
 			"logged":  waitLogged,
 
 			"mixregister": mixRegister,
+			"proxyinit":   proxyInit,
 
 			"mixsignal": mixSignal,
 			"gone":      mixGone,
