@@ -32,7 +32,7 @@ const (
 	DefaultPerRecipient  = 5         // mails a day to one recipient
 	DefaultPerDomain     = 200       // mails a day to one domain
 	DefaultPerDay        = 2000      // mails a day
-	DefaultMaxSpent      = 200_000   // tokens of one day
+	DefaultMaxSpent      = 50_000    // tokens of one day
 	DefaultMaxBlocked    = 1_000_000 // recipients who blocked themselves
 )
 
@@ -205,7 +205,7 @@ func (e *Exit) Reload(c Config) error {
 func (e *Exit) Tidy() error {
 	const op = "agent/exit.Tidy"
 	now := e.o.Now().Add(-directory.MaxSkew)
-	if err := e.spent.drop(token.DayOf(now) - 1); err != nil {
+	if err := e.spent.drop(token.DayOf(now) - token.GoodDays + 1); err != nil {
 		return errs.Wrap(op, err)
 	}
 	return errs.Wrap(op, e.sent.drop(token.DayOf(now)))

@@ -115,8 +115,8 @@ func (i *Issuer) keyPath(day token.Day) string {
 	return i.o.FS.PathJoin(i.o.Dir, fmt.Sprintf("%s%d.key", keyName, day))
 }
 
-// Keys gives the public keys for the descriptor, of yesterday, if there was one, today and tomorrow, and makes
-// those that are not there. They are on the disk when it returns; keys and counts of days before are
+// Keys gives the public keys for the descriptor, of the days whose tokens are still good, today and
+// tomorrow, and makes the last two if they are not there. They are on the disk when it returns; keys and counts of days before are
 // gone.
 func (i *Issuer) Keys() ([]directory.TokenKey, error) {
 	const op = "agent/exit.Issuer.Keys"
@@ -124,7 +124,7 @@ func (i *Issuer) Keys() ([]directory.TokenKey, error) {
 	defer i.mu.Unlock()
 	today := token.DayOf(i.o.Now())
 	var out []directory.TokenKey
-	for _, day := range []token.Day{today - 1, today, today + 1} {
+	for day := today - token.GoodDays + 1; day <= today+1; day++ {
 		k, err := i.key(day, day >= today)
 		if err != nil && day < today && errs.KindOf(err) == errs.NotFound {
 			continue
@@ -134,7 +134,7 @@ func (i *Issuer) Keys() ([]directory.TokenKey, error) {
 		}
 		out = append(out, directory.TokenKey{Day: uint32(day), Key: k.Public().Bytes()})
 	}
-	return out, errs.Wrap(op, i.tidy(today-1))
+	return out, errs.Wrap(op, i.tidy(today-token.GoodDays+1))
 }
 
 // key gives the key of a day. The lock is held.

@@ -164,7 +164,7 @@ func TestAnswerRefuses(t *testing.T) {
 	refused(t, err, errs.Denied, "had them")
 }
 
-// TestKeys: the keys of three days, the same after a new start, sealed on the disk; old ones go.
+// TestKeys: the keys of all days that count, the same after a new start, sealed on the disk; old ones go.
 func TestKeys(t *testing.T) {
 	made := 0
 	w := beginIssuer(t, func(o *IssuerOptions) {
@@ -197,11 +197,15 @@ func TestKeys(t *testing.T) {
 		t.Error("a key lies open:", found)
 	}
 	w.clock.Add(5 * 24 * time.Hour)
+	if got := days(); !slices.Equal(got, []token.Day{someDay, someDay + 1, someDay + 2, someDay + 6, someDay + 7}) {
+		t.Error(got)
+	}
+	w.clock.Add(3 * 24 * time.Hour)
 	days()
 	names, err := w.o.FS.List("tokens")
 	must(t, err)
 	slices.Sort(names)
-	if !slices.Equal(names, []string{"token-20486.key", "token-20487.key"}) {
+	if !slices.Equal(names, []string{"token-20486.key", "token-20487.key", "token-20489.key", "token-20490.key"}) {
 		t.Error(names)
 	}
 	o := w.o
@@ -256,7 +260,7 @@ func TestIssuerRun(t *testing.T) {
 			mu.Unlock()
 			start := time.Now()
 			keys := <-told
-			if n > 0 && len(keys) != 3 || token.Day(keys[len(keys)-1].Day) != token.DayOf(time.Now())+1 {
+			if len(keys) != n+3 || token.Day(keys[len(keys)-1].Day) != token.DayOf(time.Now())+1 {
 				t.Errorf("%d keys, the last of day %d", len(keys), keys[len(keys)-1].Day)
 			}
 			want := time.Duration(0)

@@ -349,8 +349,10 @@ func TestNodeRules(t *testing.T) {
 			d.TokenKeys = []TokenKey{{2, make([]byte, TokenKeyLen)}, {2, make([]byte, TokenKeyLen)}}
 		}, "token-key: not sorted by day"},
 		{Relay, func(d *Descriptor) {
-			d.TokenKeys = []TokenKey{{1, make([]byte, TokenKeyLen)}, {2, make([]byte, TokenKeyLen)}, {3, make([]byte, TokenKeyLen)}, {4, make([]byte, TokenKeyLen)}}
-		}, "more than 3 of token-key"},
+			for n := range uint32(MaxTokenKeys + 1) {
+				d.TokenKeys = append(d.TokenKeys, TokenKey{n, make([]byte, TokenKeyLen)})
+			}
+		}, "more than 8 of token-key"},
 		{Mailbox, func(d *Descriptor) { d.TokenKeys = []TokenKey{{1, make([]byte, TokenKeyLen)}} }, "only a relay gives tokens"},
 		{Relay, func(d *Descriptor) { d.Mixing = Poisson }, "only a mix says how it mixes"},
 		{Relay, func(d *Descriptor) { d.Domains = []string{"b.example", "a.example"} }, "domain: not sorted"},

@@ -54,11 +54,11 @@ const (
 // LetterKeyLen is the size of a letter key in bytes: X-Wing, as of people (mixnet/letter).
 const LetterKeyLen = 1216
 
-// Tokens for exits: the size of a key in bytes, and how many there are at once: of yesterday, whose
+// Tokens for exits: the size of a key in bytes, and how many there are at once: of the days whose
 // tokens are still good, of today and of tomorrow (mixnet/token).
 const (
 	TokenKeyLen  = 256
-	MaxTokenKeys = 3
+	MaxTokenKeys = 8
 )
 
 // TokenKey is the key with which a relay signs tokens for exits on a day.
@@ -311,6 +311,13 @@ func (n *Node) Key(at time.Time) *packet.PublicKey {
 		}
 	}
 	return nil
+}
+
+// SendsMail reports whether the node sends mail into the world for a sender at domain, encrypted
+// or not, as far as it says so.
+func (n *Node) SendsMail(domain string, encrypted bool) bool {
+	flags := n.Parameters.Get(ExitParameter)
+	return flags&ExitMail != 0 && n.LetterKey != nil && (encrypted || flags&ExitCleartext != 0) && (flags&ExitForeign != 0 || slices.Contains(n.Domains, domain))
 }
 
 // UnlistedLayer is the layer that a mix says it works in while no directory lists it, 0 for none.

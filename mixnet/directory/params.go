@@ -36,6 +36,16 @@ const (
 // its layer.
 const LayerParameter = "layer"
 
+// ExitParameter is the parameter by which a node says that it sends mail into the world outside, and
+// which: a sum of the values below. A node without it sends none.
+const (
+	ExitParameter = "exit-mail"
+
+	ExitMail      = 1 // mail that is end-to-end encrypted, of senders at the node's own domains
+	ExitCleartext = 2 // other mail too
+	ExitForeign   = 4 // senders at domains of other relays too
+)
+
 // known are the parameters that this version knows, with their bounds and their values in
 // the profiles full and low (docs/directory.md §7). Sorted by name.
 var known = [...]struct {

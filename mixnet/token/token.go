@@ -4,8 +4,8 @@
 // gave a token, and not to whom.
 //
 // The relay has a key for each day, which stands in the directory: that one key is shown to all,
-// so that no relay can mark its users by keys of their own. A token is good on the day of its key
-// and the day after (UTC). docs/exit.md is the format.
+// so that no relay can mark its users by keys of their own. A token is good for GoodDays days from
+// the begin of its key's day (UTC). docs/exit.md is the format.
 //
 // The package is pure: no clock, disk or network, and randomness is passed in.
 package token
@@ -54,8 +54,12 @@ func DayOf(t time.Time) Day { return Day(max(t.Unix()/(24*60*60), 0)) }
 // Begin is the day's first moment.
 func (d Day) Begin() time.Time { return time.Unix(int64(d)*24*60*60, 0).UTC() }
 
+// GoodDays is for how many days a token is good, its own day among them: longer than a mail is sent
+// again before its sender gives up.
+const GoodDays = 7
+
 // GoodUntil is the first moment at which tokens of the day are not good any more.
-func (d Day) GoodUntil() time.Time { return (d + 2).Begin() }
+func (d Day) GoodUntil() time.Time { return (d + GoodDays).Begin() }
 
 // PublicKey is what tokens of one day are checked with.
 type PublicKey struct {
