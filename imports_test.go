@@ -28,6 +28,7 @@ var floors = [][]string{
 var sideways = map[string][]string{
 	"agent/access":     {},
 	"agent/deliver":    {"agent/road"},
+	"agent/exit":       {"agent/deliver", "agent/mbox", "agent/vouch"},
 	"agent/mbox":       {"agent/parts"},
 	"agent/mixbox":     {"agent/vouch"},
 	"agent/mixclient":  {"agent/vouch"},
@@ -36,6 +37,7 @@ var sideways = map[string][]string{
 	"agent/mixsubmit":  {"agent/deliver", "agent/notice", "agent/submit", "agent/vouch"},
 	"agent/notice":     {"agent/deliver"},
 	"agent/submit":     {"agent/deliver"},
+	"agent/wallet":     {"agent/exit"}, // its tests ask a real issuer
 	"agent/receive":    {"agent/deliver"},
 	"wire/smtp":        {"wire/lineio", "wire/sasl"},
 	"wire/imap":        {"wire/lineio", "wire/sasl", "wire/imap/imaptest"},
