@@ -2,6 +2,7 @@ package mixsubmit
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"postern.email/agent/vouch"
@@ -23,6 +24,7 @@ const (
 	toRelay             // sealed to the recipient's relay, for an ordinary mailbox
 	lookUp              // a key is to be looked up
 	held                // the key has changed: until the user decides
+	toWorld             // sealed to an exit, which sends it on to other hosts
 )
 
 // road is the way to a recipient.
@@ -64,6 +66,8 @@ func (s *Submit) road(a *Account, to mail.Address) (road, error) {
 	}
 	relay := relayOf(cons, to)
 	switch {
+	case relay == nil && a.Fetch != nil && exitOf(cons, a, true) != nil && strings.Contains(to.Domain, "."):
+		return road{kind: toWorld}, nil
 	case relay == nil:
 		return road{}, replyNoRoad
 	case a.Discover && a.Ask != nil:
@@ -121,9 +125,35 @@ func relayOf(cons *directory.Consensus, to mail.Address) *directory.Entry {
 	return nil
 }
 
+// exitOf gives a node that sends mail of an account into the world: the own relay if it does, for then
+// the mail is signed by the domain that From names.
+func exitOf(cons *directory.Consensus, a *Account, encrypted bool) (exit *directory.Entry) {
+	for i := range cons.Nodes {
+		e := &cons.Nodes[i]
+		if !e.SendsMail(a.Address.Domain, encrypted) {
+			continue
+		}
+		if e.ID == a.Home.Relay {
+			return e
+		}
+		if exit == nil || e.Score > exit.Score {
+			exit = e
+		}
+	}
+	return exit
+}
+
 // mayTake is the one owner of what the proxy takes for which way: anything to a known proxy, for it
 // is sealed from end to end; to everybody else what the door there takes, which is mail that
-// is encrypted already, or that the proxy encrypts itself (key), and the first step of a key exchange.
-func mayTake(k kind, v pgpmime.Verdict, key bool) bool {
-	return k != toRelay || v.Encrypted || v.Exception == pgpmime.SecureJoinRequest || key
+// is encrypted already, or that the proxy encrypts itself (key), and, at a relay, the first step of a key
+// exchange.
+// clear: the user lets mail into the world unencrypted, and there is an exit that takes it.
+func mayTake(k kind, v pgpmime.Verdict, key, clear bool) bool {
+	switch k {
+	case toRelay:
+		return v.Encrypted || key || v.Exception == pgpmime.SecureJoinRequest
+	case toWorld:
+		return v.Encrypted || key || clear
+	}
+	return true
 }

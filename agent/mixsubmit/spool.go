@@ -54,6 +54,8 @@ type part struct {
 	Stage stage
 	Name  string    // of the message in the client's store, put down before there is one
 	Relay packet.ID `json:",omitzero"`  // not zero: sealed to this relay, for its ordinary mailboxes
+	World bool      `json:",omitempty"` // sealed to an exit of the network
+	Token []byte    `json:",omitempty"` // for that
 	PGP   bool      `json:",omitempty"` // the mail is encrypted to the one recipient's OpenPGP key
 	Why   string    `json:",omitempty"` // it waits
 
@@ -69,7 +71,8 @@ type entry struct {
 	EnvID      string    `json:",omitempty"`
 	Return     uint8     `json:",omitempty"`
 	Unreliable bool      `json:",omitempty"`
-	Encrypted  bool      `json:",omitempty"` // ordinary mailboxes take it
+	Encrypted  bool      `json:",omitempty"` // from end to end, by the sender's program
+	Ordinary   bool      `json:",omitempty"` // ordinary mailboxes of relays take it
 	Size       int64
 	Header     []byte // for reports
 	Parts      []*part
@@ -90,7 +93,8 @@ type spool struct {
 	a      *Account
 	random io.Reader
 
-	peers sync.Mutex // held by who changes those
+	peers  sync.Mutex // held by who changes those
+	tokens wallet
 
 	mu      sync.Mutex
 	entries map[string]*entry

@@ -44,7 +44,7 @@ const (
 const maxMail = letter.MaxContent - 1<<20
 
 // Account is an account of the proxy as the mix network knows it. Its fields may be read by many
-// goroutines; functions must be quick but for Ask. All but Expect, Poke and Ask are needed.
+// goroutines; functions must be quick but for Ask and Fetch. All but Expect, Poke, Ask and Fetch are needed.
 type Account struct {
 	Address  mail.Address // canonical
 	Identity *client.Identity
@@ -60,6 +60,9 @@ type Account struct {
 	Expect      func(packets int) client.Forecast // nil: from the consensus, as if nothing else waited
 	Poke        func()                            // tells the client that something was queued
 	Ask         func(ctx context.Context, relay packet.ID, service uint8, request []byte) (status uint8, answer []byte, err error)
+	// Fetch asks the own relay over the line, for the tokens that exits want. nil: no mail goes into the
+	// world outside.
+	Fetch func(ctx context.Context, request []byte) ([]byte, error)
 
 	Discover   bool          // keys are looked up that are not known (InsecureKeyDiscovery)
 	LookupTime time.Duration // for how long; 0: DefaultLookupTime

@@ -57,7 +57,7 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 	}
 	verdict := pgpmime.Check(whole, pgpmime.Incoming, to)
 	e := &entry{From: m.from.Canonical(), Created: now.Truncate(time.Second), EnvID: m.options.EnvID, Return: uint8(m.options.Return),
-		Unreliable: unreliable, Encrypted: mayTake(toRelay, verdict, false), Size: int64(len(whole)), Header: cutHeader(header)}
+		Unreliable: unreliable, Encrypted: verdict.Encrypted, Ordinary: mayTake(toRelay, verdict, false, false), Size: int64(len(whole)), Header: cutHeader(header)}
 	unknown := s.split(a, e, m.rcpts, verdict)
 	if len(e.Parts) == 1 && e.Parts[0].Stage == failed { // nobody gets it
 		return "", unknown
@@ -119,11 +119,17 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 	var refused *part
 	var first error
 	relays := make(map[packet.ID]*part)
+	clear := s.o.AllowCleartext && s.clearExit(a)
+	var world *part
 	for _, r := range rcpts {
 		way, err := s.road(a, r.To)
-		made := err == nil && !mayTake(way.kind, v, false)
-		if made && !mayTake(way.kind, v, s.pgpKey(a, r.To) != nil) {
-			err = replyCleartext
+		made := false
+		if err == nil && !mayTake(way.kind, v, false, false) {
+			// Better encrypted by the proxy than in cleartext, where both may be.
+			made = mayTake(way.kind, v, s.pgpKey(a, r.To) != nil, false)
+			if !made && !mayTake(way.kind, v, false, clear) {
+				err = replyCleartext
+			}
 		}
 		switch {
 		case err != nil && !later(err):
@@ -133,7 +139,13 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 			r.refuse(smtp.ReplyFor(err))
 			refused.Rcpts = append(refused.Rcpts, r)
 		case made:
-			e.Parts = append(e.Parts, &part{Relay: way.relay, PGP: true, Rcpts: []recipient{r}})
+			e.Parts = append(e.Parts, &part{Relay: way.relay, World: way.kind == toWorld, PGP: true, Rcpts: []recipient{r}})
+		case err == nil && way.kind == toWorld:
+			if world == nil || len(world.Rcpts) == worldRcpts {
+				world = &part{World: true}
+				e.Parts = append(e.Parts, world)
+			}
+			world.Rcpts = append(world.Rcpts, r)
 		case err == nil && way.kind == toRelay:
 			p := relays[way.relay]
 			if p == nil {
@@ -150,6 +162,16 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 		e.Parts = append(e.Parts, refused)
 	}
 	return first
+}
+
+// worldRcpts is how many recipients a letter to an exit has: each letter costs a token, and exits take
+// no more recipients for one.
+const worldRcpts = 5
+
+// clearExit reports whether an exit takes cleartext of an account.
+func (s *Submit) clearExit(a *Account) bool {
+	cons, err := a.Consensus()
+	return err == nil && exitOf(cons, a, false) != nil
 }
 
 // refuse notes what a recipient's report says.

@@ -51,6 +51,7 @@ func (s *Submit) pass(ctx context.Context, wg *sync.WaitGroup) {
 			s.o.Logger.Warn("mails that wait cannot be read", "err", err)
 			continue
 		}
+		s.refill(ctx, wg, sp)
 		for _, e := range sp.list() {
 			for _, p := range e.Parts {
 				if ctx.Err() != nil {
@@ -153,6 +154,9 @@ func (s *Submit) send(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 // target is what the letter of a part is sealed to. nil without an error: not known yet.
 func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *entry, p *part) (*letter.Address, kind, error) {
 	a := sp.a
+	if p.World {
+		return s.exit(sp, e, p)
+	}
 	way := road{kind: toRelay, relay: p.Relay}
 	if p.Relay == (packet.ID{}) {
 		var err error
@@ -174,6 +178,9 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 		way.kind = toRelay
 	case toProxy:
 		return &way.to, toProxy, nil
+	case toWorld: // the directory was not known before
+		p.World = true
+		return s.exit(sp, e, p)
 	}
 	cons, err := a.Consensus()
 	if err != nil {
@@ -185,9 +192,9 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 		return nil, 0, errs.E("agent/mixsubmit.target", errs.Unavailable, "the recipient's relay is not in the directory of the network now", nil)
 	case relay.LetterKey == nil:
 		return nil, 0, replyNoDoor
-	case !e.Encrypted && s.pgpKey(a, p.Rcpts[0].To) == nil:
+	case !e.Ordinary && s.pgpKey(a, p.Rcpts[0].To) == nil:
 		return nil, 0, replyCleartext
-	case !e.Encrypted:
+	case !e.Ordinary:
 		p.PGP = true
 	}
 	key, err := letter.ParsePublicKey(relay.LetterKey)
@@ -223,7 +230,7 @@ func (s *Submit) letter(a *Account, e *entry, p *part, to *letter.Address, k kin
 			return nil, errs.Wrap(op, err)
 		}
 	}
-	m := vouch.Mail{Certificate: cert.Bytes(), Sender: e.From, Raw: raw}
+	m := vouch.Mail{Certificate: cert.Bytes(), Sender: e.From, Raw: raw, Token: p.Token}
 	for _, r := range p.Rcpts {
 		m.Recipients = append(m.Recipients, r.To)
 	}
@@ -235,7 +242,7 @@ func (s *Submit) letter(a *Account, e *entry, p *part, to *letter.Address, k kin
 	}
 	o := &client.Outgoing{Name: p.Name, Created: e.Created, Expires: e.Expires, Kind: content.Letter, Relay: to.Relay, Mailbox: to.Mailbox,
 		Ack: !e.Unreliable, Note: note(p), Bodies: sealed.Bodies}
-	if k == toRelay {
+	if k != toProxy {
 		o.Kind = content.Mail
 	}
 	return o, nil

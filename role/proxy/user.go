@@ -89,7 +89,7 @@ func (u *user) open() error {
 		u.client = c
 		u.submit = &mixsubmit.Account{Address: u.Address.Canonical(), Identity: c.Identity(), Store: c.Store(), Home: c.Address(),
 			FS: u.s.d.FS, Dir: u.s.d.FS.PathJoin(u.dir, waitingDir), Consensus: c.Consensus, Certificate: u.certificate,
-			Expect: u.expect, Poke: u.poke, Ask: u.ask, Discover: u.Discover,
+			Expect: u.expect, Poke: u.poke, Ask: u.ask, Fetch: u.fetch, Discover: u.Discover,
 			LookupTime: seconds(u.s.c.Debug.UrgentQueueLifetime), Lifetime: seconds(u.s.c.Debug.BounceQueueLifetime)}
 	}
 	return err
@@ -249,6 +249,14 @@ func (u *user) poke() {
 	if live, err := u.running(); err == nil {
 		live.Poke()
 	}
+}
+
+func (u *user) fetch(ctx context.Context, request []byte) ([]byte, error) {
+	live, err := u.running()
+	if err != nil {
+		return nil, err
+	}
+	return live.Fetch(ctx, request)
 }
 
 func (u *user) ask(ctx context.Context, relay packet.ID, service uint8, request []byte) (uint8, []byte, error) {

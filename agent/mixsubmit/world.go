@@ -1,0 +1,212 @@
+package mixsubmit
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mixnet/directory"
+	"postern.email/mixnet/letter"
+	"postern.email/mixnet/token"
+)
+
+// Tokens for exits (docs/exit.md). They are asked for once a day, whatever is sent: that an account
+// asks, and when, then tells its relay nothing about mail.
+const (
+	tokensADay = 20 // as many as a relay gives by default; one that gives fewer says so with its answer
+	tokensFile = "tokens"
+	maxTokens  = 3 * tokensADay
+	askPause   = time.Hour // after a request that failed
+)
+
+// wallet holds the tokens of an account, sealed on the disk.
+type wallet struct {
+	mu    sync.Mutex
+	open  bool
+	state walletState
+	due   time.Time // not asked before
+}
+
+type walletState struct {
+	Asked  token.Day // the last day of which there are tokens, or were
+	Tokens [][]byte  // token.Token.Bytes, the oldest first
+}
+
+// load reads the file once; the lock is held.
+func (w *wallet) load(sp *spool) error {
+	if w.open {
+		return nil
+	}
+	b, err := sp.read(tokensFile)
+	if err == nil {
+		err = json.Unmarshal(b, &w.state)
+		if err != nil {
+			err = errs.E("agent/mixsubmit.wallet", errs.Corrupt, "the tokens for exits are damaged", err)
+		}
+	}
+	switch k := errs.KindOf(err); {
+	case err == nil, k == errs.NotFound:
+	case k == errs.Corrupt: // worth nothing: there will be others
+		w.state = walletState{}
+	default:
+		return err
+	}
+	w.open = true
+	return nil
+}
+
+func (w *wallet) save(sp *spool) error {
+	b, err := json.Marshal(w.state)
+	if err != nil {
+		return errs.E("agent/mixsubmit.wallet", errs.Internal, "", err)
+	}
+	return sp.write(tokensFile, b)
+}
+
+// tidy drops tokens that no exit takes any more; the lock is held.
+func (w *wallet) tidy(now time.Time) {
+	w.state.Tokens = slices.DeleteFunc(w.state.Tokens, func(b []byte) bool { return !good(b, now) })
+}
+
+// good reports whether an exit takes a token for some time yet.
+func good(b []byte, now time.Time) bool {
+	t, err := token.Parse(b)
+	return err == nil && now.Before(t.Day.GoodUntil().Add(-directory.MaxSkew))
+}
+
+// take gives a token, which is gone from the disk then: a crash loses it rather than that two mails
+// have it. errs.NotFound: there is none now.
+func (w *wallet) take(sp *spool, now time.Time) ([]byte, error) {
+	const op = "agent/mixsubmit.wallet.take"
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.load(sp); err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	w.tidy(now)
+	if len(w.state.Tokens) == 0 {
+		return nil, errs.E(op, errs.NotFound, "there are no tokens for exits of the network left: there will be others tomorrow", nil)
+	}
+	t := w.state.Tokens[0]
+	w.state.Tokens = slices.Clone(w.state.Tokens[1:])
+	if err := w.save(sp); err != nil {
+		w.open = false // as the disk has it
+		return nil, errs.Wrap(op, err)
+	}
+	return t, nil
+}
+
+// wants tells whether the day's tokens are to be asked for now.
+func (w *wallet) wants(sp *spool, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.load(sp) != nil || now.Before(w.due) || w.state.Asked >= token.DayOf(now) {
+		return false
+	}
+	w.due = now.Add(askPause)
+	return true
+}
+
+// refill asks the own relay for the day's tokens, where the network has an exit for the account.
+func (s *Submit) refill(ctx context.Context, wg *sync.WaitGroup, sp *spool) {
+	a, now := sp.a, s.o.Now()
+	if a.Fetch == nil {
+		return
+	}
+	cons, err := a.Consensus()
+	if err != nil || exitOf(cons, a, true) == nil {
+		return
+	}
+	relay := cons.Find(a.Home.Relay)
+	if relay == nil || relay.TokenKey(uint32(token.DayOf(now))) == nil || !sp.tokens.wants(sp, now) {
+		return
+	}
+	wg.Go(func() {
+		if err := s.askTokens(ctx, sp, relay); err != nil && ctx.Err() == nil {
+			s.o.Logger.Debug("no tokens for exits came", "err", err)
+		}
+		s.look()
+	})
+}
+
+// askTokens asks for the tokens of today.
+func (s *Submit) askTokens(ctx context.Context, sp *spool, relay *directory.Entry) error {
+	const op = "agent/mixsubmit.askTokens"
+	day := token.DayOf(s.o.Now())
+	key, err := token.ParseKey(relay.TokenKey(uint32(day)))
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	blinded := make([]*token.Blinded, tokensADay)
+	for i := range blinded {
+		if blinded[i], err = token.Blind(key, relay.ID, day, s.o.Rand); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
+	answer, err := sp.a.Fetch(ctx, token.AppendRequest(nil, day, blinded))
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	signatures, err := token.ParseAnswer(answer, tokensADay)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	var got [][]byte
+	for i, sig := range signatures {
+		t, err := blinded[i].Finish(sig)
+		if err != nil {
+			return errs.Wrap(op, err)
+		}
+		got = append(got, t.Bytes())
+	}
+	w := &sp.tokens
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.load(sp); err != nil {
+		return errs.Wrap(op, err)
+	}
+	w.tidy(s.o.Now())
+	w.state.Asked = day
+	w.state.Tokens = append(w.state.Tokens, got...)
+	if n := len(w.state.Tokens) - maxTokens; n > 0 {
+		w.state.Tokens = w.state.Tokens[n:]
+	}
+	return errs.Wrap(op, w.save(sp))
+}
+
+// exit is the target of a part that goes into the world; the part has its token then.
+func (s *Submit) exit(sp *spool, e *entry, p *part) (*letter.Address, kind, error) {
+	const op = "agent/mixsubmit.exit"
+	a := sp.a
+	cons, err := a.Consensus()
+	if err != nil {
+		return nil, 0, errs.Wrap(op, err)
+	}
+	if !e.Encrypted && len(p.Rcpts) == 1 && s.pgpKey(a, p.Rcpts[0].To) != nil {
+		p.PGP = true
+	}
+	encrypted := e.Encrypted || p.PGP
+	if !encrypted && !s.o.AllowCleartext {
+		return nil, 0, replyCleartext
+	}
+	node := exitOf(cons, a, encrypted)
+	if node == nil {
+		return nil, 0, errs.E(op, errs.Unavailable, "no exit of the network takes this mail now", nil)
+	}
+	key, err := letter.ParsePublicKey(node.LetterKey)
+	if err != nil {
+		return nil, 0, errs.Wrap(op, err)
+	}
+	if !good(p.Token, s.o.Now()) {
+		if p.Token, err = sp.tokens.take(sp, s.o.Now()); err != nil {
+			return nil, 0, errs.E(op, errs.Unavailable, errs.Public(err), err)
+		}
+		if err := sp.save(e); err != nil {
+			return nil, 0, errs.Wrap(op, err)
+		}
+	}
+	return &letter.Address{Relay: node.ID, Key: key}, toWorld, nil
+}
