@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ func TestLabRoads(t *testing.T) {
 	t.Logf("ready after %v", l.took.Round(time.Second))
 	t.Run("attachment", l.attachment)
 	t.Run("neomutt", l.neomutt)
+	t.Run("Delta Chat", l.deltaChat)
 }
 
 // attachment: a mail with an attachment of 5 MB arrives byte for byte.
@@ -93,4 +95,66 @@ set index_format="%%C %%s"
 	scr.keys("Enter")
 	scr.shows("written in a terminal", "X-Postern-Sender: "+from.Account)
 	scr.keys("q", "q")
+}
+
+// deltaChat: somebody with Delta Chat at a proxy and somebody with Delta Chat at a relay meet by
+// secure-join and write to each other, encrypted from end to end.
+func (l *testLab) deltaChat(t *testing.T) {
+	deltachatBinary(t)
+	p, relay := &l.Proxies[0], &l.Relays[1]
+	r := startRPC(t)
+	account := func(addr, password, imap, smtp, security string) map[string]any {
+		number := func(at string) int {
+			_, port := hostPort(t, at)
+			n, err := strconv.Atoi(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		return map[string]any{"addr": addr, "password": password, "imapServer": "127.0.0.1", "imapPort": number(imap), "imapSecurity": security,
+			"smtpServer": "127.0.0.1", "smtpPort": number(smtp), "smtpSecurity": security, "certificateChecks": "acceptInvalidCertificates"}
+	}
+	anna, dario := r.newProfile("Anna"), r.newProfile("Dario")
+	r.must(nil, "add_or_update_transport", anna, account(p.Account, p.Password, p.IMAP, p.SMTP, "plain"))
+	r.must(nil, "add_or_update_transport", dario, account(relay.Account, relay.Password, relay.IMAPS, relay.Submissions, "ssl"))
+	r.must(nil, "start_io_for_all_accounts")
+	idle := map[int]bool{}
+	r.await(2*time.Minute, "both inboxes idle", func(e rpcEvent) bool {
+		idle[e.Account] = idle[e.Account] || e.kind() == "ImapInboxIdle"
+		return idle[anna] && idle[dario]
+	})
+	began := time.Now()
+	var qr string
+	r.must(&qr, "get_chat_securejoin_qr_code", anna, nil)
+	var darioChat, annaChat, contact int
+	r.must(&darioChat, "secure_join", dario, qr)
+	joined := map[string]bool{}
+	r.await(4*time.Minute, "both ends of secure-join", func(e rpcEvent) bool {
+		if e.number("progress") == 1000 && strings.HasPrefix(e.kind(), "Securejoin") {
+			joined[e.kind()] = true
+			if e.kind() == "SecurejoinInviterProgress" {
+				contact = e.number("contactId")
+			}
+		}
+		return len(joined) == 2
+	})
+	t.Logf("secure-join over the mix network: %v", time.Since(began).Round(time.Second))
+	r.must(&annaChat, "create_chat_by_contact_id", anna, contact)
+	for _, way := range []struct {
+		name           string
+		from, chat, to int
+	}{{"to the relay", anna, annaChat, dario}, {"to the proxy", dario, darioChat, anna}} {
+		text := way.name + ": with ümläuts"
+		r.must(nil, "misc_send_text_message", way.from, way.chat, text)
+		var got struct {
+			Text        string `json:"text"`
+			ShowPadlock bool   `json:"showPadlock"`
+		}
+		e := r.await(4*time.Minute, "message "+text, func(e rpcEvent) bool { return e.kind() == "IncomingMsg" && e.Account == way.to })
+		r.must(&got, "get_message", way.to, e.number("msgId"))
+		if got.Text != text || !got.ShowPadlock {
+			t.Errorf("got %q (padlock %v), want %q", got.Text, got.ShowPadlock, text)
+		}
+	}
 }
