@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"postern.email/agent/agenttest"
 	"postern.email/agent/vouch"
 	"postern.email/kit/disktest"
 	"postern.email/kit/errs"
@@ -129,6 +130,13 @@ func TestUserMail(t *testing.T) {
 func TestPolicy(t *testing.T) {
 	list, err := blacklist.Parse(strings.NewReader("Deny user postmaster\nDeny allhosts quiet.example\n"))
 	must(t, err)
+	with := func(f func(w *world, own []byte) []byte) func(*world, *Config) *vouch.Vouched {
+		return func(w *world, _ *Config) *vouch.Vouched {
+			v := w.anonymous("x", "bob@world.example")
+			v.Mail.Token = f(w, v.Mail.Token)
+			return v
+		}
+	}
 	for _, tt := range []struct {
 		name  string
 		make  func(w *world, c *Config) *vouch.Vouched
@@ -179,55 +187,26 @@ func TestPolicy(t *testing.T) {
 			c.Blacklist = list
 			return w.anonymous("x", "a@b.quiet.example")
 		}, errs.Denied, "take no mail"},
-		{"no token", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
-			v.Mail.Token = nil
-			return v
-		}, errs.Invalid, "has no token"},
+		{"no token", with(func(w *world, own []byte) []byte { return nil }), errs.Invalid, "has no token"},
 		{"a user without token", func(w *world, _ *Config) *vouch.Vouched {
 			v := w.user("alice@exit.example", "x", "bob@world.example")
 			v.Mail.Token = nil
 			return v
 		}, errs.Invalid, "has no token"},
-		{"half a token", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
-			v.Mail.Token = v.Mail.Token[:50]
-			return v
-		}, errs.Invalid, "malformed"},
-		{"a token that the relay did not sign", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
+		{"half a token", with(func(w *world, own []byte) []byte { return own[:50] }), errs.Invalid, "malformed"},
+		{"a token that the relay did not sign", with(func(w *world, _ []byte) []byte {
 			_, other := tokenKeys()
-			v.Mail.Token = issueWith(w.t, other, "home.example", someDay)
-			return v
-		}, errs.Auth, "not signed by its relay"},
-		{"a token of another relay than it says", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
-			copy(v.Mail.Token[5:], w.net.Consensus.Nodes[0].ID[:])
-			if w.net.Consensus.Nodes[0].Domains[0] == "home.example" {
-				copy(v.Mail.Token[5:], w.net.Consensus.Nodes[1].ID[:])
-			}
-			return v
-		}, errs.Auth, "not signed by its relay"},
-		{"a relay that is not in the network", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
-			v.Mail.Token = issue(w.t, "other.example", someDay)
-			return v
-		}, errs.Denied, "not in the network"},
-		{"a day whose key is gone", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
-			v.Mail.Token = issue(w.t, "home.example", someDay-2)
-			return v
-		}, errs.Denied, "no key for the day"},
-		{"tomorrow", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
-			v.Mail.Token = issue(w.t, "home.example", someDay+1)
-			return v
-		}, errs.Denied, "another day"},
-		{"yesterday", func(w *world, _ *Config) *vouch.Vouched {
-			v := w.anonymous("x", "bob@world.example")
-			v.Mail.Token = issue(w.t, "home.example", someDay-1)
-			return v
-		}, 0, ""},
+			return issueWith(w.t, other, "home.example", someDay)
+		}), errs.Auth, "not signed by its relay"},
+		{"a token of another relay than it says", with(func(w *world, own []byte) []byte {
+			id := agenttest.Relay(w.t, "exit.example")
+			copy(own[5:], id[:])
+			return own
+		}), errs.Auth, "not signed by its relay"},
+		{"a relay that is not in the network", with(func(w *world, own []byte) []byte { return issue(w.t, "other.example", someDay) }), errs.Denied, "not in the network"},
+		{"a day whose key is gone", with(func(w *world, own []byte) []byte { return issue(w.t, "home.example", someDay-2) }), errs.Denied, "no key for the day"},
+		{"tomorrow", with(func(w *world, own []byte) []byte { return issue(w.t, "home.example", someDay+1) }), errs.Denied, "another day"},
+		{"yesterday", with(func(w *world, own []byte) []byte { return issue(w.t, "home.example", someDay-1) }), 0, ""},
 		{"a week later, with the key still there", func(w *world, _ *Config) *vouch.Vouched {
 			w.clock.Add(7 * 24 * time.Hour)
 			return w.anonymous("x", "bob@world.example")

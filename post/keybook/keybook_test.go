@@ -31,13 +31,6 @@ func parse(text []byte) (Key, error) {
 	return Key{Text: s, Type: "TEST KEY", Bytes: []byte(s), Fingerprint: "ab-" + name, Classical: kind == "old"}, nil
 }
 
-func key(t testing.TB, s string) Key {
-	t.Helper()
-	k, err := parse([]byte(s))
-	must(t, err)
-	return k
-}
-
 type world struct {
 	*Book
 	t     testing.TB
