@@ -37,7 +37,6 @@ var sideways = map[string][]string{
 	"agent/mixsubmit":  {"agent/deliver", "agent/notice", "agent/submit", "agent/vouch"},
 	"agent/notice":     {"agent/deliver"},
 	"agent/submit":     {"agent/deliver"},
-	"agent/wallet":     {"agent/exit"}, // its tests ask a real issuer
 	"agent/receive":    {"agent/deliver"},
 	"wire/smtp":        {"wire/lineio", "wire/sasl"},
 	"wire/imap":        {"wire/lineio", "wire/sasl", "wire/imap/imaptest"},
