@@ -123,7 +123,7 @@ func TestWorld(t *testing.T) {
 	if got := len(w.s.spools[w.anna.Address].tokens.state.Tokens); got != 38 {
 		t.Errorf("%d tokens", got)
 	}
-	w.Clock.Add(48 * time.Hour)
+	w.Clock.Add(token.GoodDays * 24 * time.Hour)
 	w.want("250 ", encrypted(), "u@world.example")
 	w.run()
 	if len(w.carry()) != 0 { // all are too old, and the relay has no key of today

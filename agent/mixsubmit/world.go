@@ -77,8 +77,9 @@ func good(b []byte, now time.Time) bool {
 	return err == nil && now.Before(t.Day.GoodUntil().Add(-directory.MaxSkew))
 }
 
-// take gives a token, which is gone from the disk then: a crash loses it rather than that two mails
-// have it. errs.NotFound: there is none now.
+// take gives the newest token, which is good for the longest time: a mail may be days on its way. It
+// is gone from the disk then: a crash loses it rather than that two mails have it. errs.NotFound:
+// there is none now.
 func (w *wallet) take(sp *spool, now time.Time) ([]byte, error) {
 	const op = "agent/mixsubmit.wallet.take"
 	w.mu.Lock()
@@ -90,8 +91,9 @@ func (w *wallet) take(sp *spool, now time.Time) ([]byte, error) {
 	if len(w.state.Tokens) == 0 {
 		return nil, errs.E(op, errs.NotFound, "there are no tokens for exits of the network left: there will be others tomorrow", nil)
 	}
-	t := w.state.Tokens[0]
-	w.state.Tokens = slices.Clone(w.state.Tokens[1:])
+	last := len(w.state.Tokens) - 1
+	t := w.state.Tokens[last]
+	w.state.Tokens = slices.Clone(w.state.Tokens[:last])
 	if err := w.save(sp); err != nil {
 		w.open = false // as the disk has it
 		return nil, errs.Wrap(op, err)
