@@ -226,8 +226,16 @@ func effects() map[string]func(*testing.T) {
 			}
 		},
 		"Proxy.AllowCleartext": func(t *testing.T) {
-			if w := strings.Join(with(t, "AllowCleartext = true").load(t).Warnings(), " "); !strings.Contains(w, "readable for everybody") {
-				t.Error(w)
+			for allow, code := range map[bool]string{false: "523", true: "250"} {
+				c := with(t, fmt.Sprintf("AllowCleartext = %v", allow), "anna@"+one).register(t)
+				s := c.start(t, nil)
+				passwords(t, s)
+				if l := submitter(t, s, "anna@"+one).send(t, "anna@"+one, "x@world.example", letterFrom("anna@"+one, "x@world.example", "x", "clear")); !strings.HasPrefix(l, code) {
+					t.Errorf("%v: %s", allow, l)
+				}
+				if w := strings.Join(c.load(t).Warnings(), " "); strings.Contains(w, "readable for everybody") != allow {
+					t.Error(w)
+				}
 			}
 		},
 		"Logging.Disable": func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"postern.email/agent/deliver"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/kit/sysinfo"
 	"postern.email/kit/vfs"
 	"postern.email/post/account"
@@ -33,6 +34,7 @@ type Deps struct {
 	Rand   io.Reader
 	Logger *slog.Logger
 	System *sysinfo.Reader // tells the free disk
+	Cost   passhash.Cost   // of new passwords; zero: passhash.Password
 
 	Careless  bool          // keys that others may read are not refused
 	NoSockets bool          // no control and management socket, for disks that have none
@@ -203,7 +205,7 @@ func (s *Server) openState(ctx context.Context) (err error) {
 		OnDelete: func(ctx context.Context, id seal.AccountID) error {
 			return errors.Join(s.seen.Remove(ctx, id), s.boxes.Remove(ctx, id))
 		},
-		MinName: 1, MinPassword: 1, InactiveDays: -1, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
+		MinName: 1, MinPassword: 1, Params: d.Cost, InactiveDays: -1, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	if err != nil {
 		return err
 	}

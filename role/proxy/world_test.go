@@ -25,6 +25,7 @@ import (
 	"postern.email/agent/agenttest"
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
+	"postern.email/kit/passhash"
 	"postern.email/mail"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/dirtest"
@@ -86,6 +87,9 @@ func newRelays(t *testing.T) *relays {
 			nodes = append(nodes, theNet.Mix(t, "of "+domain, at, func(d *directory.Descriptor) {
 				d.Nickname, d.Mode, d.Mixing = fmt.Sprint("relay", i+1), directory.Relay|directory.Mailbox, ""
 				d.NameKey, d.LetterKey, d.Domains = agenttest.NameKey(t, domain).Public(), agenttest.RelayLetterKey(t, domain).Public().Bytes(), []string{domain}
+				if domain == one { // an exit that takes what nobody has encrypted
+					d.Parameters = directory.Parameters{{Name: directory.ExitParameter, Value: directory.ExitMail | directory.ExitCleartext}}
+				}
 			}))
 		}
 		theCons = theNet.Agree(t, epoch, nil, append(nodes, theNet.Mix(t, "mix", at))...)
@@ -223,7 +227,7 @@ const localPassword = "local password"
 // start runs the proxy; deps may be nil. It is closed when the test ends.
 func (c *setup) start(t *testing.T, set func(*Deps)) *Server {
 	t.Helper()
-	d := Deps{StopGrace: 50 * time.Millisecond}
+	d := Deps{StopGrace: 50 * time.Millisecond, Cost: passhash.Cost{Time: 1, Memory: 8, Threads: 1}}
 	if set != nil {
 		set(&d)
 	}
