@@ -23,6 +23,8 @@ type mint struct {
 	key   *token.PrivateKey
 	most  int // that it gives at once
 	asked []int
+	last  string
+	same  int // requests that were those before
 	err   error
 }
 
@@ -32,6 +34,10 @@ func (m *mint) fetch(_ context.Context, request []byte) ([]byte, error) {
 		return nil, errs.E("test", errs.Invalid, "", err)
 	}
 	m.asked = append(m.asked, len(list))
+	if m.last == string(request) {
+		m.same++
+	}
+	m.last = string(request)
 	if m.err != nil {
 		return nil, m.err
 	}
@@ -213,8 +219,8 @@ func TestTokens(t *testing.T) {
 	m.err, m.most = nil, few
 	w.Clock.Add(askPause)
 	w.run()
-	if fmt.Sprint(m.asked) != "[20 20]" {
-		t.Errorf("asked %v", m.asked)
+	if fmt.Sprint(m.asked) != "[20 20]" || m.same != 1 {
+		t.Errorf("asked %v, the same %d times", m.asked, m.same)
 	}
 	seen := map[string]bool{}
 	for range few {

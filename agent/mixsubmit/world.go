@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/mixnet/client"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/token"
@@ -22,12 +23,25 @@ const (
 	askPause   = time.Hour // after a request that failed
 )
 
+// spare is for how long a token must be good when a letter gets it: the letter is sent again for so
+// long before it is given up, and refused if it comes later.
+const spare = client.Lifetime
+
 // wallet holds the tokens of an account, sealed on the disk.
 type wallet struct {
 	mu    sync.Mutex
 	open  bool
 	state walletState
 	due   time.Time // not asked before
+	asked *asked
+}
+
+// asked is a request without an answer. It is repeated as it was, since the relay counts what it gave,
+// whether that was heard or not.
+type asked struct {
+	day     token.Day
+	request []byte
+	blinded []*token.Blinded
 }
 
 type walletState struct {
@@ -71,10 +85,10 @@ func (w *wallet) tidy(now time.Time) {
 	w.state.Tokens = slices.DeleteFunc(w.state.Tokens, func(b []byte) bool { return !good(b, now) })
 }
 
-// good reports whether an exit takes a token for some time yet.
+// good reports whether an exit takes a token for long enough.
 func good(b []byte, now time.Time) bool {
 	t, err := token.Parse(b)
-	return err == nil && now.Before(t.Day.GoodUntil().Add(-directory.MaxSkew))
+	return err == nil && now.Add(spare).Before(t.Day.GoodUntil())
 }
 
 // take gives the newest token, which is good for the longest time: a mail may be days on its way. It
@@ -138,17 +152,20 @@ func (s *Submit) refill(ctx context.Context, wg *sync.WaitGroup, sp *spool) {
 func (s *Submit) askTokens(ctx context.Context, sp *spool, relay *directory.Entry) error {
 	const op = "agent/mixsubmit.askTokens"
 	day := token.DayOf(s.o.Now())
-	key, err := token.ParseKey(relay.TokenKey(uint32(day)))
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
-	blinded := make([]*token.Blinded, tokensADay)
-	for i := range blinded {
-		if blinded[i], err = token.Blind(key, relay.ID, day, s.o.Rand); err != nil {
+	w := &sp.tokens
+	w.mu.Lock()
+	q := w.asked
+	w.mu.Unlock()
+	if q == nil || q.day != day {
+		var err error
+		if q, err = s.request(relay, day); err != nil {
 			return errs.Wrap(op, err)
 		}
+		w.mu.Lock()
+		w.asked = q
+		w.mu.Unlock()
 	}
-	answer, err := sp.a.Fetch(ctx, token.AppendRequest(nil, day, blinded))
+	answer, err := sp.a.Fetch(ctx, q.request)
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
@@ -158,15 +175,15 @@ func (s *Submit) askTokens(ctx context.Context, sp *spool, relay *directory.Entr
 	}
 	var got [][]byte
 	for i, sig := range signatures {
-		t, err := blinded[i].Finish(sig)
+		t, err := q.blinded[i].Finish(sig)
 		if err != nil {
 			return errs.Wrap(op, err)
 		}
 		got = append(got, t.Bytes())
 	}
-	w := &sp.tokens
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked = nil
 	if err := w.load(sp); err != nil {
 		return errs.Wrap(op, err)
 	}
@@ -177,6 +194,24 @@ func (s *Submit) askTokens(ctx context.Context, sp *spool, relay *directory.Entr
 		w.state.Tokens = w.state.Tokens[n:]
 	}
 	return errs.Wrap(op, w.save(sp))
+}
+
+// request makes a request for a day's tokens.
+func (s *Submit) request(relay *directory.Entry, day token.Day) (*asked, error) {
+	key, err := token.ParseKey(relay.TokenKey(uint32(day)))
+	if err != nil {
+		return nil, err
+	}
+	q := &asked{day: day}
+	for range tokensADay {
+		b, err := token.Blind(key, relay.ID, day, s.o.Rand)
+		if err != nil {
+			return nil, err
+		}
+		q.blinded = append(q.blinded, b)
+	}
+	q.request = token.AppendRequest(nil, day, q.blinded)
+	return q, nil
 }
 
 // exit is the target of a part that goes into the world; the part has its token then.
@@ -202,7 +237,7 @@ func (s *Submit) exit(sp *spool, e *entry, p *part) (*letter.Address, kind, erro
 	if err != nil {
 		return nil, 0, errs.Wrap(op, err)
 	}
-	if !good(p.Token, s.o.Now()) {
+	if t, err := token.Parse(p.Token); err != nil || !s.o.Now().Before(t.Day.GoodUntil()) {
 		if p.Token, err = sp.tokens.take(sp, s.o.Now()); err != nil {
 			return nil, 0, errs.E(op, errs.Unavailable, errs.Public(err), err)
 		}
