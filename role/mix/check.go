@@ -176,7 +176,7 @@ func (c Config) checkEnds() string {
 	m, b := c.mode(), &c.MBOX
 	switch {
 	case c.SMTP.Enabled:
-		return "smtp.enabled: mail to all addresses needs senders that somebody vouches for, which this version has not; use mbox for people whom you know"
+		return "smtp.enabled: mail to all addresses leaves at a relay, which signs it and has a page where recipients block themselves: exit.enabled of a relay's configuration; use mbox for people whom you know"
 	case m.Has(directory.Exit) && !b.Enabled:
 		return "mode exit needs mbox.enabled: there is nothing else that it could give mail out by"
 	case b.Enabled && !m.Has(directory.Exit):

@@ -201,7 +201,7 @@ func TestConfRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"Module: mixminion.Custom\n":                                  "[Server] Module: refused: modules in Python cannot be loaded",
 		"PublicKeyLifetime: 3 months\n":                               "[Server] PublicKeyLifetime: refused to keys.lifetime: 90d is outside its limits: 1s to 30d",
-		"[Delivery/SMTP]\nEnabled: yes\n":                             "[Delivery/SMTP] Enabled: refused: an exit to all addresses needs senders that somebody vouches for",
+		"[Delivery/SMTP]\nEnabled: yes\n":                             "[Delivery/SMTP] Enabled: refused: an exit to all addresses is at a relay",
 		"[Delivery/SMTP-Via-Mixmaster]\nEnabled: yes\n":               "[Delivery/SMTP-Via-Mixmaster] Enabled: refused: there is no way through Mixmaster; Delivery/MBOX can hand mail to any program with SendmailCommand",
 		"[Delivery/Fragmented]\nEnabled: yes\nMaximumSize: 100K\n":    "[Server] all options together: refused: fragmented.enabled needs mbox.enabled",
 		"[Incoming/MMTP]\nEnabled: yes\nPort: 80\nListenPort: 8080\n": "[Incoming/MMTP] Port: refused to incoming.addresses: the node listens on port 8080 and is reached on port 80",

@@ -118,6 +118,6 @@ type Config struct {
 	} `toml:"fragmented"`
 
 	SMTP struct {
-		Enabled bool `toml:"enabled" default:"false" doc:"Mode exit: mail to everybody. This version cannot: such an exit needs senders that somebody vouches for. true is refused."`
+		Enabled bool `toml:"enabled" default:"false" doc:"Mode exit: mail to everybody. A bare node cannot: such an exit is at a relay (exit.enabled of its configuration), which signs mail and has a page where recipients block themselves. true is refused."`
 	} `toml:"smtp"`
 }

@@ -188,7 +188,7 @@ func (m *importer) refuses(at string, o confOption, value string) string {
 	case o.refused != "":
 		return o.refused
 	case at == "Delivery/SMTP/Enabled" && value == "true":
-		return "an exit to all addresses needs senders that somebody vouches for, which this version has not; set it to no"
+		return noSMTP + "; set it to no"
 	case at == "Delivery/SMTP-Via-Mixmaster/Enabled" && value == "true":
 		return noMixmaster + "; set it to no"
 	}

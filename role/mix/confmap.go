@@ -12,7 +12,7 @@ type confOption struct {
 
 // Texts that several options share.
 const (
-	noSMTP      = "an exit to all addresses needs senders that somebody vouches for, which this version has not; the section is left out"
+	noSMTP      = "an exit to all addresses is at a relay, which signs mail and has a page where recipients block themselves: exit.enabled of its configuration"
 	noMixmaster = "there is no way through Mixmaster; Delivery/MBOX can hand mail to any program with SendmailCommand"
 	fixedLoops  = "loops through the network measure it in place of pings, at the rate that the authorities set for all nodes alike, and the authorities keep the results"
 )

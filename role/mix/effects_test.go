@@ -390,7 +390,7 @@ func effects() map[string]func(*testing.T) {
 			newWorld(t).refused("mailbox.retention must be a number of whole days", "mailbox.retention=36h")
 		},
 		"smtp.enabled": func(t *testing.T) {
-			newWorld(t).refused("smtp.enabled: mail to all addresses needs senders that somebody vouches for", "smtp.enabled=true")
+			newWorld(t).refused("smtp.enabled: mail to all addresses leaves at a relay", "smtp.enabled=true")
 		},
 	}
 }
