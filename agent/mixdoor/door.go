@@ -117,7 +117,10 @@ func Open(o Options) (*Door, error) {
 	d.turn <- struct{}{}
 	var err error
 	d.parts, err = parts.Open(parts.Options{FS: o.FS, Dir: o.Dir, Secret: o.Secret, Rand: o.Rand, Now: o.Now, Log: o.Logger, MaxLetters: o.MaxLetters, MaxBytes: o.MaxBytes,
-		Done:    func(parts.Key) bool { return false }, // the transaction that delivers knows
+		Done: func(k parts.Key) bool { // what cannot be told now is told by the transaction that delivers
+			known, err := o.Letters.KnowsLetter(context.Background(), o.Letters.Letter(k.ID))
+			return known && err == nil
+		},
 		GivenUp: func() { d.count("not whole") },
 		Parse: func(body []byte) (string, *letter.Fragment, error) {
 			f, err := letter.Open(o.Key, body)
@@ -148,6 +151,9 @@ func (d *Door) Exit(ctx context.Context, name [16]byte, c packet.Content) error 
 	}
 	if f.Length > d.o.MaxSize {
 		return errs.E(op, errs.TooLarge, "the mail is too large for this relay", nil)
+	}
+	if known, err := d.o.Letters.KnowsLetter(ctx, d.o.Letters.Letter(f.ID)); err != nil || known {
+		return errs.Wrap(op, err)
 	}
 	select {
 	case <-d.turn:

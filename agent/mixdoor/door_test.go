@@ -15,6 +15,7 @@ import (
 
 	"postern.email/agent/agenttest"
 	"postern.email/agent/deliver"
+	"postern.email/agent/mixbox"
 	"postern.email/agent/parts"
 	"postern.email/agent/receive"
 	"postern.email/agent/vouch"
@@ -27,6 +28,7 @@ import (
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
 	"postern.email/post/account"
+	"postern.email/post/packetbox"
 	"postern.email/post/queue"
 	"postern.email/post/seal"
 )
@@ -47,6 +49,7 @@ type world struct {
 	cons   *directory.Consensus
 	noCons error
 	queue  *queue.Queue
+	box    *packetbox.Boxes
 	rules  *receive.Receive
 	exit   Exit
 	denied error // what Current says
@@ -92,7 +95,11 @@ func newWorld(t *testing.T, fs vfs.FS) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.queue.Close() })
-	del := deliver.New(deliver.Options{Store: w.Store, Boxes: w.Boxes, Queue: w.queue, Accounts: w.Accounts, Letters: w.Seen, Domain: domain, Now: w.Clock.Now})
+	if w.box, err = packetbox.Open(t.Context(), packetbox.Options{Store: w.Store, Root: root, Now: w.Clock.Now}); err != nil {
+		t.Fatal(err)
+	}
+	del := deliver.New(deliver.Options{Store: w.Store, Boxes: w.Boxes, Queue: w.queue, Accounts: w.Accounts, Seen: w.Seen, Letters: w.Seen, Domain: domain, Now: w.Clock.Now,
+		Proxies: mixbox.Letters{Boxes: w.box, Signer: agenttest.NameKey(t, domain), Domain: domain, Now: w.Clock.Now}})
 	w.rules = receive.New(receive.Options{Domain: domain, Accounts: w.Accounts, Rooms: w.Boxes, Deliver: del, Now: w.Clock.Now})
 	w.o = Options{FS: fs, Dir: "/data/door", Secret: bytes.Repeat([]byte{3}, 32), Rand: rand.Reader, Now: w.Clock.Now, Stats: &w.counts,
 		Key: agenttest.RelayLetterKey(t, domain), Consensus: func() (*directory.Consensus, error) { return w.cons, w.noCons },
@@ -108,6 +115,18 @@ func (w *world) open() {
 	o.Exit = w.exit
 	var err error
 	if w.d, err = Open(o); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// proxy has an account read with a mail proxy that opens letters sealed to key.
+func (w *world) proxy(name string, key *letter.PublicKey) {
+	w.t.Helper()
+	a, err := w.Accounts.Resolve(w.t.Context(), w.Address(name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.box.RegisterProxy(w.t.Context(), a.ID, [32]byte{1}, packetbox.Identity{Letter: [packetbox.LetterLen]byte(key.Bytes())}); err != nil {
 		w.t.Fatal(err)
 	}
 }

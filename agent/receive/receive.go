@@ -52,6 +52,11 @@ type Options struct {
 	// not encrypted. nil: none does.
 	Proxy func(context.Context, seal.AccountID) (bool, error)
 
+	// Bounce takes note of a mail to an address where what an exit of the mix network sent comes back:
+	// such a mail is taken and dropped. false, with a mail or without one (count false): it is no
+	// such address. nil: there is none.
+	Bounce func(to mail.Address, count bool) bool
+
 	Keys   dkim.Lookup       // where signers' keys are looked up
 	Forget func(name string) // see dkim.Verifier
 

@@ -27,6 +27,7 @@ type envelope struct {
 	rcpts   []account.Account
 	confirm []queue.Rcpt // of them those whose delivery is to be told (RFC 3461)
 	to      []mail.Address
+	bounced []mail.Address // recipients that are where mail of an exit comes back
 }
 
 // NewSession begins a session for wire/smtp.
@@ -66,6 +67,10 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, asked smtp.RcptOpti
 	if !o.Accounts.Ours(to) {
 		return replyRelay
 	}
+	if o.Bounce != nil && o.Bounce(to, false) {
+		m.bounced = append(m.bounced, to)
+		return nil
+	}
 	if !c.r.mayTry(c.network) {
 		return replyManyUnknown
 	}
@@ -100,6 +105,12 @@ func (c *session) Abort() { c.Reset() }
 func (c *session) Commit(ctx context.Context, raw []byte) error {
 	m := c.mail
 	defer c.Reset()
+	for _, to := range m.bounced {
+		c.r.o.Bounce(to, true)
+	}
+	if len(m.rcpts) == 0 {
+		return nil
+	}
 	in := &incoming{raw: raw, rcpts: m.rcpts, to: m.to}
 	if err := c.r.judge(ctx, in); err != nil {
 		return err

@@ -55,6 +55,23 @@ func (s *Seen) OnceLetter(tx store.Tx, l Letter, now time.Time) (first bool, err
 	return true, errs.Wrap(op, tx.Set(k, encode(today)))
 }
 
+// KnowsLetter reports whether a letter came before and is remembered.
+func (s *Seen) KnowsLetter(ctx context.Context, l Letter) (yes bool, err error) {
+	err = s.o.Store.View(ctx, l.Shard, func(r store.Reader) error {
+		v, err := r.Get(letterKey(l.place))
+		if err != nil {
+			if yes = false; errs.KindOf(err) == errs.NotFound {
+				return nil
+			}
+			return err
+		}
+		day, err := decode(v)
+		yes = err == nil && within(day, dayOf(s.o.Now()), LetterDays)
+		return nil
+	})
+	return yes, errs.Wrap("post/seen.KnowsLetter", err)
+}
+
 // sweepLetters forgets letters that came long ago.
 func (s *Seen) sweepLetters(ctx context.Context) error {
 	return s.eachLetter(ctx, func(in store.Shard, k, v []byte) error {

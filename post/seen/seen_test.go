@@ -324,8 +324,12 @@ func TestLetters(t *testing.T) {
 	a, b := s.Letter([16]byte{1}), s.Letter([16]byte{2})
 	part := s.Letter([16]byte{1}, 7)
 	for i, l := range []Letter{a, b, part} {
-		if !take(l) || take(l) {
-			t.Error("letter", i)
+		before, err := s.KnowsLetter(t.Context(), l)
+		if err != nil || before || !take(l) || take(l) {
+			t.Error("letter", i, err)
+		}
+		if after, err := s.KnowsLetter(t.Context(), l); err != nil || !after {
+			t.Error("letter", i, "is not known", err)
 		}
 	}
 	now = now.Add(LetterDays * 24 * time.Hour)

@@ -158,11 +158,31 @@ type Config struct {
 		Register  string          `toml:"registration" default:"open" oneof:"open invite off" doc:"Who may register a client or a mail proxy with address and password (POST /mix). open: every user. invite: who has a client already, or an invitation (postern account invite). off: nobody; clients that are registered stay, and you can register others (postern account mix)."`
 		Keys      bool            `toml:"key_service" default:"true" doc:"Tell members of the mix network who know an address the public keys of its mail proxy, if its owner has published them. What is asked about, and by whom, is kept nowhere; an address that is not published looks like one that does not exist."`
 		Cleartext bool            `toml:"accept_cleartext" default:"true" doc:"Accounts that are read with a mail proxy take mail of other hosts that is not end-to-end encrypted: it is sealed to the proxy before it is written, and marked. false: such mail is refused, as for all other accounts."`
+		Tokens    int             `toml:"tokens_per_day" default:"20" unit:"tokens" min:"0" max:"64" doc:"Tokens that each user's mail proxy gets a day; exits of the network take one for a mail into the world, and cannot tell whose it is (docs/exit.md). 0: none."`
 		Packets   int             `toml:"packets_per_account" default:"2000" unit:"packets" min:"1" max:"1000000" doc:"Packets that may wait for the clients of one account; more are dropped, and their senders not told that they arrived."`
 		Keep      config.Duration `toml:"keep_packets" default:"30d" min:"1d" max:"365d" doc:"How long they wait, in whole days."`
 		Clients   int             `toml:"connections" default:"1024" unit:"connections" min:"1" max:"100000" doc:"Connections of other nodes and of clients at one time."`
 		Interval  config.Duration `toml:"stats_interval" default:"1d" min:"2h" max:"365d" doc:"Length of a period of the statistics that are kept of the mix network (mix/stats). A short one tells whoever reads them more about single packets."`
 	} `toml:"mixnet"`
+	Exit struct {
+		Enabled       bool         `toml:"enabled" default:"false" doc:"Be an exit of the mix network: send mail of its members to everybody, by SMTP (docs/exit.md). Whoever turns it on answers to the world for mail of people whom nobody knows."`
+		ReturnAddress string       `toml:"return_address" default:"" check:"email" doc:"The From address of anonymous mail, and the envelope sender of all mail that leaves through the exit; mail to it is counted and dropped. Empty: anonymous@ the domain."`
+		Abuse         string       `toml:"x_abuse" default:"" doc:"Text of the field X-Abuse of all that leaves: whom to complain to. Empty: there is none."`
+		Comments      string       `toml:"comments" default:"" doc:"Text of the field Comments. Empty: there is none."`
+		Message       string       `toml:"message" default:"" doc:"A note at the head of each anonymous mail. Empty: one that says where the mail comes from."`
+		SubjectLine   string       `toml:"subject_line" default:"Type III Anonymous Message" doc:"Subject of an anonymous mail without one."`
+		FromTag       string       `toml:"from_tag" default:"[Anon]" doc:"Stands before the name that an anonymous sender chose."`
+		AllowFrom     bool         `toml:"allow_from_address" default:"true" doc:"Anonymous senders may choose the name in From; the address is return_address always."`
+		Blacklist     string       `toml:"blacklist_file" default:"" doc:"Who gets no mail from here, in the form of mixminiond's list. Empty: there is no list."`
+		Cleartext     bool         `toml:"cleartext" default:"false" doc:"Let mail leave that is not end-to-end encrypted."`
+		Anonymous     bool         `toml:"anonymous" default:"true" doc:"Send anonymous mail. false: only mail for whose sender a relay vouches."`
+		OtherDomains  bool         `toml:"other_domains" default:"false" doc:"Send mail of users of other relays too. Many hosts refuse it, since it cannot carry a signature of the sender's domain."`
+		MaxSize       config.Bytes `toml:"maximum_size" default:"100K" min:"32K" max:"16M" doc:"Largest mail, rounded up to whole KiB."`
+		MaxRecipients int          `toml:"max_recipients" default:"5" unit:"recipients" min:"1" max:"100" doc:"Recipients of one mail, which costs one token."`
+		PerRecipient  int          `toml:"per_recipient" default:"5" unit:"mails a day" min:"1" max:"1000000" doc:"Mails to one recipient."`
+		PerDomain     int          `toml:"per_domain" default:"200" unit:"mails a day" min:"1" max:"1000000" doc:"Mails to one domain."`
+		PerDay        int          `toml:"per_day" default:"2000" unit:"mails a day" min:"1" max:"1000000" doc:"Mails in all."`
+	} `toml:"exit"`
 
 	NodeKey struct {
 		Source string `toml:"source" default:"file" oneof:"file credential passphrase" doc:"Where the node key comes from: a file, a systemd credential, or a passphrase that is asked for at each start."`

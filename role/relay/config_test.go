@@ -29,6 +29,7 @@ func TestOptions(t *testing.T) {
 	tests := effects()
 	maps.Copy(tests, outEffects())
 	maps.Copy(tests, mixEffects())
+	maps.Copy(tests, exitEffects())
 	for _, o := range config.Options(&Config{}) {
 		fn := tests[o.Key]
 		delete(tests, o.Key)

@@ -28,6 +28,7 @@ func TestContradictions(t *testing.T) {
 		{"tls.cert=/x,tls.key=/x,tls.mode=acme", "one or the other"}, {"tls.cert=/x,tls.key=/x,tls.mode=self-signed", "one or the other"},
 		{"tls.mode=acme,listen.http=off,listen.https=off,listen.https_alt=off", "listen.http"},
 		{"password.threads=4", "password.memory"},
+		{"exit.enabled=true", "mixnet.enabled"}, {"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a,exit.enabled=true,domain=192.0.2.1", "domain name"},
 		{"mixnet.keep_packets=36h", "whole days"}, {"mixnet.enabled=true", "mixnet.network"}, {"mixnet.enabled=true,mixnet.network=/n", "mixnet.nickname"},
 		{"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a b", "mixnet.nickname"}, {"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a,mixnet.family=Us", "mixnet.family"},
 		{"mixnet.enabled=true,mixnet.network=/n,mixnet.nickname=a,mixnet.listen=off", "mixnet.listen"},

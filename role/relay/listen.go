@@ -113,6 +113,12 @@ func (s *Server) listen() error {
 	if s.mix != nil {
 		workers["counts of the mix network"] = s.mix.stats.Run
 		workers["mail from the mix network"] = s.mix.door.Run
+		if s.mix.exit != nil {
+			workers["marks of the exit"] = s.mix.exit.Run
+		}
+		if s.mix.issuer != nil {
+			workers["keys of tokens"] = s.mix.runIssuer
+		}
 	}
 	if s.policies != nil {
 		workers["MTA-STS policies"] = s.policies.Run

@@ -2,14 +2,17 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"postern.email/agent/exit"
 	"postern.email/agent/mixbox"
 	"postern.email/agent/mixdoor"
 	"postern.email/agent/receive"
@@ -56,6 +59,9 @@ type mixPart struct {
 	cache   *dircache.Cache
 	feed    *feed.Feed
 	door    *mixdoor.Door
+	exit    *exit.Exit   // nil: this relay is none
+	issuer  *exit.Issuer // nil: it gives no tokens
+	tokens  atomic.Pointer[[]directory.TokenKey]
 	node    *node.Node // nil until the port of its links is known
 
 	ctx   context.Context // ends with the listener
@@ -72,6 +78,10 @@ func (c *Config) checkMix() string {
 	switch {
 	case m.Keep.Std()%day != 0: // the day is all that is kept
 		return "mixnet.keep_packets must be a number of whole days, such as 30d"
+	case c.Exit.Enabled && !m.Enabled:
+		return "exit.enabled is on: an exit is in a mix network, see mixnet.enabled"
+	case c.Exit.Enabled && strings.HasPrefix(c.withLiteral().Domain, "["):
+		return "exit.enabled is on: an exit needs a domain name"
 	case !m.Enabled:
 		return ""
 	case m.Network == "":
@@ -181,6 +191,9 @@ func (s *Server) startMix(rules *receive.Receive) error {
 		return nil
 	}
 	var err error
+	if err = s.openExit(); err != nil {
+		return err
+	}
 	if m.door, err = s.openDoor(rules); err != nil {
 		return err
 	}
@@ -200,6 +213,13 @@ func (m *mixPart) settings() node.Settings {
 	c := &m.s.c
 	about := directory.Node{Nickname: c.Mixnet.Nickname, Mode: directory.Relay | directory.Mailbox, Addresses: c.Mixnet.Addresses, Family: c.Mixnet.Family,
 		Version: strings.ToLower(Version), NameKey: m.name.Public(), LetterKey: m.letter.Public().Bytes()}
+	if c.Exit.Enabled {
+		about.Mode |= directory.Exit
+		about.Parameters = directory.Parameters{{Name: directory.ExitParameter, Value: c.exitFlags()}}
+	}
+	if keys := m.tokens.Load(); keys != nil {
+		about.TokenKeys = *keys
+	}
 	if len(about.Addresses) == 0 {
 		about.Addresses = []string{net.JoinHostPort(c.host(), strconv.Itoa(m.s.portOf("mix")))}
 	}
@@ -223,10 +243,11 @@ func (m *mixPart) close() error {
 	m.end()
 	m.tasks.Wait()
 	m.feed.Wait()
-	if m.node == nil {
-		return nil
+	err := m.closeExit()
+	if m.node != nil {
+		err = errors.Join(err, m.node.Close())
 	}
-	return m.node.Close()
+	return err
 }
 
 // recheck ends the connections of clients that are none any more.

@@ -117,7 +117,7 @@ func (n *mixNet) config(fs vfs.FS, set ...string) Config {
 	if err := vfs.WriteFileAtomic(fs, networkFile, b, 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	return testConfig(n.t, "/data", append([]string{"mixnet.enabled=true", "mixnet.network=" + networkFile, "mixnet.nickname=home", "mixnet.listen=127.0.0.1:0"}, set...)...)
+	return testConfig(n.t, "/data", append([]string{"mixnet.enabled=true", "mixnet.network=" + networkFile, "mixnet.nickname=home", "mixnet.listen=127.0.0.1:0", "mixnet.tokens_per_day=0"}, set...)...)
 }
 
 // consensus is one of now with the relay in it.

@@ -72,9 +72,13 @@ func (s *Server) openDoor(rules *receive.Receive) (*mixdoor.Door, error) {
 	if err != nil {
 		return nil, errs.E(op, errs.Internal, "", err)
 	}
+	var out mixdoor.Exit
+	if m.exit != nil {
+		out = m.exit
+	}
 	d, err := mixdoor.Open(mixdoor.Options{FS: s.d.FS, Dir: s.mixPath(mixDoorDir), Secret: secret, Rand: s.d.Rand, Now: s.d.Now, Logger: s.d.Logger, Stats: m.stats,
 		Key: m.letter, Consensus: m.cache.Current, Relay: func() packet.ID { return m.node.ID() }, Ours: s.accounts.Ours, Current: m.current,
-		Rules: rules, Deliver: s.deliver, Letters: s.seen, MaxSize: min(int64(s.c.Mail.MaxMessageSize)+mailRoom, letter.MaxWhole)})
+		Rules: rules, Deliver: s.deliver, Letters: s.seen, Exit: out, MaxSize: min(int64(s.c.Mail.MaxMessageSize)+mailRoom, letter.MaxWhole)})
 	return d, errs.Wrap(op, err)
 }
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/link"
+	"postern.email/mixnet/token"
 	"postern.email/post/packetbox"
 	"postern.email/post/seal"
 	"postern.email/wire/web"
@@ -187,11 +189,15 @@ func (m *mixPart) services() *keyserve.Server {
 // document answers what clients ask over the link and the directory does not know.
 func (m *mixPart) document(ctx context.Context, from link.Peer, request []byte) ([]byte, error) {
 	const op = "role/relay.document"
-	if string(request) != certificateRequest {
+	tokens := m.issuer != nil && bytes.HasPrefix(request, []byte(token.RequestTitle))
+	switch {
+	case !tokens && string(request) != certificateRequest:
 		return nil, errs.E(op, errs.Unsupported, "", nil)
-	}
-	if from.Role != link.Client {
+	case from.Role != link.Client:
 		return nil, errs.E(op, errs.Denied, "", nil)
+	}
+	if tokens {
+		return m.giveTokens(ctx, from.Account, request)
 	}
 	c, err := m.certificate(ctx, from.Account)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"postern.email/kit/logs"
 	"postern.email/kit/sysinfo"
 	"postern.email/kit/vfs"
+	"postern.email/mixnet/token"
 	"postern.email/post/account"
 	"postern.email/post/dkimkey"
 	"postern.email/post/mailbox"
@@ -44,14 +45,15 @@ import (
 // Deps is what a relay takes from its surroundings. The zero value is the machine
 // itself; tests put in a crashable disk, a clock, a network.
 type Deps struct {
-	FS     vfs.FS
-	Listen func(network, addr string) (net.Listener, error)
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to other mail hosts and nodes of the mix network
-	Now    func() time.Time
-	Rand   io.Reader
-	NewRSA func() (*rsa.PrivateKey, error) // keys that sign mail; nil: fresh ones of 2048 bits
-	Logger *slog.Logger
-	Level  *slog.LevelVar // what Reload sets log.level on; may be nil
+	FS       vfs.FS
+	Listen   func(network, addr string) (net.Listener, error)
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // to other mail hosts and nodes of the mix network
+	Now      func() time.Time
+	Rand     io.Reader
+	NewRSA   func() (*rsa.PrivateKey, error)   // keys that sign mail; nil: fresh ones of 2048 bits
+	NewToken func() (*token.PrivateKey, error) // keys that sign tokens for exits of the mix network; nil: fresh ones
+	Logger   *slog.Logger
+	Level    *slog.LevelVar // what Reload sets log.level on; may be nil
 
 	// Sockets are inherited listeners by name (imaps, https, …); those that the
 	// configuration does not turn off are used in place of new ones.
