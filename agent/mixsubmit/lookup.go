@@ -174,6 +174,45 @@ func (s *Submit) found(ctx context.Context, a *Account, cert *vouch.Certificate)
 	return err
 }
 
+// refreshTime is for how long a key that was looked up is taken for the one that the relay says today.
+const refreshTime = 24 * time.Hour
+
+// refresh looks a key up again that came by look-up, once a day and when mail goes to it: who sets up a
+// new program has a new key, and mail that is sealed to the old one is lost. The mail does not wait for
+// that; what is found concerns the next one.
+func (s *Submit) refresh(ctx context.Context, wg *sync.WaitGroup, a *Account, to mail.Address) {
+	if !a.Discover || a.Ask == nil || s.account(to) != nil {
+		return
+	}
+	e, err := s.o.Book.Get(to)
+	if err != nil || e.State != keybook.Discovered {
+		return
+	}
+	cons, err := a.Consensus()
+	if err != nil {
+		return
+	}
+	relay, now := relayOf(cons, to), s.o.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.checked[e.Address]
+	if !ok {
+		at = e.Since
+	}
+	if relay == nil || now.Sub(at) < refreshTime {
+		return
+	}
+	if ok, _ := s.lookups.Allow(a.Address.String()); !ok {
+		return
+	}
+	s.checked[e.Address] = now
+	wg.Go(func() {
+		if _, err := s.ask(ctx, a, relay.ID, to); err != nil && ctx.Err() == nil {
+			s.o.Logger.Debug("a key could not be looked up again", "err", err)
+		}
+	})
+}
+
 // pin notes the whole key of a recipient whose classical half is known, if the halves agree.
 func (s *Submit) pin(cert *vouch.Certificate, e keybook.Entry) error {
 	whole := cert.Letter.Bytes()

@@ -286,3 +286,34 @@ func TestHalfAKey(t *testing.T) {
 	}
 	w.want("550 5.1.2", plain(), "x@world.example")
 }
+
+// TestRefresh: a key that was looked up is asked for again after a day, when mail goes to it; a new one
+// concerns the next mail.
+func TestRefresh(t *testing.T) {
+	w := discovering(t)
+	bert := w.user("bert@two.example")
+	w.answer(bert)
+	send := func(letters, lookups int) {
+		t.Helper()
+		w.want("250 ", plain(), "bert@two.example")
+		w.run()
+		if all := w.carry(bert); len(all) != letters || w.lookups() != lookups {
+			t.Errorf("%d letters, %d look-ups; want %d, %d", len(all), w.lookups(), letters, lookups)
+		}
+	}
+	send(1, 1)
+	w.Clock.Add(refreshTime - time.Minute)
+	send(1, 1)
+	w.Clock.Add(time.Minute)
+	send(1, 2)
+	send(1, 2)
+	again := w.user("bert2@two.example")
+	again.Address = bert.Address
+	w.answer(again)
+	w.Clock.Add(refreshTime)
+	send(1, 3)
+	send(0, 3)
+	if in := w.Inbox("anna"); len(in) != 2 || !strings.Contains(in[1], "Subject: A key has changed") {
+		t.Errorf("%q", in)
+	}
+}

@@ -104,7 +104,9 @@ type Submit struct {
 	mu     sync.Mutex
 	spools map[mail.Address]*spool // by the address of the account
 	asked  map[mail.Address]*lookup
-	pins   map[mail.Address]pin // of those in the key book
+	// Of those in the key book:
+	pins    map[mail.Address]pin
+	checked map[mail.Address]time.Time // when they were looked up again
 }
 
 // New makes a Submit; mails go on their way while Run runs.
@@ -131,7 +133,7 @@ func New(o Options) *Submit {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Submit{o: o, lookups: limits.NewGCRA(o.Lookups, o.Lookups, 1000, o.Now), wake: make(chan struct{}, 1),
-		spools: make(map[mail.Address]*spool), asked: make(map[mail.Address]*lookup), pins: make(map[mail.Address]pin)}
+		spools: make(map[mail.Address]*spool), asked: make(map[mail.Address]*lookup), pins: make(map[mail.Address]pin), checked: make(map[mail.Address]time.Time)}
 }
 
 // NewSession begins a session for wire/smtp.

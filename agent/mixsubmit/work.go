@@ -148,6 +148,9 @@ func (s *Submit) send(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 	if a.Poke != nil {
 		a.Poke()
 	}
+	if kind == toProxy {
+		s.refresh(ctx, wg, a, p.Rcpts[0].To)
+	}
 	return nil
 }
 
