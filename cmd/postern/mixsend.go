@@ -79,11 +79,13 @@ func (s *sending) checkPath(c *mixclient.Client, o *mixnet.Outgoing) error {
 	d := descriptors{files: o.Files}
 	cons, err := c.Consensus()
 	if err != nil {
-		if p.Named() > 0 {
-			// The names can be checked only by whoever sends; the files must be read here and now.
-			return hint(err, "A path with names needs the directory of the network: run postern mix run for a while first")
+		if p.Named() == 0 {
+			return nil
 		}
-		return nil
+		// Then the files must tell all, and be read here and now.
+		if cons, err = mixnet.FromFiles(p, c.Address().Relay, nil, d.read); err != nil {
+			return hint(err, "Name every node by the file of its descriptor, your own relay first and the recipient's last, or run postern mix run for a while: then there is a directory")
+		}
 	}
 	home, err := c.Home(cons)
 	if err != nil {
@@ -131,7 +133,8 @@ again until that is acknowledged.
 
 With -P you choose the way, for instance -P 'FILE,*2' to try a node by the file of its
 descriptor (see the node's current-desc): each node takes the layer it is in, and the
-others are drawn and printed. A way that you choose protects less than one that is drawn.`,
+others are drawn and printed. A way that you choose protects less than one that is drawn.
+A way of files alone, from your relay's to the recipient's relay's, needs no directory.`,
 		Example: "  postern mix send -t bob.pb < letter.eml\n  postern mix send -t bob.pb --in letter.eml --wait\n  postern mix send -t bob@exit1 -P 'keys/key_0001/ServerDesc,*2' --now < letter.txt"}
 	s.flags(c)
 	c.Flags().StringVarP(&to, "to", "t", "", "`address` of the recipient")

@@ -78,7 +78,8 @@ type Client struct {
 	asked    []*question             // for services of nodes, in turn
 	answers  map[packet.Mark]awaitedAnswer
 	ended    bool                    // Run is over
-	left     []int                   // of each message that waits: packets that were never sent
+	left     []int                   // of each message that waits: packets to be sent
+	why      map[string]string       // of messages that cannot be sent now
 	loops    map[letter.ID]roundTrip // loops under way
 	pings    []*ping                 // loops that were asked for and not made yet
 	status   Status

@@ -10,6 +10,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mixnet/content"
+	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
 )
@@ -84,8 +85,9 @@ func TestMail(t *testing.T) {
 func TestRepeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := clock()
-		m := newMesh(t, 4*time.Second)
-		m.pace(20*time.Second, 10*time.Minute)
+		m := newMesh(t, 20*time.Second)
+		m.pace(20*time.Second, 30*time.Minute)
+		m.set(directory.Delay, 5*time.Second)
 		n := 0
 		m.lose = func(packet.Result) bool { n++; return n%3 == 0 }
 		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
@@ -98,7 +100,7 @@ func TestRepeat(t *testing.T) {
 		var p Progress
 		var err error
 		for i := 0; p.Result != Delivered; i++ {
-			if time.Sleep(40 * time.Minute); i > 50 {
+			if time.Sleep(20 * time.Minute); i > 100 {
 				t.Fatalf("%+v", p)
 			}
 			p, err = alice.store.Progress(name)

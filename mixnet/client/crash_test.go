@@ -82,7 +82,7 @@ func TestCrash(t *testing.T) {
 	}
 	every := int64(1)
 	if racetest.Enabled {
-		every = 4
+		every = 8
 	}
 	if cuts := disktest.Cuts(every, try); cuts < 20 && !t.Failed() {
 		t.Errorf("only %d moments", cuts)

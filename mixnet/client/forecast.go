@@ -51,14 +51,19 @@ func (c *Client) meanwhile(turns int) (n int) {
 	return n
 }
 
-// Messages are those of the Store, with when the rest of each that waits can be expected.
+// Messages are those of the Store, with when the rest of each that waits can be expected, or why it
+// cannot be sent now.
 func (c *Client) Messages() ([]Progress, error) {
 	list, err := c.o.Store.List()
 	if err != nil {
 		return nil, errs.Wrap("mixnet/client.Messages", err)
 	}
+	c.mu.Lock()
+	why := c.why
+	c.mu.Unlock()
 	for i := range list {
 		if p := &list[i]; p.Result == "" {
+			p.Why = why[p.Name]
 			left := p.Packets - p.Sent
 			p.Expect = Expect(c.o.Parameters(), max(left, c.meanwhile(left)), DelayedHops) // it is among those that wait itself
 		}

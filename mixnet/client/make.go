@@ -12,8 +12,19 @@ import (
 	"postern.email/mixnet/packet"
 )
 
-// packet makes the packet of one fragment. block: it carries the reply block of its group.
-func (c *Client) packet(cons *directory.Consensus, home Home, m *message, i int, block bool) (*outUnit, error) {
+// packet makes the packet of one fragment. block: it carries the reply block of its group. cons nil:
+// there is none, and the message has to bring what it needs.
+func (c *Client) packet(cons *directory.Consensus, m *message, i int, block bool) (*outUnit, error) {
+	var err error
+	if cons == nil {
+		if cons, err = c.byFiles(m); err != nil {
+			return nil, err
+		}
+	}
+	home, err := c.home(cons)
+	if err != nil {
+		return nil, err
+	}
 	body, err := c.o.Store.body(m.name, m.head, i)
 	if err != nil {
 		return nil, err
@@ -88,6 +99,22 @@ func (h *outHead) want(cons *directory.Consensus, home Home) (Want, error) {
 		return w, err
 	}
 	return path.Apply(cons, w, h.file)
+}
+
+// byFiles is what the files of a message tell of the network, while there is no consensus.
+func (c *Client) byFiles(m *message) (*directory.Consensus, error) {
+	if m.own != nil {
+		return m.own, nil
+	}
+	path, err := ParsePath(m.head.Path)
+	if err != nil {
+		return nil, err
+	}
+	if len(m.head.Files) == 0 {
+		return nil, errs.E("mixnet/client.byFiles", errs.Unavailable, "there is no directory of the network now", nil)
+	}
+	m.own, err = FromFiles(path, c.o.Relay, c.o.Parameters(), m.head.file)
+	return m.own, err
 }
 
 // file reads a descriptor that the path of the message names.

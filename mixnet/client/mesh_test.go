@@ -16,6 +16,7 @@ import (
 
 	crvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
@@ -496,7 +497,8 @@ type user struct {
 	now     func() time.Time
 	rand    *lockedReader
 	chosen  func(string, int, Way)
-	clock   Chooser // of the next start; nil: from rand
+	clock   Chooser    // of the next start; nil: from rand
+	lost    *packet.ID // there is no directory, and this is the own relay
 
 	client *Client
 	halt   func()
@@ -543,8 +545,12 @@ func (u *user) open() {
 // start runs the client until halt.
 func (u *user) start(free bool) {
 	var err error
-	u.client, err = New(Options{Store: u.store, Relay: FindNode(u.cons, "relay0").ID, Mailbox: u.mailbox, Peer: u.mesh.link.Key(),
-		Consensus: func() (*directory.Consensus, error) { return u.cons, nil }, Parameters: func() directory.Parameters { return u.cons.Parameters },
+	relay, cons, fail := FindNode(u.cons, "relay0").ID, u.cons, error(nil)
+	if u.lost != nil {
+		relay, cons, fail = *u.lost, nil, errs.E("test", errs.Unavailable, "no directory", nil)
+	}
+	u.client, err = New(Options{Store: u.store, Relay: relay, Mailbox: u.mailbox, Peer: u.mesh.link.Key(),
+		Consensus: func() (*directory.Consensus, error) { return cons, fail }, Parameters: func() directory.Parameters { return u.cons.Parameters },
 		Addresses: func() []string { return []string{"relay"} }, Free: free,
 		Link:   link.Options{Dial: u.dial(u.name), Chance: func() float64 { return .5 }},
 		Chosen: u.chosen, Clock: u.clock, Random: u.rand, Now: u.now})

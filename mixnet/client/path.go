@@ -1,7 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -164,6 +166,38 @@ func lookUp(c *directory.Consensus, name string, read func(string) (*directory.D
 		}
 	}
 	return e, nil
+}
+
+// FromFiles makes the part of a directory that the files of a path tell, for ways of which every hop
+// is a file while there is no consensus: a mix of each layer, the end, and the own relay, to which
+// answers come. It has no parameters but those that are given. errs.Invalid and errs.Unavailable,
+// with a public text that says which file is missing; else what read says.
+func FromFiles(p Path, own packet.ID, params directory.Parameters, read func(file string) (*directory.Descriptor, error)) (*directory.Consensus, error) {
+	const op = "mixnet/client.FromFiles"
+	c := &directory.Consensus{Parameters: params}
+	var layers [packet.Layers]bool
+	for _, el := range p.elems {
+		if el.name == "" {
+			continue
+		}
+		e, err := lookUp(nil, el.name, read)
+		if err != nil {
+			return nil, errs.Wrap(op, err)
+		}
+		if layers[e.Layer] = true; c.Find(e.ID) == nil {
+			c.Nodes = append(c.Nodes, *e)
+			slices.SortFunc(c.Nodes, func(a, b directory.Entry) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+		}
+	}
+	if c.Find(own) == nil {
+		return nil, errs.E(op, errs.Invalid, "without the directory of the network the path begins with the file of your own relay", nil)
+	}
+	for l := 1; l < packet.Last; l++ {
+		if !layers[l] {
+			return nil, errs.E(op, errs.Unavailable, fmt.Sprintf("there is no directory of the network now, and the path names no mix of layer %d by a file", l), nil)
+		}
+	}
+	return c, nil
 }
 
 // FindNode gives the node with a nickname, compared without case, or with an ID in hex digits;

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
+	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
 )
 
@@ -164,6 +168,78 @@ func TestPathWithoutDirectory(t *testing.T) {
 	must(t, err)
 	if e := w.Hops[3]; e == nil || e.Score != 5 || e.Nickname != "own1" {
 		t.Errorf("%+v", w.line())
+	}
+}
+
+// TestWithoutConsensus: while there is no consensus, a message whose path is all files leaves, is
+// acknowledged and arrives, at once and at the ticks; others wait and say why.
+func TestWithoutConsensus(t *testing.T) {
+	for _, free := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMesh(t, 10*time.Second)
+			m.set(directory.Delay, 5*time.Second)
+			files := map[string][]byte{}
+			file := func(name string, mode directory.Mode, layer int) packet.ID {
+				d := descriptor(t, entry(t, name, mode, 0, 0, func(e *directory.Entry) {
+					if layer > 0 {
+						e.Parameters = directory.Parameters{{Name: directory.LayerParameter, Value: uint64(layer)}}
+					}
+				}))
+				files["./"+name] = d.Bytes()
+				return d.ID()
+			}
+			own := file("relay0", directory.Relay|directory.Mailbox, 0)
+			end := file("relay1", directory.Relay|directory.Mailbox|directory.Exit, 0)
+			for l, name := range []string{"mix1a", "mix2a", "mix3a"} {
+				file(name, directory.Mix, l+1)
+			}
+			alice, bob := m.user("alice", clock(), 1), m.user("bob", clock(), 2)
+			alice.lost = &own
+			sealed, err := letter.Seal(bob.id.Letter.Public(), letter.Message{Content: []byte("by files")}, letter.Options{Room: letter.RoomACK})
+			must(t, err)
+			o := Outgoing{Kind: content.Letter, Relay: end, Mailbox: bob.mailbox, Ack: true, Bodies: sealed.Bodies}
+			others := map[string]string{}
+			queue := func(path, why string) string {
+				o.Path, o.Files = path, files
+				if path == "" {
+					o.Files = nil
+				}
+				name, err := alice.store.Queue(o)
+				must(t, err)
+				others[name] = why
+				return name
+			}
+			queue("", "there is no directory of the network now")
+			queue("./mix1a,./mix2a,./mix3a,./relay1", "without the directory of the network the path begins with the file of your own relay")
+			queue("./relay0,./mix1a,*1,./mix3a,./relay1", "there is no directory of the network now, and the path names no mix of layer 2 by a file")
+			name := queue("./relay0,./mix1a,./mix2a,./mix3a,./relay1", "")
+			delete(others, name)
+			alice.start(free)
+			time.Sleep(8 * time.Minute)
+			p, err := alice.store.Progress(name)
+			must(t, err)
+			if p.Result != Delivered {
+				t.Errorf("free %v: %+v", free, p)
+			}
+			if s := alice.client.Status(); s.Drops != 0 || s.Loops != 0 || s.Waiting != len(others) || s.Problem == nil {
+				t.Errorf("%+v", s)
+			}
+			list, err := alice.client.Messages()
+			must(t, err)
+			for _, p := range list {
+				if p.Why != others[p.Name] {
+					t.Errorf("%s waits because %q, want %q", p.Name, p.Why, others[p.Name])
+				}
+			}
+			alice.halt()
+			bob.start(true)
+			time.Sleep(time.Minute)
+			bob.halt()
+			if got := bob.fetch(); len(got) != 1 || got[0] != "by files" {
+				t.Errorf("%q", got)
+			}
+			m.stop()
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mixnet/content"
+	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
 )
@@ -118,7 +119,8 @@ type message struct {
 	name  string
 	head  *outHead
 	state *state
-	why   string // it cannot be sent now
+	why   string               // it cannot be sent now
+	own   *directory.Consensus // of its files alone, once that was needed
 }
 
 // next gives the fragment to send now, the first that can be, and whether it is to carry the

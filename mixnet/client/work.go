@@ -143,12 +143,15 @@ func (c *Client) look() error {
 // counted tells others what waits.
 func (c *Client) counted(sent int) {
 	w := &c.working
-	left := make([]int, 0, len(w.order))
+	left, why := make([]int, 0, len(w.order)), make(map[string]string)
 	for _, name := range w.order {
-		left = append(left, w.messages[name].waits())
+		m := w.messages[name]
+		if left = append(left, m.waits()); m.why != "" {
+			why[name] = m.why
+		}
 	}
 	c.note(func(st *Status) {
-		st.Waiting, c.left = len(w.order), left
+		st.Waiting, c.left, c.why = len(w.order), left, why
 		st.Sent += sent
 	})
 }
@@ -326,7 +329,9 @@ func (c *Client) fill(slot Slot) {
 	}
 	cons, err := c.o.Consensus()
 	if err != nil {
-		c.problem(err)
+		if c.problem(err); slot == Payload {
+			c.withoutDirectory()
+		}
 		return
 	}
 	var u *outUnit
@@ -352,6 +357,13 @@ func (c *Client) fill(slot Slot) {
 	c.post(u, load)
 }
 
+// withoutDirectory sends a packet of a message that brings all of its way in files. It is false when
+// there is none.
+func (c *Client) withoutDirectory() bool {
+	u, _ := c.mail(nil) // each message notes why it cannot be sent
+	return u != nil && c.post(u, Mail)
+}
+
 // urgent makes what goes before mail. nil: there is nothing.
 func (c *Client) urgent(cons *directory.Consensus) *outUnit {
 	if u := c.pinging(cons); u != nil {
@@ -374,7 +386,7 @@ func (c *Client) pump() bool {
 	cons, err := c.o.Consensus()
 	if err != nil {
 		c.problem(err)
-		return false
+		return c.withoutDirectory()
 	}
 	u := c.urgent(cons)
 	if u == nil {
@@ -460,9 +472,10 @@ func (c *Client) home(cons *directory.Consensus) (Home, error) {
 // mail makes a packet of the message whose turn it is. nil without an error: nothing is due.
 func (c *Client) mail(cons *directory.Consensus) (*outUnit, error) {
 	w, now := &c.working, c.o.Now()
-	home, err := c.home(cons)
-	if err != nil {
-		return nil, err
+	if cons != nil {
+		if _, err := c.home(cons); err != nil {
+			return nil, err
+		}
 	}
 	n := len(w.order)
 	for k := range n {
@@ -471,7 +484,7 @@ func (c *Client) mail(cons *directory.Consensus) (*outUnit, error) {
 		if i < 0 {
 			continue
 		}
-		u, err := c.packet(cons, home, m, i, block)
+		u, err := c.packet(cons, m, i, block)
 		if err != nil {
 			m.why = errs.Public(err) // the next one may do better
 			c.o.Logger.Debug("mix client: a message cannot be sent now", "error", err)
