@@ -138,6 +138,91 @@ func TestRepeat(t *testing.T) {
 	})
 }
 
+// TestUnreliable: a letter that nobody acknowledges arrives though a quarter of its packets gets
+// lost, and none of them is sent twice.
+func TestUnreliable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 10*time.Second)
+		m.pace(8*time.Second, time.Hour)
+		m.set(directory.Delay, time.Second)
+		sent := 0 // under mu
+		m.lose = func(r packet.Result) bool {
+			if r.Command != packet.Deliver {
+				return false
+			}
+			sent++
+			return sent == 2 || sent == 5
+		}
+		alice, bob := m.user("alice", clock(), 1), m.user("bob", clock(), 2)
+		s := text("long", 150_000)
+		name := alice.write(bob, []byte(s), false)
+		alice.start(false)
+		bob.start(false)
+		time.Sleep(10 * time.Minute)
+		alice.halt()
+		bob.halt()
+		p, err := alice.store.Progress(name)
+		must(t, err)
+		m.mu.Lock()
+		if p.Result != Sent || sent != p.Packets || p.Packets < 7 {
+			t.Errorf("%d packets: %+v", sent, p)
+		}
+		m.mu.Unlock()
+		if got := bob.fetch(); len(got) != 1 || got[0] != s {
+			t.Errorf("%d letters", len(got))
+		}
+		m.stop()
+	})
+}
+
+// TestMailForNode: mail that is sealed to a node itself, for its ordinary mailboxes or the world, is
+// acknowledged as letters to packet boxes are, alone and in windows.
+func TestMailForNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 10*time.Second)
+		m.pace(8*time.Second, time.Hour)
+		m.set(directory.Delay, time.Second)
+		alice := m.user("alice", clock(), 1)
+		node, err := letter.GenerateKey(alice.rand)
+		must(t, err)
+		var names []string
+		for _, size := range []int{100, 100_000} {
+			sealed, err := letter.Seal(node.Public(), letter.Message{Content: []byte(text("mail", size))}, letter.Options{Room: letter.RoomACK})
+			must(t, err)
+			name, err := alice.store.Queue(Outgoing{Kind: content.Mail, Relay: FindNode(m.cons, "relay1").ID, Ack: true, Bodies: sealed.Bodies})
+			must(t, err)
+			names = append(names, name)
+		}
+		alice.start(false)
+		time.Sleep(10 * time.Minute)
+		alice.halt()
+		for _, name := range names {
+			if p, err := alice.store.Progress(name); err != nil || p.Result != Delivered || p.Acked != p.Packets {
+				t.Errorf("%+v, %v", p, err)
+			}
+		}
+		a, windowed, letters := letter.NewAssembler(letter.Limits{}), 0, 0
+		for _, c := range m.mails {
+			if c.Kind&content.Windowed != 0 {
+				windowed++
+				_, c, err = content.CutWindow(c)
+				must(t, err)
+			}
+			f, err := letter.Open(node, c.Body)
+			must(t, err)
+			l, err := a.Add(f, begin)
+			must(t, err)
+			if l != nil {
+				letters++
+			}
+		}
+		if letters != 2 || windowed != len(m.mails)-1 || windowed < 4 {
+			t.Errorf("%d letters in %d packets, %d of them in windows", letters, len(m.mails), windowed)
+		}
+		m.stop()
+	})
+}
+
 // TestFree: a client without cover sends at once, and nothing but mail.
 func TestFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

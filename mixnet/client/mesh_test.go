@@ -171,6 +171,7 @@ type mesh struct {
 	count map[packet.Command]int
 
 	windows map[[16]byte]*meshWindow
+	mails   []packet.Content // for nodes
 }
 
 type box struct {
@@ -397,6 +398,12 @@ func (m *mesh) arrive(res packet.Result) {
 		}
 		if block, answer, err := content.ParseInject(what); err == nil {
 			m.use(block, answer, now)
+		}
+		if what.Kind&^content.Windowed == content.Mail {
+			m.mu.Lock()
+			m.mails = append(m.mails, packet.Content{Kind: what.Kind, Body: slices.Clone(what.Body)})
+			m.mu.Unlock()
+			m.acknowledge(packet.ID{}, what)
 		}
 		if service, request, err := content.ParseQuery(what); err == nil && m.serve != nil {
 			if answer, err := content.NewAnswer(m.serve(service, request)); err != nil {
