@@ -387,3 +387,27 @@ func TestAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestIdentityKeys: what follows from the seeds of a client is for all time what docs/mix-client.md
+// §4 says; the numbers are those of an independent computation.
+func TestIdentityKeys(t *testing.T) {
+	fs := vfs.NewCrashDisk()
+	must(t, vfs.MkdirAll(fs, "/c", 0o700))
+	seeds := make([]byte, 96)
+	for i := range seeds {
+		seeds[i] = byte(i)
+	}
+	id, err := NewIdentity(fs, "/c", bytes.NewReader(seeds))
+	must(t, err)
+	again, err := OpenIdentity(fs, "/c", false)
+	must(t, err)
+	if want := "4b230a825f9ab4b57a6b37104ea087e2a755404a0023c92b93c983bba1409f36ddafe23ff6cf79b67d33ecb00b7b3d530451411b4852409f7e6698d642b6ca03"; fmt.Sprintf("%x", id.Sign.Seed()) != want || again.Sign.Public().ID() != id.Sign.Public().ID() {
+		t.Errorf("key that signs: %x", id.Sign.Seed())
+	}
+	if got, want := fmt.Sprintf("%x", id.window("19ca9608140-ef611d532a", 3)), "6108727846938d1aa6d06379b6db8fc7"; got != want || again.window("19ca9608140-ef611d532a", 3) != id.window("19ca9608140-ef611d532a", 3) {
+		t.Errorf("name of a window: %s", got)
+	}
+	if id.window("19ca9608140-ef611d532a", 3) == id.window("19ca9608140-ef611d532a", 4) || id.window("a", 1) == id.window("b", 1) {
+		t.Error("two windows have one name")
+	}
+}
