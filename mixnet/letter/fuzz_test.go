@@ -109,6 +109,9 @@ func FuzzOpen(f *testing.F) {
 	must(f, err)
 	f.Add(s.Bodies[0])
 	f.Add(s.Bodies[0][:1200])
+	s, err = Seal(k.Public().ClassicalHalf(), Message{Content: []byte("x")}, small)
+	must(f, err)
+	f.Add(s.Bodies[0])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if g, err := Open(k, b); err == nil {
 			if _, err := NewAssembler(Limits{}).Add(g, now); err != nil && errs.KindOf(err) == errs.Internal {
