@@ -17,6 +17,7 @@ type Info struct {
 	Authorities []AuthorityInfo `json:"authorities"`
 	Proxies     []ProxyInfo     `json:"proxies"`
 	World       WorldInfo       `json:"world"`
+	Tor         string          `json:"tor,omitempty"` // SOCKS port of the private Tor network
 }
 
 // AuthorityInfo is a directory authority.

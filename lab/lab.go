@@ -61,7 +61,8 @@ func Start(ctx context.Context, c Config, say func(string)) (*Lab, error) {
 	run, cancel := context.WithCancel(context.Background())
 	l := &Lab{c: c, say: say, spawn: newSpawner(), lock: lock, broken: make(chan error, 1), cancel: cancel}
 	if err := l.begin(ctx, run); err != nil {
-		return nil, errors.Join(err, l.Close())
+		_ = l.Close() // why it could not start is what matters
+		return nil, errs.Wrap(op, err)
 	}
 	return l, nil
 }
@@ -77,7 +78,7 @@ func (l *Lab) begin(ctx, run context.Context) (err error) {
 		return err
 	}
 	l.info = Info{Dir: l.c.Dir, Network: l.path("network"), CA: l.path("ca.pem"), Speed: l.c.Speed, Profile: l.c.Profile, Period: l.plan.Period.String()}
-	steps := []func(context.Context) error{l.setUp, l.startWorld, l.startNetwork, l.startRelays, l.agree, l.startProxies}
+	steps := []func(context.Context) error{l.setUp, l.startWorld, l.startTor, l.startNetwork, l.startRelays, l.agree, l.startProxies}
 	for _, step := range steps {
 		if err := l.step(ctx, step); err != nil {
 			return err

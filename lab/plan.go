@@ -38,18 +38,20 @@ var doors = map[string][]string{
 	"relay":     {"https", "imaps", "imap", "smtp", "submissions", "submission", "pop3s", "pop3", "link"},
 	"world":     {"dns", "smtp", "submission", "pop3"},
 	"proxy":     {"smtp", "pop3", "imap", "page"},
+	"tor":       {"or", "dir"},
+	"torclient": {"socks"},
 }
 
 // usualPorts are the first port of each kind of member, and the distance to the next of the
 // kind. They lie below those that systems give to outgoing connections.
-var usualPorts = map[string][2]int{"lab": {21000, 0}, "authority": {21001, 1}, "mix": {21011, 1}, "world": {21021, 0}, "relay": {21101, 20}, "proxy": {21201, 10}}
+var usualPorts = map[string][2]int{"lab": {21000, 0}, "authority": {21001, 1}, "mix": {21011, 1}, "world": {21021, 0}, "relay": {21101, 20}, "proxy": {21201, 10}, "tor": {21031, 2}, "torclient": {21041, 0}}
 
 // Free ports are looked for in this range, for the same reason.
 const freeFrom, freeTo = 10000, 32000
 
 // memberName is the name of the i-th member of a kind.
 func memberName(kind string, i int) string {
-	if kind == "lab" || kind == "world" {
+	if kind == "lab" || kind == "world" || kind == "torclient" {
 		return kind
 	}
 	return fmt.Sprint(kind, i+1)
@@ -59,7 +61,7 @@ func memberName(kind string, i int) string {
 func newPlan(c Config) (*plan, error) {
 	p := &plan{Version: planVersion, Period: c.Period, Proxies: c.Proxies, Ports: map[string]map[string]int{}, Passwords: map[string]string{}}
 	taken := map[int]bool{}
-	for kind, count := range map[string]int{"lab": 1, "authority": Authorities, "mix": Mixes, "world": 1, "relay": Relays, "proxy": c.Proxies} {
+	for kind, count := range map[string]int{"lab": 1, "authority": Authorities, "mix": Mixes, "world": 1, "relay": Relays, "proxy": c.Proxies, "tor": torRelays, "torclient": 1} {
 		for i := range count {
 			ports := map[string]int{}
 			for k, door := range doors[kind] {

@@ -36,10 +36,27 @@ type member struct {
 	log        string   // file with what it says
 	info       any      // its ready line is read into this; nil: only waited for
 
+	program string                 // another one than the lab's own; empty: that
+	ready   func(line []byte) bool // is this the line that says so; nil: the first is
+
 	lab *Lab
 
 	mu   sync.Mutex
 	proc *process
+	said []byte // the end of what came on its standard output, where that is no JSON
+}
+
+// heard keeps the end of what a member says.
+type heard struct{ m *member }
+
+func (h *heard) Write(b []byte) (int, error) {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	if h.m.ready != nil {
+		h.m.said = append(h.m.said, b...)
+		h.m.said = h.m.said[max(0, len(h.m.said)-tailBytes):]
+	}
+	return len(b), nil
 }
 
 // process is one run of a member.
@@ -80,7 +97,11 @@ func (m *member) start(ctx context.Context) error {
 		return errs.E(op, errs.Unavailable, "cannot write "+m.log, err)
 	}
 	defer f.Close()
-	cmd := exec.Command(m.lab.c.Program, m.args...)
+	program := m.program
+	if program == "" {
+		program = m.lab.c.Program
+	}
+	cmd := exec.Command(program, m.args...)
 	cmd.Stderr = f
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -96,8 +117,8 @@ func (m *member) start(ctx context.Context) error {
 	m.mu.Unlock()
 	ready := make(chan error, 1)
 	m.lab.wg.Go(func() {
-		r := bufio.NewReaderSize(out, 64<<10)
-		line, err := readReady(r)
+		r := bufio.NewReaderSize(io.TeeReader(out, &heard{m: m}), 64<<10)
+		line, err := readReady(r, m.ready)
 		if err == nil && m.info != nil {
 			if err = json.Unmarshal(line, m.info); err != nil {
 				err = fmt.Errorf("its ready line cannot be read: %w", err)
@@ -128,19 +149,21 @@ func (m *member) start(ctx context.Context) error {
 	return errs.E(op, errs.Unavailable, m.name+" did not start"+m.lastWords(), err)
 }
 
-// readReady takes the first line.
-func readReady(r *bufio.Reader) ([]byte, error) {
+// readReady takes the line that says that a member is ready.
+func readReady(r *bufio.Reader, is func([]byte) bool) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
 		line = append(line, part...)
 		switch {
+		case err == nil && is != nil && !is(line):
+			line = nil
 		case err == nil:
 			return bytes.TrimSpace(line), nil
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, errors.New("it ended before it was ready")
 		case len(line) > maxLine:
-			return nil, errors.New("its first line is too long")
+			return nil, errors.New("a line of it is too long")
 		}
 	}
 }
@@ -165,6 +188,9 @@ func (m *member) lastWords() string {
 	if err != nil {
 		return ""
 	}
+	m.mu.Lock()
+	b = append(b, m.said...)
+	m.mu.Unlock()
 	b = bytes.TrimSpace(b[max(0, len(b)-tailBytes):])
 	if len(b) == 0 {
 		return "; it said nothing"

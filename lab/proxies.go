@@ -30,6 +30,9 @@ func (l *Lab) startProxies(ctx context.Context) error {
 		m := l.add("proxy", i, nil)
 		m.config = l.path(m.name, "mailproxy.toml")
 		m.args = []string{"proxy", "-f", m.config, "--json", "--set", fmt.Sprintf("Debug.RetransmitSlack=%d", max(1, usualSlack/l.c.Speed))}
+		if l.c.Tor {
+			m.args = append(m.args, "--set", "UpstreamProxy.Type=tor+socks5", "--set", "UpstreamProxy.Address="+l.info.Tor)
+		}
 	}
 	all := l.of("proxy")
 	if err := each(n, func(i int) error { return l.initProxy(ctx, all[i], i) }); err != nil {

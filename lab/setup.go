@@ -109,7 +109,8 @@ func (l *Lab) relayConfig(i int) (file string, err error) {
 	set := []string{"domain=" + relayDomain(i), "dir=" + l.path(name, "data"), "tls.mode=files", "tls.cert=" + l.path(name, "cert.pem"), "tls.key=" + l.path(name, "cert.key"), "tls.trusted_cas=" + l.info.CA,
 		"network.resolver=" + l.plan.at("world", "dns"), "network.resolver_dnssec=yes", "delivery.first_retry=1s", "delivery.last_retry=5s",
 		"listen.http=off", "listen.https_alt=off", "accounts.max_load=0", "accounts.min_available_memory=0", "accounts.min_free_disk_space=0",
-		"mixnet.enabled=true", "mixnet.network=" + l.info.Network, "mixnet.nickname=" + name, "mixnet.listen=" + l.plan.at(name, "link"), "mixnet.addresses=" + l.plan.at(name, "link")}
+		"mixnet.enabled=true", "mixnet.network=" + l.info.Network, "mixnet.nickname=" + name, "mixnet.listen=" + l.plan.at(name, "link"), "mixnet.addresses=" + l.plan.at(name, "link"),
+		"exit.enabled=true", "exit.cleartext=true", "exit.other_domains=true", "exit.maximum_size=16M", "exit.per_recipient=1000", "mixnet.tokens_per_day=64"}
 	for _, door := range doors["relay"] {
 		if door != "link" {
 			set = append(set, "listen."+door+"="+l.plan.at(name, door))
