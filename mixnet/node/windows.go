@@ -49,13 +49,15 @@ type windows struct {
 	e    *ends
 	wake chan struct{} // capacity 1
 
+	mostOpen, mostKept int
+
 	mu         sync.Mutex
 	all        map[windowKey]*window
 	kept, open *list.List // of *window: by the last news; by when the block came
 }
 
 func newWindows(e *ends) *windows {
-	return &windows{e: e, wake: make(chan struct{}, 1), all: make(map[windowKey]*window), kept: list.New(), open: list.New()}
+	return &windows{e: e, wake: make(chan struct{}, 1), mostOpen: windowsOpen, mostKept: windowsKept, all: make(map[windowKey]*window), kept: list.New(), open: list.New()}
 }
 
 // note notes that a packet of a window is durable where it was to go. surb is the reply block
@@ -88,7 +90,7 @@ func (s *windows) note(mailbox packet.ID, place content.Window, surb *packet.SUR
 		}
 		s.hold(x, surb, w, now.Add(wait))
 	}
-	if x.surb != nil && (x.whole() || s.open.Len() > windowsOpen) {
+	if x.surb != nil && (x.whole() || s.open.Len() > s.mostOpen) {
 		ready = append(ready, s.take(x))
 	}
 	return ready
@@ -120,7 +122,7 @@ func (s *windows) take(x *window) answer {
 func (s *windows) forget(now time.Time) {
 	for f := s.kept.Front(); f != nil; f = s.kept.Front() {
 		x := f.Value.(*window)
-		if s.kept.Len() < windowsKept && now.Sub(x.heard) < windowAge {
+		if s.kept.Len() < s.mostKept && now.Sub(x.heard) < windowAge {
 			return
 		}
 		s.kept.Remove(f)

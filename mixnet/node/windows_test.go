@@ -253,6 +253,10 @@ func TestWindowBounds(t *testing.T) {
 		p := e.boxes.off[0]
 		e.boxes.mu.Unlock()
 		s := e.windows
+		if s.mostOpen != windowsOpen || s.mostKept != windowsKept {
+			t.Error("other bounds than those of the page")
+		}
+		s.mostOpen, s.mostKept = 100, 1000
 		ids := 0
 		note := func(surb *packet.SURB) []answer {
 			ids++
@@ -264,7 +268,7 @@ func TestWindowBounds(t *testing.T) {
 			return len(s.all), s.kept.Len(), s.open.Len()
 		}
 		block := &packet.SURB{}
-		for range windowsOpen {
+		for range s.mostOpen {
 			if got := note(block); len(got) != 0 {
 				t.Fatal("answered before its time")
 			}
@@ -272,19 +276,27 @@ func TestWindowBounds(t *testing.T) {
 		if got := note(block); len(got) != 1 || got[0].content.Body[0] != 0b10 {
 			t.Fatalf("beyond the bound: %d answers", len(got))
 		}
-		for range windowsKept + 10 {
+		for range s.mostKept + 10 {
 			if s.note(packet.ID{2}, content.Window{ID: [16]byte{byte(ids), byte(ids >> 8), byte(ids >> 16)}, Count: 2}, block, p) == nil {
 				t.Fatal("one more waits")
 			}
 			ids++
 		}
-		if all, kept, open := size(); all != kept+open || kept != windowsKept || open != windowsOpen {
+		if all, kept, open := size(); all != kept+open || kept != s.mostKept || open != s.mostOpen {
 			t.Errorf("%d windows: %d and %d", all, kept, open)
 		}
-		time.Sleep(windowAge + w.waitTime())
-		note(block)
-		if all, _, _ := size(); all != 1 {
-			t.Errorf("%d windows a day later", all)
+		if early, _ := s.due(time.Now()); len(early) != 0 {
+			t.Errorf("%d answers before their time", len(early))
+		}
+		if late, _ := s.due(time.Now().Add(w.waitTime())); len(late) != s.mostOpen {
+			t.Errorf("%d answers after the wait", len(late))
+		}
+		s.mu.Lock()
+		s.forget(time.Now().Add(windowAge))
+		left := len(s.all) + s.kept.Len() + s.open.Len()
+		s.mu.Unlock()
+		if left != 0 {
+			t.Errorf("%d windows a day later", left)
 		}
 		relay1.boxes.setFail(nil)
 	})
