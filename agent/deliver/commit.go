@@ -13,13 +13,20 @@ import (
 type localCopy struct {
 	id  seal.AccountID
 	put func(tx store.Tx) error // in the account's shard; it may be run again
+	// durable is called when the transaction is; nil: nobody is told.
+	durable func()
+}
+
+func (c localCopy) committed() {
+	if c.durable != nil {
+		c.durable()
+	}
 }
 
 // writes is everything that one transaction writes. discard must follow.
 type writes struct {
 	copies  []localCopy
 	entries []*queue.Entry
-	durable []func() // called when the transaction is
 	unused  []func() // give back what no transaction has taken over
 
 	// once reports whether this comes for the first time, in a transaction in shard; errKnown
@@ -87,8 +94,8 @@ func (w *writes) committed() {
 	for _, e := range w.entries {
 		e.Committed()
 	}
-	for _, fn := range w.durable {
-		fn()
+	for _, c := range w.copies {
+		c.committed()
 	}
 }
 

@@ -59,7 +59,6 @@ func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts [
 			return err
 		}
 		boxed[i] = p
-		w.durable = append(w.durable, p.Committed)
 	}
 	var delivery *mailbox.Delivery
 	if len(to) > 0 {
@@ -73,7 +72,7 @@ func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts [
 	for i, a := range rcpts {
 		c := localCopy{id: a.ID}
 		if p := boxed[i]; p != nil {
-			c.put = p.Put
+			c.put, c.durable = p.Put, p.Committed
 		} else {
 			at := n
 			c.put = func(tx store.Tx) error {

@@ -129,12 +129,13 @@ func (o *Out) apart(ctx context.Context, it *queue.Item, rs []result, c *writes)
 		if err != nil {
 			at := &rs[len(rs)-len(c.copies)+i] // those that were placed stand last
 			*at = o.all(&queue.Item{Rcpts: []queue.Waiting{at.rcpt}}, queue.Deferred, smtp.ReplyFor(err))[0]
+			continue
 		}
+		t.committed()
 	}
 	if !o.settle(ctx, it, rs) {
 		return false
 	}
-	c.committed()
 	for _, t := range c.copies {
 		key := append(append([]byte{markPrefix}, it.ID[:]...), t.id[:]...)
 		if err := o.d.o.Store.Update(ctx, t.id.Shard(), func(tx store.Tx) error { return tx.Delete(key) }); err != nil {

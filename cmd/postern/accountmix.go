@@ -111,6 +111,11 @@ func printMix(io streams, m *relay.MixStatus) {
 	}
 	fmt.Fprintf(io.out, "                %d links to other nodes, %s; %d packets in %d mailboxes; %d packets under way, %s\n",
 		m.Links.Nodes, clients(m.Links.Clients), m.Mailboxes.Packets, m.Mailboxes.All, m.Log.Packets, size(m.Log.Bytes))
+	fmt.Fprintf(io.out, "                %d letters at the door to mailboxes, %s", m.Door.Letters, size(m.Door.Bytes))
+	if m.Exit != nil {
+		fmt.Fprintf(io.out, "; mail leaves into the world here, %d came back", m.Exit.Bounced)
+	}
+	fmt.Fprintln(io.out)
 	for _, x := range m.Insecurities {
 		fmt.Fprintf(io.out, "                weak: %s\n", x)
 	}

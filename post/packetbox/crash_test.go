@@ -30,6 +30,8 @@ func script(w *world) []func() error {
 		func() error { return w.b.Remove(ctx, anna, []uint64{1, 3}) },
 		put(anna, 1, 6),
 		register(anna, 3),
+		func() error { _, err := w.b.RegisterProxy(ctx, anna, linkKey(3), identity(1, true)); return err },
+		func() error { _, err := w.b.RegisterProxy(ctx, anna, linkKey(3), identity(4, false)); return err },
 		func() error { return w.b.Unregister(ctx, anna, linkKey(1)) },
 		func() error { return w.b.Drop(ctx, ben) },
 		register(ben, 2),
@@ -48,6 +50,8 @@ func picture(w *world) string {
 			owner, err := w.b.Client(ctx, c.Key)
 			fmt.Fprintf(&out, " %x %v %s", c.Key[:1], owner == id, kindOf(err))
 		}
+		ident, err := w.b.Identity(ctx, id)
+		fmt.Fprintf(&out, "; keys number %d, %x, %v (%s)", ident.Serial, ident.Letter[:1], ident.Publish, kindOf(err))
 		fmt.Fprintf(&out, "; packets %v\n", w.next(id))
 	}
 	return out.String()

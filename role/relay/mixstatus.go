@@ -42,8 +42,20 @@ type MixStatus struct {
 		Bytes   int64 `json:"bytes"`
 		Damaged int   `json:"damaged"`
 	} `json:"log"`
+	Door struct { // letters to the relay: mail for mailboxes here, and for the exit
+		Letters int   `json:"letters"` // that are not whole, or not delivered yet
+		Bytes   int64 `json:"bytes"`
+		Damaged int   `json:"damaged"`
+	} `json:"door"`
+	// Exit is there when mail may leave into the world here.
+	Exit         *MixExit `json:"exit,omitempty"`
 	Health       string   `json:"health"` // "ok", or why no packets are taken
 	Insecurities []string `json:"insecurities,omitempty"`
+}
+
+// MixExit is the exit into the world.
+type MixExit struct {
+	Bounced int64 `json:"bounced"` // mails that came back since the start
 }
 
 // mixStatus gives the part of Status; nil where there is none.
@@ -76,6 +88,11 @@ func (s *Server) mixStatus() *MixStatus {
 	m.Links.Clients = s.mix.feed.Stats().Connections
 	m.Mailboxes.All, m.Mailboxes.Packets = boxes.Boxes, boxes.Waiting
 	m.Log.Packets, m.Log.Bytes, m.Log.Damaged = n.Log.Waiting, n.Log.Bytes, n.Log.Damaged
+	d := s.mix.door.Status()
+	m.Door.Letters, m.Door.Bytes, m.Door.Damaged = d.Letters, d.Bytes, d.Aside
+	if s.mix.exit != nil {
+		m.Exit = &MixExit{Bounced: s.mix.exit.Bounces()}
+	}
 	for _, err := range []error{n.Health, n.BoxError, n.Keys} {
 		if err != nil {
 			m.Health = errs.Public(err)
@@ -99,6 +116,8 @@ func (s *Server) diagnoseMix(ctx context.Context, d *diagnoses) {
 		d.fault(disk, "Look at the disk that "+mixDir+" in the data directory lies on.", "no packets are taken: %s", errs.Public(n.Health))
 	case n.BoxError != nil:
 		d.fault(disk, "Look at the disk, and at postern status. The packets wait; none is lost.", "packets cannot be put into mailboxes: %s", errs.Public(n.BoxError))
+	case s.mix.door.Status().Aside > 0:
+		d.advise(disk, "Look at the disk. What was damaged is kept in "+mixDir+"/"+mixDoorDir+", in crp files; its senders sent it again if they heard nothing.", "%d parts of letters to this relay were damaged", s.mix.door.Status().Aside)
 	case n.Log.Damaged > 0:
 		d.advise(disk, "Look at the disk. What was damaged is kept beside the log, in crp- files.", "%d records of the log of packets were damaged", n.Log.Damaged)
 	default:
