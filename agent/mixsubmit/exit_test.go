@@ -172,6 +172,7 @@ func TestWorldPolicy(t *testing.T) {
 	} {
 		w := newWorld(t, nil, func(o *Options) { o.AllowCleartext = c.clear })
 		m := w.exits(c.exit, c.flags)
+		m.most = 1
 		if c.key {
 			w.s.Saw(w.anna.Address, w.Address("u@world.example"), w.autocrypt("u@world.example", w.Clock.Now()))
 		}

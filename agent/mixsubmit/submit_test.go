@@ -76,8 +76,7 @@ func TestToProxy(t *testing.T) {
 
 // TestOwnAccount: mail to an account of the same proxy goes through the network.
 func TestOwnAccount(t *testing.T) {
-	var w *world
-	w = newWorld(t, nil, nil)
+	w := newWorld(t, nil, nil)
 	ben := w.account("ben")
 	w.s.o.Accounts = func() []*Account { return []*Account{w.anna, ben} }
 	w.want("250 ", plain(), "ben@one.example", "BEN@One.example")
