@@ -63,7 +63,7 @@ func pebbleAlone(dir string) (*engine, error) {
 	db, err := bare.Open(dir, &bare.Options{
 		FormatMajorVersion: bare.FormatNewest,
 		MemTableSize:       pebble.DefaultMemTableBytes,
-		CacheSize:          pebble.DefaultCacheBytes,
+		CacheSize:          pebble.DefaultCacheBytes + 2*pebble.DefaultMemTableBytes,
 		Logger:             quiet{},
 	})
 	if err != nil {

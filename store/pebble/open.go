@@ -65,7 +65,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	d := &DB{
 		o: o, log: o.Logger, guard: newGuard(), lock: lock,
-		cache:   pebble.NewCache(o.CacheBytes),
+		cache:   pebble.NewCache(o.CacheBytes + cachedTables*o.MemTableBytes),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
 		purging: make(chan struct{}, 1),

@@ -9,7 +9,7 @@ import (
 
 // Defaults of Options. They keep an idle store below 40 MiB of memory.
 const (
-	DefaultCacheBytes    = 16 << 20
+	DefaultCacheBytes    = 8 << 20
 	DefaultMemTableBytes = 8 << 20
 	DefaultGatherMax     = 2 * time.Millisecond
 	DefaultMaxGroup      = 256
@@ -21,6 +21,11 @@ const (
 	// bytes, the rest waits for the next group. One transaction may be larger
 	// (store.MaxTx) and then is a group of its own.
 	MaxGroupBytes = 4 << 20
+
+	// cachedTables is for how many memory tables the cache has room beside its own. Pebble
+	// takes what they hold out of the cache, and while one is written out there are two: a cache
+	// without that room is empty just when much is written, and each read goes to the disk.
+	cachedTables = 2
 
 	// MaxQueue is how many Updates may wait for the committer; more wait outside
 	// until their context ends.
@@ -39,7 +44,8 @@ type Options struct {
 	// error level. nil drops them.
 	Logger *slog.Logger
 
-	// CacheBytes bounds the cache of table blocks.
+	// CacheBytes bounds the cache of table blocks while records are written. It may use the
+	// memory of a second memory table while there is none.
 	CacheBytes int64
 
 	// MemTableBytes bounds the newest records in memory; at most three times as
