@@ -41,6 +41,34 @@ func (s *Submit) end(ctx context.Context, sp *spool, e *entry, p *part) error {
 	return s.settle(ctx, sp, e, p, all)
 }
 
+// delayed tells a sender who asked for it (NOTIFY=DELAY), once, that a part takes long: a quarter of the
+// time is over after which it is given up, and that is the expected time at least.
+func (s *Submit) delayed(ctx context.Context, sp *spool, e *entry, p *part) error {
+	if p.Delayed || s.o.Now().Before(e.Created.Add(e.Expires.Sub(e.Created)/Patience)) {
+		return nil
+	}
+	var all []dsn.Recipient
+	for _, r := range p.Rcpts {
+		if deliver.Wanted(smtp.Notify(r.Notify), dsn.Delayed) {
+			all = append(all, dsn.Recipient{Final: r.To, Original: original(r), Action: dsn.Delayed, Status: "4.4.7", Diagnostic: p.Why, RetryUntil: e.Expires})
+		}
+	}
+	if len(all) > 0 {
+		if err := s.o.Desk.Report(ctx, e.report(all), []byte("mixsubmit: delay"), []byte(e.ID), []byte(p.Name)); err != nil {
+			return err
+		}
+	}
+	sp.mu.Lock()
+	p.Delayed = true
+	sp.mu.Unlock()
+	return sp.save(e)
+}
+
+// report is one about recipients of the mail.
+func (e *entry) report(all []dsn.Recipient) dsn.Report {
+	return dsn.Report{To: e.From, Recipients: all, EnvelopeID: e.EnvID, Arrival: e.Created, Header: e.Header, Full: smtp.Return(e.Return) == smtp.ReturnFull}
+}
+
 // fail tells the sender that a part got no letter.
 func (s *Submit) fail(ctx context.Context, sp *spool, e *entry, p *part) error {
 	var all []dsn.Recipient
@@ -56,8 +84,7 @@ func (s *Submit) fail(ctx context.Context, sp *spool, e *entry, p *part) error {
 // there once if a crash comes in between.
 func (s *Submit) settle(ctx context.Context, sp *spool, e *entry, p *part, all []dsn.Recipient) error {
 	if len(all) > 0 {
-		r := dsn.Report{To: e.From, Recipients: all, EnvelopeID: e.EnvID, Arrival: e.Created, Header: e.Header, Full: smtp.Return(e.Return) == smtp.ReturnFull}
-		err := s.o.Desk.Report(ctx, r, []byte("mixsubmit: report"), []byte(e.ID), []byte(p.Name))
+		err := s.o.Desk.Report(ctx, e.report(all), []byte("mixsubmit: report"), []byte(e.ID), []byte(p.Name))
 		if err != nil {
 			// Without room, or without a mailbox, it waits; not for ever.
 			if s.o.Now().Before(e.Expires.Add(reportTime)) {

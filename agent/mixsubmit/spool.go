@@ -50,14 +50,15 @@ const (
 
 // part is the recipients whose copy travels in one letter.
 type part struct {
-	Rcpts []recipient
-	Stage stage
-	Name  string    // of the message in the client's store, put down before there is one
-	Relay packet.ID `json:",omitzero"`  // not zero: sealed to this relay, for its ordinary mailboxes
-	World bool      `json:",omitempty"` // sealed to an exit of the network
-	Token []byte    `json:",omitempty"` // for that
-	PGP   bool      `json:",omitempty"` // the mail is encrypted to the one recipient's OpenPGP key
-	Why   string    `json:",omitempty"` // it waits
+	Rcpts   []recipient
+	Stage   stage
+	Name    string    // of the message in the client's store, put down before there is one
+	Relay   packet.ID `json:",omitzero"`  // not zero: sealed to this relay, for its ordinary mailboxes
+	World   bool      `json:",omitempty"` // sealed to an exit of the network
+	Token   []byte    `json:",omitempty"` // for that
+	PGP     bool      `json:",omitempty"` // the mail is encrypted to the one recipient's OpenPGP key
+	Why     string    `json:",omitempty"` // it waits
+	Delayed bool      `json:",omitempty"` // it was looked at whether the sender wants to hear of the delay
 
 	due time.Time // not before; lost with the process
 }

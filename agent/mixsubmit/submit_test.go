@@ -357,3 +357,31 @@ func TestEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestDelayed: who asked for it hears once that a mail takes long, whether it waits or is on its way.
+func TestDelayed(t *testing.T) {
+	for _, waits := range []bool{true, false} {
+		for notify, want := range map[smtp.Notify]int{0: 0, smtp.NotifyFailure: 0, smtp.NotifyDelay: 1} {
+			w := newWorld(t, nil, nil)
+			w.know(w.user("bert@two.example"))
+			w.noCert = waits
+			if got := w.sendWith(plain(), notify, "bert@two.example"); !strings.HasPrefix(got, "250 ") {
+				t.Fatal(got)
+			}
+			w.run()
+			w.Clock.Add(client.Lifetime/Patience - time.Minute)
+			w.run()
+			if in := w.Inbox("anna"); len(in) != 0 {
+				t.Errorf("too early: %q", in)
+			}
+			for range 3 {
+				w.Clock.Add(time.Minute)
+				w.run()
+			}
+			in := w.Inbox("anna")
+			if len(in) != want || want == 1 && !strings.Contains(in[0], "Action: delayed\r\nStatus: 4.4.7") || want == 1 && !strings.Contains(in[0], "Will-Retry-Until: Wed, 25 Nov 2026 12:00:00 +0000") {
+				t.Errorf("waits %v, notify %d: %q", waits, notify, in)
+			}
+		}
+	}
+}

@@ -70,14 +70,20 @@ func (s *Submit) step(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 	if p.Stage == settled || s.o.Now().Before(p.due) {
 		return nil
 	}
+	var err error
 	if p.Stage == waiting {
-		if err := s.send(ctx, wg, sp, e, p); err != nil {
+		if err = s.send(ctx, wg, sp, e, p); err != nil && p.Stage != waiting {
 			return err
 		}
 	}
 	switch p.Stage {
+	case waiting:
+		return errors.Join(err, s.delayed(ctx, sp, e, p))
 	case queued:
-		return s.end(ctx, sp, e, p)
+		if err := s.end(ctx, sp, e, p); err != nil || p.Stage == settled {
+			return err
+		}
+		return s.delayed(ctx, sp, e, p)
 	case failed:
 		return s.fail(ctx, sp, e, p)
 	}
