@@ -53,6 +53,12 @@ func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) erro
 	return d.o.Deliver.Begin().Hand(ctx, p)
 }
 
+// Answers where the relay takes no such mail at all.
+var (
+	replyShut      = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "mailboxes here take no mail from the mix network"}
+	replyAnonymous = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "mailboxes here take no anonymous mail"}
+)
+
 // sort judges each recipient by the rules for other hosts' mail. An error is one that may pass.
 func (d *Door) sort(ctx context.Context, v *vouch.Vouched) (*sorted, error) {
 	s := &sorted{}
@@ -66,6 +72,14 @@ func (d *Door) sort(ctx context.Context, v *vouch.Vouched) (*sorted, error) {
 		s.all++
 		if !d.o.Ours(to) {
 			s.away = append(s.away, to)
+			continue
+		}
+		if d.o.Shut {
+			s.refused = append(s.refused, refusal(to, replyShut))
+			continue
+		}
+		if d.o.NoAnonymous && v.Kind == vouch.Anonymous {
+			s.refused = append(s.refused, refusal(to, replyAnonymous))
 			continue
 		}
 		a, err := d.o.Rules.Recipient(ctx, to, int64(len(v.Mail.Raw)))

@@ -63,6 +63,9 @@ type Options struct {
 	Letters   *seen.Seen
 	Exit      Exit // nil: there is none, and mail for other hosts is refused
 
+	NoAnonymous bool // mailboxes here take no anonymous mail
+	Shut        bool // mailboxes here take no mail at all; the exit may
+
 	MaxLetters int           // letters that wait at one time; 0: DefaultMaxLetters
 	MaxBytes   int64         // of them, on the disk; 0: DefaultMaxBytes
 	MaxSize    int64         // of one mail with all around it; 0: letter.MaxWhole

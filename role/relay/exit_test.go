@@ -159,6 +159,25 @@ func encrypted(from string) string {
 	return strings.Replace(string(raw), "From: <x@y.example>", "From: "+from, 1)
 }
 
+// effectOfMailboxes: which mail from the mix network ordinary mailboxes take.
+func effectOfMailboxes(t *testing.T) {
+	for _, c := range []struct{ option, want string }{{"all", "2"}, {"vouched", "1"}, {"off", "0"}} {
+		x := exitOf(t, nil, "mixnet.mailboxes="+c.option)
+		allowed(t, login(x.s, ben, bens))
+		x.sendWith(nil, true, encrypted(nobody), ben)
+		x.sendWith(nil, false, encrypted("<"+anna+">"), ben)
+		x.done()
+		if got := inboxOf(t, x.s, ben, bens); got != c.want {
+			t.Errorf("%s: ben has %s mails, want %s", c.option, got, c.want)
+		}
+		if c.want == "0" {
+			if got := x.refused(1); !strings.Contains(got, "take no mail from the mix network") {
+				t.Error(got)
+			}
+		}
+	}
+}
+
 // exitEffects shows what each option of [exit], and mixnet.tokens_per_day, does.
 func exitEffects() map[string]func(*testing.T) {
 	// caps sends one mail that leaves and one that does not, where the option says so.
