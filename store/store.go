@@ -56,6 +56,9 @@ type Reader interface {
 type Tx interface {
 	Reader
 	Set(key, value []byte) error
+	// SetShared is Set without a copy of value, for large ones: nobody may change it until
+	// Update has returned. The key is copied.
+	SetShared(key, value []byte) error
 	Delete(key []byte) error
 	// DeleteRange deletes every key in [start, end).
 	DeleteRange(start, end []byte) error

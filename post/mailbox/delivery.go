@@ -188,12 +188,12 @@ func (d *Delivery) put(t *txn, i int) (Placed, error) {
 	if c.head.blob {
 		err = t.tx.Set(blobKey(t.id, c.head.name), encodeCount(e.Mid))
 	} else {
-		err = t.tx.Set(bodyKey(t.id, e.Mid), c.body)
+		err = t.tx.SetShared(bodyKey(t.id, e.Mid), c.body)
 	}
 	if err != nil {
 		return Placed{}, err
 	}
-	return Placed{UID: uid, UIDValidity: x.st.uidValidity}, t.tx.Set(messageKey(t.id, e.Mid), c.record)
+	return Placed{UID: uid, UIDValidity: x.st.uidValidity}, t.tx.SetShared(messageKey(t.id, e.Mid), c.record)
 }
 
 // Discard ends the delivery: call it once, when no transaction with a Put of it is

@@ -277,7 +277,8 @@ func (x *boxTx) readTail() error {
 	if err != nil {
 		return errs.E("post/mailbox.readTail", errs.Corrupt, "", err)
 	}
-	x.tail, _, err = decodePage(make([]Entry, 0, pageEntries), b)
+	// A row takes six bytes at least; one more is about to be added.
+	x.tail, _, err = decodePage(make([]Entry, 0, min(len(b)/6+1, pageEntries)), b)
 	x.tailHas = err == nil
 	return err
 }

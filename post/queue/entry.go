@@ -190,7 +190,7 @@ func (x *Entry) Put(tx store.Tx) error {
 		return errs.Wrap(op, err)
 	}
 	if !x.e.large {
-		if err := tx.Set(textKey(x.e.id), x.body); err != nil {
+		if err := tx.SetShared(textKey(x.e.id), x.body); err != nil {
 			return errs.Wrap(op, err)
 		}
 	}

@@ -92,7 +92,7 @@ func (c *txCore) get(full []byte) ([]byte, error) {
 	return getCopy(c.base, full)
 }
 
-// put buffers a write; it copies key and value.
+// put buffers a write. It keeps key and value; nobody may change them afterwards.
 func (c *txCore) put(op string, full, value []byte, del bool) error {
 	old := c.points[string(full)]
 	grow := len(value)
@@ -105,14 +105,11 @@ func (c *txCore) put(op string, full, value []byte, del bool) error {
 		return c.refuse(op, "the transaction is too large")
 	}
 	c.bytes += grow
-	if !del {
-		value = append(make([]byte, 0, len(value)), value...)
-	}
 	if old != nil {
 		old.value, old.del = value, del
 		return nil
 	}
-	e := &entry{key: slices.Clone(full), value: value, del: del}
+	e := &entry{key: full, value: value, del: del}
 	if c.points == nil {
 		c.points = make(map[string]*entry)
 	}
@@ -275,8 +272,13 @@ func (t *tx) GetMany(keys [][]byte, fn func(i int, value []byte) (bool, error)) 
 	return nil
 }
 
-func (t *tx) Set(key, value []byte) error {
-	const op = "store/pebble.Set"
+func (t *tx) Set(key, value []byte) error { return t.set("store/pebble.Set", key, value, false) }
+
+func (t *tx) SetShared(key, value []byte) error {
+	return t.set("store/pebble.SetShared", key, value, true)
+}
+
+func (t *tx) set(op string, key, value []byte, shared bool) error {
 	if err := t.c.usable(); err != nil {
 		return err
 	}
@@ -285,6 +287,9 @@ func (t *tx) Set(key, value []byte) error {
 	}
 	if len(value) > store.MaxValue {
 		return t.c.refuse(op, "the record is too large")
+	}
+	if !shared {
+		value = append(make([]byte, 0, len(value)), value...)
 	}
 	return t.c.put(op, fullKey(t.prefix, key), value, false)
 }

@@ -417,6 +417,18 @@ func callerKeepsItsBytes(t *testing.T, _ Engine, st store.Store) {
 		return nil
 	}))
 	wantShard(t, st, 1, "key=value")
+	shared := []byte("a shared value")
+	must(t, st.Update(t.Context(), 2, func(tx store.Tx) error {
+		k := []byte("key")
+		must(t, tx.SetShared(k, shared))
+		copy(k, "xxx")
+		got, err := tx.Get([]byte("key"))
+		must(t, err)
+		copy(got, "yyyyy")
+		return nil
+	}))
+	copy(shared, "zzzzz") // Update has returned: it is the caller's again
+	wantShard(t, st, 2, "key=a shared value")
 	must(t, st.View(t.Context(), 1, func(r store.Reader) error {
 		got, err := r.Get([]byte("key"))
 		must(t, err)
