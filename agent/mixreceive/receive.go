@@ -108,20 +108,47 @@ func (r *Receive) Run(ctx context.Context) error {
 }
 
 // Serve takes in what comes for an account until ctx ends. It is the one user of the account's inbox.
+//
+// A look opens all that waits. So that a large mail, of which hundreds of packets come one by one, costs
+// little, there is a rest after each look of several times what it took; while the mailbox is full
+// there is no hurry at all.
 func (r *Receive) Serve(ctx context.Context, a *Account) error {
 	for ctx.Err() == nil {
-		if err := r.pass(ctx, a); err != nil && ctx.Err() == nil {
+		begun := r.o.Now()
+		err := r.pass(ctx, a)
+		if err != nil && ctx.Err() == nil {
 			r.o.Logger.Debug("mail that came waits", "err", err)
 		}
-		within, cancel := context.WithTimeout(ctx, r.o.Every)
-		if a.Wait != nil {
-			a.Wait(within)
-		} else {
-			<-within.Done()
+		if err != nil && errs.KindOf(err) == errs.Full {
+			rest(ctx, r.o.Pause)
+			continue
 		}
+		rest(ctx, min(restFactor*r.o.Now().Sub(begun), r.o.Every))
+		if a.Wait == nil {
+			rest(ctx, r.o.Every)
+			continue
+		}
+		within, cancel := context.WithTimeout(ctx, r.o.Every)
+		a.Wait(within)
 		cancel()
 	}
 	return nil
+}
+
+// restFactor bounds the share of time that looks take to a fifth.
+const restFactor = 4
+
+// rest waits.
+func rest(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
 }
 
 // pass looks into an inbox once.

@@ -370,6 +370,43 @@ func TestByTheClock(t *testing.T) {
 	})
 }
 
+// TestFullMailbox: while the mailbox is full, what comes does not make anybody look at once.
+func TestFullMailbox(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.Create("bert", func(r *account.CreateRequest) { r.Quota = 1000 })
+	w.net.Give(w.bert, w.seal(plain+strings.Repeat("x\r\n", 4000), nil).Bodies...)
+	w.r.o.Pause = time.Hour
+	looked := make(chan struct{}, 100)
+	resolve := w.r.o.Resolve
+	w.r.o.Resolve = func(ctx context.Context, a mail.Address) (account.Account, error) {
+		looked <- struct{}{}
+		return resolve(ctx, a)
+	}
+	w.account.Wait = func(context.Context) { t.Error("it waits for more") }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.r.Serve(ctx, w.account) }()
+	<-looked
+	for { // until the letter was tried
+		w.r.mu.Lock()
+		n := len(w.r.wait)
+		w.r.mu.Unlock()
+		if n > 0 {
+			break
+		}
+		select {
+		case <-looked:
+			t.Error("another look")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	cancel()
+	must(t, <-done)
+	if n := len(w.Inbox("bert")); n != 0 {
+		t.Errorf("%d mails", n)
+	}
+}
+
 // TestCrash cuts the disk at every sync between a letter's coming and its end: the mail, and the report
 // about another letter, are there once.
 func TestCrash(t *testing.T) {

@@ -27,7 +27,7 @@ func TestDiscovery(t *testing.T) {
 	w := discovering(t)
 	bert := w.user("bert@two.example")
 	w.answer(bert)
-	w.want("250 queued", plain(), "bert@two.example")
+	w.want("250 queued, arrives in about 3 min once the key of a recipient is found", plain(), "bert@two.example")
 	w.want("250 queued", plain(), "bert@two.example")
 	left, err := w.s.Waiting()
 	must(t, err)
@@ -153,7 +153,7 @@ func TestOffline(t *testing.T) {
 	bert := w.user("bert@two.example")
 	w.answer(bert)
 	w.offline = true
-	w.want("250 queued", plain(), "bert@two.example")
+	w.want("250 queued, leaves when the network can be reached", plain(), "bert@two.example")
 	w.run()
 	if w.lookups() != 0 {
 		t.Error("a look-up without a directory")
@@ -183,7 +183,7 @@ func TestChangedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		w.want("250 queued", plain(), "bert@two.example")
+		w.want("250 queued, and held back: the key of a recipient has changed", plain(), "bert@two.example")
 		w.run()
 		w.Clock.Add(longPause)
 	}

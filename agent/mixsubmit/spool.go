@@ -77,6 +77,8 @@ type entry struct {
 	Size       int64
 	Header     []byte // for reports
 	Parts      []*part
+
+	held, asks bool // for what is said at once: a key has changed, or is looked up
 }
 
 // done reports whether nothing is left to do.

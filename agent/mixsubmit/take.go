@@ -123,6 +123,9 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 	var world *part
 	for _, r := range rcpts {
 		way, err := s.road(a, r.To)
+		if err == nil {
+			e.held, e.asks = e.held || way.kind == held, e.asks || way.kind == lookUp
+		}
 		made := false
 		if err == nil && !mayTake(way.kind, v, false, false) {
 			// Better encrypted by the proxy than in cleartext, where both may be.
@@ -216,8 +219,13 @@ func (s *Submit) forecast(a *Account, e *entry, size int) time.Duration {
 
 // said is what the sender is told at once.
 func (e *entry) said(expected time.Duration) string {
-	if expected <= 0 {
-		return "queued"
+	switch {
+	case e.held:
+		return "queued, and held back: the key of a recipient has changed, a report in your mailbox says more"
+	case expected <= 0:
+		return "queued, leaves when the network can be reached"
+	case e.asks:
+		return "queued, arrives in about " + about(expected) + " once the key of a recipient is found"
 	}
 	return "queued, arrives in about " + about(expected)
 }
