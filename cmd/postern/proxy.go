@@ -226,6 +226,9 @@ func runProxy(ctx context.Context, io streams, cfg proxy.Config, js bool) error 
 	defer book.Close()
 	for _, w := range cfg.Warnings() {
 		logger.Warn(w)
+		if cfg.Logging.File != "" || cfg.Logging.Disable {
+			fmt.Fprintln(io.err, w)
+		}
 	}
 	ctx, hup, stopSignals := watchSignals(ctx)
 	defer stopSignals()

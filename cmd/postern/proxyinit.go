@@ -122,6 +122,9 @@ func (u *proxySetUp) run(ctx context.Context, io streams) (err error) {
 		u.kept = append(u.kept, u.cfg.Proxy.DataDir)
 	}
 	if u.reg, err = proxy.Register(ctx, proxyDeps(), u.cfg, u.account, string(password), u.invite); err != nil {
+		if errs.KindOf(err) == errs.Auth {
+			return hint(err, "Nothing was made. Where the address exists, its password is needed; choose another name where it is not yours.")
+		}
 		return registerHint(err)
 	}
 	text, err := u.configText()

@@ -203,9 +203,10 @@ func TestWords(t *testing.T) {
 	if len(a.Ended) != 1 || a.Ended[0].Result != "delivered" {
 		t.Errorf("%+v", a.Ended)
 	}
-	off := AccountStatus{Address: "anna@one.example", Registered: true, Problem: "the relay cannot be reached"}
+	off := AccountStatus{Address: "anna@one.example", Registered: true, Problem: "the relay cannot be reached", Directory: "it is too old", Expired: true, Until: now}
 	got = strings.Join(off.Words(), "\n")
-	for _, want := range []string{"Not connected to its relay. What is handed in waits on this disk", "Problem: the relay cannot be reached.", "postern proxy passwd anna@one.example", "No mail waits", "sees that this proxy is off line"} {
+	for _, want := range []string{"Not connected to its relay. What is handed in waits on this disk", "Problem: the relay cannot be reached.", "postern proxy passwd anna@one.example", "No mail waits", "sees that this proxy is off line",
+		"The directory of the network is not known now, so that nothing can be sent: it is too old.", "Until 2026-11-26 the relay vouched for the keys"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("lacks %q:\n%s", want, got)
 		}

@@ -50,18 +50,19 @@ func Generate(ctx context.Context, d Deps, c Config) (map[string]link.Key, error
 	return out, nil
 }
 
-// Registered tells whether an account of the configuration is registered.
+// Registered tells whether an account of the configuration is registered, with a relay and network that
+// the configuration trusts, and the relay vouches for its keys now.
 func Registered(d Deps, c Config, a Account) bool {
 	s, err := prepare(d, c)
 	if err != nil {
 		return false
 	}
 	u, err := s.newUser(a)
-	if err != nil {
+	if err != nil || u.open() != nil {
 		return false
 	}
-	_, err = mixclient.Open(u.options())
-	return err == nil
+	cert, err := u.certificate()
+	return err == nil && s.d.Now().Before(cert.Until)
 }
 
 // Register makes the keys of an account, if there are none, and registers it with its relay. invite is for

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,7 +79,7 @@ type Server struct {
 	started time.Time
 	token   string // in the address of the page
 
-	lock     io.Closer
+	opened   []func() error // ends of what was opened
 	root     *seal.Root
 	db       *pebble.DB
 	boxes    *mailbox.Boxes
@@ -173,15 +174,19 @@ func (s *Server) open(ctx context.Context) error {
 func (s *Server) path(name string) string { return s.d.FS.PathJoin(s.c.Proxy.DataDir, name) }
 
 // hold makes the directories and takes the lock.
-func (s *Server) hold() (err error) {
+func (s *Server) hold() error {
 	const op = "role/proxy.hold"
 	for _, dir := range []string{s.c.Proxy.DataDir, s.path(accountsDir)} {
 		if err := vfs.MkdirAll(s.d.FS, dir, 0o700); err != nil {
 			return errs.E(op, errs.KindOf(err), "cannot make the directory "+dir, err)
 		}
 	}
-	s.lock, err = daemon.Hold(s.d.FS, s.c.Proxy.DataDir, s.d.Now())
-	return err
+	lock, err := daemon.Hold(s.d.FS, s.c.Proxy.DataDir, s.d.Now())
+	if err != nil {
+		return err
+	}
+	s.opened = append(s.opened, lock.Close)
+	return nil
 }
 
 // openState opens keys, store, accounts and mailboxes.
@@ -195,11 +200,13 @@ func (s *Server) openState(ctx context.Context) (err error) {
 		return err
 	}
 	s.db = db
+	s.opened = append(s.opened, db.Close)
 	s.boxes, err = mailbox.New(mailbox.Options{Store: s.db, FS: d.FS, Dir: s.path(blobDir), Chains: seal.NewChains(seal.ChainOptions{Rand: d.Rand, Now: d.Now}),
 		Quota: int64(c.Proxy.MaxMailboxSize), MaxMessage: maxMail, MailAge: -1, LargeAge: -1, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	if err != nil {
 		return err
 	}
+	s.opened = append(s.opened, s.boxes.Close)
 	s.seen = seen.New(seen.Options{Store: s.db, Root: s.root, Days: seenDays, Now: d.Now, Logger: d.Logger})
 	s.accounts, err = account.New(ctx, account.Options{Store: s.db, Root: s.root, Domains: s.domains(), MayCreate: s.noNewAccounts, OnCreate: s.boxes.Init,
 		OnDelete: func(ctx context.Context, id seal.AccountID) error {
@@ -209,6 +216,7 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.opened = append(s.opened, func() error { s.accounts.Close(); return nil })
 	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: s.seen, Accounts: s.accounts, Domain: s.hostname(), Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Guard: s.mayWrite, Logger: d.Logger})
 	return err
@@ -286,23 +294,15 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-// shut closes what lies under the listeners.
+// shut closes what lies under the listeners, what was opened last first.
 func (s *Server) shut() error {
 	s.work()
 	s.working.Wait()
 	var all []error
-	if s.accounts != nil {
-		s.accounts.Close()
+	for _, c := range slices.Backward(s.opened) {
+		all = append(all, c())
 	}
-	if s.boxes != nil {
-		all = append(all, s.boxes.Close())
-	}
-	if s.db != nil {
-		all = append(all, s.db.Close())
-	}
-	if s.lock != nil {
-		all = append(all, s.lock.Close())
-	}
+	s.opened = nil
 	if err := errors.Join(all...); err != nil {
 		return errs.E("role/proxy.Close", errs.KindOf(err), "", err)
 	}

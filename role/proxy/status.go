@@ -72,8 +72,10 @@ type AccountStatus struct {
 	LoopsLost  int       `json:"loops_lost"`
 	Size       int64     `json:"size,omitempty"` // largest mail in bytes
 	Fetch      float64   `json:"fetch_seconds,omitempty"`
-	Send       float64   `json:"send_seconds,omitempty"` // mean time between two packets of mail
-	Until      time.Time `json:"certificate_until,omitzero"`
+	Send       float64   `json:"send_seconds,omitempty"`     // mean time between two packets of mail
+	Directory  string    `json:"directory,omitempty"`        // why the network's directory is not known now
+	Until      time.Time `json:"certificate_until,omitzero"` // until when the relay vouches for the account's keys
+	Expired    bool      `json:"certificate_expired,omitempty"`
 }
 
 // Waiting is a mail on its way. Addresses are the user's own business: they are shown to its user
@@ -159,10 +161,13 @@ func (u *user) status() AccountStatus {
 	}
 	st.Relay, st.Network = short(c.Relay()), c.Network().Name()
 	if cert, err := u.certificate(); err == nil {
-		st.Until = cert.Until.UTC()
+		st.Until, st.Expired = cert.Until.UTC(), !u.s.d.Now().Before(cert.Until)
 	}
-	if cons, err := c.Consensus(); err == nil {
+	cons, err := c.Consensus()
+	if err == nil {
 		st.rates(cons.Parameters)
+	} else {
+		st.Directory = errs.Public(err)
 	}
 	if live != nil {
 		l := live.Status()
@@ -232,6 +237,12 @@ func (a *AccountStatus) Words() (out []string) {
 		say("Problem: %s.", a.Problem)
 	}
 	out = append(out, a.Notes...)
+	if a.Directory != "" {
+		say("The directory of the network is not known now, so that nothing can be sent: %s.", a.Directory)
+	}
+	if a.Expired {
+		say("Until %s the relay vouched for the keys of this account. Others refuse its mail until it does again, which it does over the line.", a.Until.Format("2006-01-02"))
+	}
 	if !a.Password {
 		say("It has no password: mail programs cannot log in, and what has come waits sealed. Set one: postern proxy passwd %s", a.Address)
 	}

@@ -262,7 +262,6 @@ func mixUser(t testing.TB, s *Server, address string) *agenttest.MixUser {
 type conn struct {
 	net.Conn
 	r *bufio.Reader
-	n int
 }
 
 func reach(t testing.TB, addr string) *conn {
