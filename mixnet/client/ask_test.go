@@ -22,6 +22,7 @@ func asks(t *testing.T, free bool, f func(t *testing.T, m *mesh, alice *user)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 10*time.Second)
 		m.pace(20*time.Second, 10*time.Minute)
+		m.set(directory.Delay, 2*time.Second)
 		alice := m.user("alice", clock(), 1)
 		m.serve = func(service uint8, request []byte) (uint8, []byte) {
 			if service != 3 {

@@ -64,19 +64,19 @@ func observe(t *testing.T, busy bool) (seen observed) {
 		for minute := range 15 {
 			work(minute)
 			switch minute {
-			case 4: // the client restarts
-				time.Sleep(31 * time.Second)
+			case 4: // the client restarts, not on a tick of anybody
+				time.Sleep(31_300 * time.Millisecond)
 				seen.sent += alice.client.Status().Sent
 				alice.halt()
 				time.Sleep(7 * time.Second)
 				begin(2)
-				time.Sleep(22 * time.Second)
+				time.Sleep(21_700 * time.Millisecond)
 			case 9: // the relay does
-				time.Sleep(13 * time.Second)
+				time.Sleep(15_600 * time.Millisecond)
 				m.end()
 				time.Sleep(11 * time.Second)
 				m.begin()
-				time.Sleep(36 * time.Second)
+				time.Sleep(33_400 * time.Millisecond)
 			default:
 				time.Sleep(time.Minute)
 			}
