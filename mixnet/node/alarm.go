@@ -110,20 +110,13 @@ func (l *loops) watch(ctx context.Context) error {
 	if n.o.noLoops {
 		return nil
 	}
-	t := time.NewTimer(0)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
+	return again(ctx, nil, func() time.Duration {
 		v := n.view.Load()
 		if l.judge(v) {
 			l.sayAlarm()
 		}
-		t.Reset(max(time.Second, l.between(v)/4))
-	}
+		return max(time.Second, l.between(v)/4)
+	})
 }
 
 // between is the mean time between two loops.

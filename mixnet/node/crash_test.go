@@ -100,9 +100,10 @@ func slow(fs vfs.FS) vfs.FS {
 	})
 }
 
-// session is a life of the network in which one member crashes at its n-th sync (0: nobody
-// does). It gives the number of syncs of that member.
-func session(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced) (syncs int64) {
+// crashing has fn make a life of the network in which one member crashes at its n-th sync (0:
+// nobody does). restart starts that one anew if it has crashed since. It gives the number of
+// syncs of that member.
+func crashing(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced, fn func(t *testing.T, w *world, alice *client, restart func())) (syncs int64) {
 	synctest.Test(t, func(t *testing.T) {
 		var cut *vfs.Cut
 		var points *vfs.SyncPoints
@@ -119,7 +120,6 @@ func session(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced
 			m.fs = slow(cut.FS)
 		})
 		alice := w.client("alice", w.members["relay0"])
-		f := &traffic{t: t, w: w, alice: alice}
 		restart := func() {
 			if cut != nil && cut.Disk() != nil {
 				m.bury(cut.Disk())
@@ -128,6 +128,20 @@ func session(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced
 			}
 		}
 		restart()
+		fn(t, w, alice, restart)
+		if points != nil {
+			syncs = points.Count()
+		}
+		alice.end()
+		w.stop()
+	})
+	return syncs
+}
+
+// session is such a life with letters.
+func session(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced) (syncs int64) {
+	return crashing(t, victim, n, after, mode, func(t *testing.T, w *world, alice *client, restart func()) {
+		f := &traffic{t: t, w: w, alice: alice}
 		f.send(2)
 		wait(1500 * time.Millisecond)
 		restart()
@@ -138,13 +152,7 @@ func session(t *testing.T, victim string, n int64, after bool, mode vfs.Unsynced
 		wait(3 * time.Minute) // the first answers of the relay's clock, and flushes
 		restart()
 		f.check(fmt.Sprintf("%s, sync %d, after %v, %v", victim, n, after, mode), victim)
-		if points != nil {
-			syncs = points.Count()
-		}
-		alice.end()
-		w.stop()
 	})
-	return syncs
 }
 
 // TestCrashAtEverySync cuts the disk of a node, first relay, mix or last relay, at each of its

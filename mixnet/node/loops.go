@@ -74,16 +74,7 @@ func (l *loops) run(ctx context.Context) error {
 
 // report tells what became of loops until ctx ends.
 func (l *loops) report(ctx context.Context) error {
-	t := time.NewTimer(0)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
-		t.Reset(l.tell(ctx))
-	}
+	return again(ctx, nil, func() time.Duration { return l.tell(ctx) })
 }
 
 // wait is the time to the next loop: one in each mix-loop-interval for each node that can be

@@ -232,6 +232,22 @@ func (n *Node) Run(ctx context.Context, ln ...net.Listener) error {
 	return errs.Wrap(op, err)
 }
 
+// again calls fn at once, then after as long as it says, or when something comes from wake (nil:
+// nothing does), until ctx ends.
+func again(ctx context.Context, wake <-chan struct{}, fn func() time.Duration) error {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		case <-t.C:
+		}
+		t.Reset(fn())
+	}
+}
+
 // failure keeps the first of several errors.
 type failure struct {
 	once sync.Once

@@ -10,15 +10,7 @@ import (
 
 // rotate has keys made ahead and old ones destroyed, in time, until ctx ends.
 func (n *Node) rotate(ctx context.Context) error {
-	t := time.NewTimer(0)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		case <-n.rotating:
-		}
+	return again(ctx, n.rotating, func() time.Duration {
 		changed, err := n.rotateOnce(ctx)
 		if err != nil && ctx.Err() == nil {
 			n.o.Logger.Error("packet keys could not be changed", "error", errs.Public(err))
@@ -33,8 +25,8 @@ func (n *Node) rotate(ctx context.Context) error {
 		if err != nil || wait <= 0 {
 			wait = max(wait, rotatePause)
 		}
-		t.Reset(min(wait, rotateLongest))
-	}
+		return min(wait, rotateLongest)
+	})
 }
 
 // Times between two looks at the keys.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"postern.email/kit/racetest"
@@ -17,31 +16,8 @@ import (
 // does not) while windows come. It gives the number of syncs.
 func windowSession(t *testing.T, n int64, after bool, mode vfs.Unsynced) (syncs int64) {
 	what := fmt.Sprintf("sync %d, after %v, %v", n, after, mode)
-	synctest.Test(t, func(t *testing.T) {
-		var cut *vfs.Cut
-		var points *vfs.SyncPoints
-		var m *member
-		w := small(t, func(w *world) {
-			w.know("alice")
-			m = w.members["relay1"]
-			if n == 0 {
-				points = vfs.NewSyncPoints(m.disk, nil)
-				m.fs = slow(points)
-				return
-			}
-			cut = vfs.CutAt(m.disk, n, after, mode, uint64(n), m.cut)
-			m.fs = slow(cut.FS)
-		})
-		alice := w.client("alice", w.members["relay0"])
-		a := &asker{t: t, w: w, seed: packet.Seed{5}}
-		restart := func() {
-			if cut != nil && cut.Disk() != nil {
-				m.bury(cut.Disk())
-				m.start()
-				cut = nil
-			}
-		}
-		restart()
+	return crashing(t, "relay1", n, after, mode, func(t *testing.T, w *world, alice *client, restart func()) {
+		a, m := &asker{t: t, w: w, seed: packet.Seed{5}}, w.members["relay1"]
 		const count = 3
 		for i := range count {
 			for window := range 2 {
@@ -78,13 +54,7 @@ func windowSession(t *testing.T, n int64, after bool, mode vfs.Unsynced) (syncs 
 		if s := m.Status(); s.Windows != 0 || s.Boxes != 0 || s.Log.Waiting != 0 {
 			t.Errorf("%s: %d windows, %d packets wait, %d in the log", what, s.Windows, s.Boxes, s.Log.Waiting)
 		}
-		if points != nil {
-			syncs = points.Count()
-		}
-		alice.end()
-		w.stop()
 	})
-	return syncs
 }
 
 // TestWindowCrashAtSyncs cuts the disk of the last relay at many of its syncs, others in each run, while windows

@@ -146,15 +146,7 @@ func (s *windows) due(now time.Time) (ready []answer, wait time.Duration) {
 
 // run answers for windows that were not whole in time, until ctx ends.
 func (s *windows) run(ctx context.Context) error {
-	t := time.NewTimer(0)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.wake:
-		case <-t.C:
-		}
+	return again(ctx, s.wake, func() time.Duration {
 		ready, wait := s.due(s.e.n.o.Now())
 		if unsent, err := s.e.answer(ready); len(unsent) > 0 {
 			s.e.n.o.Logger.Warn("packets could not be acknowledged; it is tried again", "error", errs.Public(err))
@@ -162,8 +154,8 @@ func (s *windows) run(ctx context.Context) error {
 				s.e.queueOf(w).retry(w, err)
 			}
 		}
-		t.Reset(wait)
-	}
+		return wait
+	})
 }
 
 // waiting is how many windows are to be acknowledged.
