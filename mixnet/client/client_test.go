@@ -31,6 +31,7 @@ func TestMail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := clock()
 		m := newMesh(t, 4*time.Second)
+		m.set(directory.Delay, 4*time.Second)
 		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
 		alice.start(false)
 		bob.start(false)
@@ -46,7 +47,7 @@ func TestMail(t *testing.T) {
 		slices.Sort(want)
 		var got []string
 		for range 4 {
-			time.Sleep(5 * time.Minute)
+			time.Sleep(3 * time.Minute)
 			alice.halt()
 			alice.open()
 			alice.start(false)
@@ -256,6 +257,7 @@ func TestAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := clock()
 		m := newMesh(t, 4*time.Second)
+		m.set(directory.Delay, 4*time.Second)
 		alice, bob := m.user("alice", now, 1), m.user("bob", now, 2)
 		seed, err := alice.store.Seed()
 		must(t, err)
@@ -302,7 +304,7 @@ func TestAnswer(t *testing.T) {
 		}
 		alice.start(false)
 		bob.start(false)
-		time.Sleep(20 * time.Minute)
+		time.Sleep(6 * time.Minute)
 		if got := alice.fetch(); !slices.Equal(got, []string{long, "yes"}) {
 			t.Fatalf("%d letters", len(got))
 		}
