@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postern.email/kit/config"
+	"postern.email/kit/configtest"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
@@ -28,22 +29,7 @@ import (
 // TestOptions runs one test for each option, TestOptions/<key>, which shows that the option
 // has an effect. An option without one fails, and so does a test without an option.
 func TestOptions(t *testing.T) {
-	tests := effects()
-	for key, fn := range exitEffects() {
-		tests[key] = fn
-	}
-	for _, o := range config.Options(&Config{}) {
-		fn := tests[o.Key]
-		delete(tests, o.Key)
-		if fn == nil {
-			t.Errorf("option %s: no test shows its effect", o.Key)
-			continue
-		}
-		t.Run(o.Key, fn)
-	}
-	for key := range tests {
-		t.Errorf("test of %s: there is no such option", key)
-	}
+	configtest.Options(t, &Config{}, effects(), exitEffects())
 }
 
 // said is what a node says of itself.

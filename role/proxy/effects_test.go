@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"postern.email/kit/config"
+	"postern.email/kit/configtest"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/post/account"
@@ -25,24 +25,7 @@ import (
 // TestOptions runs one test for each option, TestOptions/<key>, which shows that the option has an
 // effect. An option without one fails, and so does a test without an option.
 func TestOptions(t *testing.T) {
-	tests := effects()
-	for _, more := range []map[string]func(*testing.T){accountEffects(), upstreamEffects(), debugEffects()} {
-		for key, fn := range more {
-			tests[key] = fn
-		}
-	}
-	for _, o := range config.Options(&Config{}) {
-		fn := tests[o.Key]
-		delete(tests, o.Key)
-		if fn == nil {
-			t.Errorf("option %s: no test shows its effect", o.Key)
-			continue
-		}
-		t.Run(o.Key, fn)
-	}
-	for key := range tests {
-		t.Errorf("test of %s: there is no such option", key)
-	}
+	configtest.Options(t, &Config{}, effects(), accountEffects(), upstreamEffects(), debugEffects())
 }
 
 // free gives a port of loopback on which nobody listens.

@@ -9,14 +9,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"postern.email/kit/config"
+	"postern.email/kit/configtest"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
 	"postern.email/post/seal"
@@ -26,22 +25,7 @@ import (
 // the option has an effect. An option without one fails, and so does a test
 // without an option.
 func TestOptions(t *testing.T) {
-	tests := effects()
-	maps.Copy(tests, outEffects())
-	maps.Copy(tests, mixEffects())
-	maps.Copy(tests, exitEffects())
-	for _, o := range config.Options(&Config{}) {
-		fn := tests[o.Key]
-		delete(tests, o.Key)
-		if fn == nil {
-			t.Errorf("option %s: no test shows its effect", o.Key)
-			continue
-		}
-		t.Run(o.Key, fn)
-	}
-	for key := range tests {
-		t.Errorf("test of %s: there is no such option", key)
-	}
+	configtest.Options(t, &Config{}, effects(), outEffects(), mixEffects(), exitEffects())
 }
 
 const (
