@@ -34,11 +34,10 @@ type envelope struct {
 // Auth logs in to an account of the proxy.
 func (c *session) Auth(ctx context.Context, cred sasl.Credentials) error {
 	l, err := c.s.o.Local.Login(ctx, account.LoginRequest{Name: cred.Username, Password: cred.Password, Peer: c.peer})
-	if err != nil {
-		return err
+	if err == nil {
+		c.login = l
 	}
-	c.login = l
-	return nil
+	return err
 }
 
 // Mail begins a mail: from must be the account that was logged in to, and have keys in the mix
@@ -73,13 +72,11 @@ func (c *session) mayWrite(ctx context.Context, from mail.Address) error {
 	if c.login == nil {
 		return nil // NoAuth: any account of the proxy
 	}
-	who, err := c.login.Current(ctx)
-	switch k := errs.KindOf(err); {
-	case err != nil && (k == errs.Denied || k == errs.NotFound):
-		return replyGone
-	case err != nil:
+	who, err := submit.Sender(ctx, c.login)
+	if err != nil {
 		return errs.Wrap("agent/mixsubmit.mayWrite", err)
-	case !submit.SenderAllowed(who, from):
+	}
+	if !submit.SenderAllowed(who, from) {
 		return replySender
 	}
 	return nil
@@ -153,7 +150,6 @@ func (c *session) Close() {
 // The replies of the policy.
 var (
 	replyNoLogin    = &smtp.Reply{Code: 530, Enhanced: "5.7.0", Text: "Authentication required"}
-	replyGone       = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this account may not send mail any more"}
 	replySender     = &smtp.Reply{Code: 553, Enhanced: "5.7.1", Text: "Sender address rejected: it is not the account of this proxy that is logged in"}
 	replyPostmaster = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "a mail proxy has no postmaster: write the whole address"}
 	replyManyRcpts  = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "too many recipients"}

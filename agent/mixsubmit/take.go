@@ -203,7 +203,7 @@ func rooms(content int, unreliable bool) letter.Options {
 }
 
 // around is about what a letter has besides the mail: certificate, proof, addresses.
-const around = 16 << 10
+const around = 13 << 10
 
 // forecast is when all letters of a mail are expected to arrive. What compresses needs less.
 func (s *Submit) forecast(a *Account, e *entry, size int) time.Duration {

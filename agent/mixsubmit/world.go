@@ -20,7 +20,10 @@ const (
 	tokensADay = 20 // as many as a relay gives by default; one that gives fewer says so with its answer
 	tokensFile = "tokens"
 	maxTokens  = 3 * tokensADay
-	askPause   = time.Hour // after a request that failed
+	// Pauses after a request that failed: the first, which each further one doubles, and the longest. The
+	// first is short because a proxy that was just started has no line to its relay yet.
+	firstAskPause = 5 * time.Second
+	askPause      = time.Hour
 )
 
 // spare is for how long a token must be good when a letter gets it: the letter is sent again for so
@@ -33,6 +36,7 @@ type wallet struct {
 	open  bool
 	state walletState
 	due   time.Time // not asked before
+	tries int       // since an answer came
 	asked *asked
 }
 
@@ -122,7 +126,8 @@ func (w *wallet) wants(sp *spool, now time.Time) bool {
 	if w.load(sp) != nil || now.Before(w.due) || w.state.Asked >= token.DayOf(now) {
 		return false
 	}
-	w.due = now.Add(askPause)
+	w.due = now.Add(min(firstAskPause<<min(w.tries, 10), askPause))
+	w.tries++
 	return true
 }
 
@@ -183,7 +188,7 @@ func (s *Submit) askTokens(ctx context.Context, sp *spool, relay *directory.Entr
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asked = nil
+	w.asked, w.tries = nil, 0
 	if err := w.load(sp); err != nil {
 		return errs.Wrap(op, err)
 	}

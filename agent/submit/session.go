@@ -64,16 +64,9 @@ func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOption
 			return errs.Wrap(op, err)
 		}
 	}
-	sender, err := c.login.Current(ctx)
-	switch k := errs.KindOf(err); {
-	case err == nil:
-	case k == errs.Denied, k == errs.NotFound:
-		return replyGone
-	default:
+	sender, err := Sender(ctx, c.login)
+	if err != nil {
 		return errs.Wrap(op, err)
-	}
-	if sender.Blocked {
-		return replyGone
 	}
 	c.mail.sender, c.mail.from, c.mail.options = sender, from, o
 	return nil

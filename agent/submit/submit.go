@@ -94,6 +94,17 @@ func New(o Options) *Submit {
 	return &Submit{o: o, rate: limits.NewGCRA(o.PerMinute, o.Burst, o.MaxKeys, o.Now)}
 }
 
+// Sender gives the account of a login as it is now. The error is a *smtp.Reply for one that may not send
+// any more.
+func Sender(ctx context.Context, l Login) (account.Account, error) {
+	a, err := l.Current(ctx)
+	switch k := errs.KindOf(err); {
+	case err == nil && a.Blocked, err != nil && (k == errs.Denied || k == errs.NotFound):
+		return account.Account{}, replyGone
+	}
+	return a, errs.Wrap("agent/submit.Sender", err)
+}
+
 // SenderAllowed is the one owner of "sender = login" for accounts: whether who logged
 // in as login may write as from, in the envelope and in the From field.
 func SenderAllowed(login account.Account, from mail.Address) bool {
