@@ -34,6 +34,7 @@ type piece struct {
 // that it has by then (docs/content.md).
 type group struct {
 	Tries int           `json:",omitempty"` // blocks that were given away
+	Quiet int           `json:",omitempty"` // of them those since the last news
 	Due   time.Time     `json:",omitzero"`  // nothing of it leaves before
 	Marks []packet.Mark `json:",omitempty"` // of the blocks
 	Asker int           `json:",omitempty"` // the fragment that carried the last of them
@@ -105,11 +106,11 @@ const (
 )
 
 // again is when it is time to ask again for what no acknowledgement has come for: one and a half
-// times the time that there and back should take, and some slack; twice as long after each try; up
-// to a fifth more or less, so that no rhythm shows.
-func again(now time.Time, expected, slack time.Duration, tries int, r Chooser) time.Time {
+// times the time that there and back should take, and some slack; twice as long after each try
+// without news, of which this is number quiet; up to a fifth more or less, so that no rhythm shows.
+func again(now time.Time, expected, slack time.Duration, quiet int, r Chooser) time.Time {
 	d := float64(expected)*1.5 + float64(slack)
-	d *= math.Pow(2, float64(min(tries-1, 20)))
+	d *= math.Pow(2, float64(min(quiet-1, 20)))
 	d = min(d, float64(ackLongest)) * (0.8 + 0.4*r.Float64())
 	return now.Add(time.Duration(d))
 }
@@ -187,7 +188,8 @@ func (m *message) posted(e *event, now time.Time, r Chooser) {
 		if e.block {
 			g := &m.state.Groups[m.head.groupOf(e.piece)]
 			g.Tries++
-			g.Asker, g.Due = e.piece, again(now, e.stay, cmp.Or(e.slack, DefaultAckSlack), g.Tries, r)
+			g.Quiet++
+			g.Asker, g.Due = e.piece, again(now, e.stay, cmp.Or(e.slack, DefaultAckSlack), g.Quiet, r)
 		}
 	}
 }
@@ -210,8 +212,11 @@ func (m *message) acked(e *event, now time.Time) {
 			p.Stage, missing = wanting, true
 		}
 	}
-	if missing && news {
-		g.Due = now
+	if news {
+		g.Quiet = 0
+		if missing {
+			g.Due = now
+		}
 	}
 }
 

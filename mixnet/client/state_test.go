@@ -109,6 +109,9 @@ func TestWindow(t *testing.T) {
 	sent, blocks = m.send(t, now)
 	same(t, "missing", sent, []int{2, 4})
 	same(t, "the block", blocks, []int{4})
+	if d := m.state.Groups[0].Due.Sub(now); d > 8*time.Minute {
+		t.Errorf("after news it waits for %v", d)
+	}
 	m.acked(&event{durable: 0b101011, latest: true}, now) // nothing new: not before its time
 	if sent, _ := m.send(t, now); sent != nil {
 		t.Errorf("%v is sent though nothing gets through", sent)
