@@ -26,6 +26,7 @@ var floors = [][]string{
 // sideways is the whole list of edges allowed within a floor. A trailing /...
 // on the right stands for the package and all below it.
 var sideways = map[string][]string{
+	"lab":              {"lab/world"},
 	"agent/access":     {},
 	"agent/deliver":    {"agent/road"},
 	"agent/exit":       {"agent/deliver", "agent/mbox", "agent/vouch"},
