@@ -355,18 +355,19 @@ func TestCrash(t *testing.T) {
 	v := maker.anonymous("one", "bob@world.example")
 	other := maker.anonymous("two", "bob@world.example")
 	other.Mail.Token = v.Mail.Token
-	cuts := disktest.Cuts(1, func(n int64, after bool, u vfs.Unsynced) bool {
+	third := maker.anonymous("three", "eve@world.example")
+	try := func(n int64, after bool, u vfs.Unsynced) bool {
 		disk := vfs.NewCrashDisk()
 		w := begin(t, func(o *Options) { o.FS = disk })
 		must(t, w.Close())
-		acked, at := false, false
-		cut := vfs.CutAt(disk, n, after, u, uint64(n), func() { at = acked })
+		acked, at, handed := false, false, false
+		cut := vfs.CutAt(disk, n, after, u, uint64(n), func() { at, handed = acked, w.tos() != "" })
 		w.o.FS = cut.FS
 		w.open()
 		must(t, w.Send(ctx, v))
 		acked = true
 		refused(t, w.Send(ctx, other), errs.Denied, "another mail")
-		must(t, w.Send(ctx, w.anonymous("three", "eve@world.example")))
+		must(t, w.Send(ctx, third))
 		d := cut.Disk()
 		if d == nil {
 			return false
@@ -381,12 +382,18 @@ func TestCrash(t *testing.T) {
 			}
 			return true
 		}
+		if handed {
+			refused(t, w.Send(ctx, other), errs.Denied, "another mail")
+		}
 		must(t, w.Send(ctx, v))
 		refused(t, w.Send(ctx, other), errs.Denied, "another mail")
 		if len(strings.Fields(w.tos())) > 1 {
 			t.Errorf("cut %d: %s", n, w.tos())
 		}
 		return true
+	}
+	cuts := disktest.Cuts(1, func(n int64, after bool, _ vfs.Unsynced) bool {
+		return try(n, after, vfs.Dropped) && try(n, after, vfs.Dropped+1) && try(n, after, vfs.Dropped+2)
 	})
 	if cuts < 8 {
 		t.Errorf("only %d cuts", cuts)
