@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern.email/mixnet/directory"
+	"postern.email/mixnet/link"
 	"postern.email/mixnet/packet"
 )
 
@@ -92,16 +93,20 @@ func TestExtraGivesWay(t *testing.T) {
 		same := second.describe(time.Now())
 		stolen, err := directory.SignDescriptor(directory.Descriptor{Network: same.Network, Published: same.Published, Node: same.Node}, identity(t, "thief"))
 		must(t, err)
+		moved := same.Node
+		moved.LinkKey = directory.Hash{8}
+		other, err := directory.SignDescriptor(directory.Descriptor{Network: same.Network, Published: same.Published, Node: moved}, second.keys.Identity())
+		must(t, err)
 		nowhere := *same
 		nowhere.LinkKey, nowhere.Parameters = directory.Hash{9}, nil
 		lost, err := directory.SignDescriptor(directory.Descriptor{Network: same.Network, Published: same.Published, Node: nowhere.Node}, identity(t, "nowhere"))
 		must(t, err)
 		s := *first.settings()
-		s.Extra = []*directory.Descriptor{same, stolen, lost, first.describe(time.Now())}
+		s.Extra = []*directory.Descriptor{same, other, stolen, lost, first.describe(time.Now())}
 		must(t, first.Reload(s))
 		wait(time.Minute)
 		v := first.Node.view.Load()
-		if len(v.extra) != 4 || v.beside != 0 || v.nodes[stolen.ID()] != nil || v.nodes[lost.ID()] != nil || !v.takes(same.ID(), 2) || v.takes(same.ID(), 3) {
+		if len(v.extra) != 5 || v.beside != 0 || v.nodes[stolen.ID()] != nil || v.nodes[lost.ID()] != nil || !v.takes(same.ID(), 2) || v.takes(same.ID(), 3) || v.nodes[same.ID()].peer.Key == link.Key(moved.LinkKey) {
 			t.Errorf("%d of %d were taken beside the directory", v.beside, len(v.extra))
 		}
 	})
