@@ -91,7 +91,7 @@ func (p *pebble) start(t testing.TB) {
 	pool.AddCert(p.ca.Cert)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	defer tr.CloseIdleConnections()
-	eventually(t, startLimit, func() error {
+	eventually(t, patience, func() error {
 		r, err := (&http.Client{Transport: tr}).Get("https://" + p.manage + "/roots/0")
 		if err != nil {
 			return err
@@ -135,7 +135,7 @@ func (p *pebble) shown(addr, name string) (*x509.Certificate, error) {
 // obtained waits for the certificate of a name.
 func (p *pebble) obtained(t testing.TB, addr, name string) (cert *x509.Certificate) {
 	t.Helper()
-	eventually(t, 2*time.Minute, func() (err error) {
+	eventually(t, patience, func() (err error) {
 		cert, err = p.shown(addr, name)
 		return err
 	})
@@ -241,7 +241,7 @@ func TestACMERenewal(t *testing.T) {
 	}
 	last := first
 	for i := range 2 {
-		eventually(t, 2*time.Minute, func() error {
+		eventually(t, patience, func() error {
 			cert, err := p.shown(s.IMAPS, acmeDomain)
 			if err != nil {
 				t.Fatalf("a handshake failed: %v", err) // not even for a moment
@@ -272,7 +272,7 @@ func TestACMEKilled(t *testing.T) {
 	p.start(t)
 	p.dns.Fail(acmeDomain, "A", dnstest.Silent)
 	s := p.relay(t, "listen.https=off", "network.resolver="+own.Addr)
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if p.dns.Asked(acmeDomain, "A") == 0 {
 			return errors.New("the authority does not check yet")
 		}
@@ -304,7 +304,7 @@ func TestACMEKilled(t *testing.T) {
 func TestACMEDown(t *testing.T) {
 	p := newPebble(t, 0)
 	s := p.relay(t)
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		c := s.tlsStatus(t).TLS.Certs[0]
 		if !strings.Contains(c.Error, "no usable answer") || c.NextTry == "" || c.Issuer != "" {
 			return fmt.Errorf("%+v", c)
@@ -314,7 +314,7 @@ func TestACMEDown(t *testing.T) {
 	s.mustLogin(t, s.newUser()) // with the self-signed certificate
 	p.start(t)
 	p.obtained(t, s.IMAPS, acmeDomain)
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if c := s.tlsStatus(t).TLS.Certs[0]; c.Error != "" || c.NextTry != "" {
 			return fmt.Errorf("%+v", c)
 		}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 )
 
 // exchange opens a session on port 25 as another relay does.
@@ -75,7 +74,7 @@ func TestSentAgainAfterAKill(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, time.Minute, func() error {
+		eventually(t, patience, func() error {
 			mu.Lock()
 			defer mu.Unlock()
 			if acked < 40 {

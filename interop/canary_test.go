@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/interop/canary"
 	"postern.email/interop/mailclient"
@@ -114,7 +113,7 @@ func TestNothingReadableOnDisk(t *testing.T) {
 	}
 	waits := func() {
 		t.Helper()
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			r := command(t, nil, binary(t), "queue", "list", "--dir", s.dir)
 			if strings.Count(r.out, planted["outside"]) != 2 || !strings.Contains(r.out, "does not answer") {
 				return fmt.Errorf("two mails should wait: %s", r.out)

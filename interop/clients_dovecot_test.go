@@ -102,7 +102,7 @@ func startDovecot(t *testing.T) string {
 			t.Logf("Dovecot's log:\n%s", tail(filepath.Join(dir, "log"), 2000))
 		}
 	})
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()

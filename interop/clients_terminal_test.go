@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/interop/mailclient"
 )
@@ -65,7 +64,7 @@ func (s *screen) typed(text string) {
 // shows waits until the screen shows all texts.
 func (s *screen) shows(texts ...string) {
 	s.t.Helper()
-	eventually(s.t, 30*time.Second, func() error {
+	eventually(s.t, patience, func() error {
 		seen := s.text()
 		for _, text := range texts {
 			if !strings.Contains(seen, text) {
@@ -79,7 +78,7 @@ func (s *screen) shows(texts ...string) {
 // hides waits until the screen does not show a text.
 func (s *screen) hides(text string) {
 	s.t.Helper()
-	eventually(s.t, 30*time.Second, func() error {
+	eventually(s.t, patience, func() error {
 		if seen := s.text(); strings.Contains(seen, text) {
 			return fmt.Errorf("the screen shows %q:\n%s", text, seen)
 		}
@@ -125,7 +124,7 @@ func subjects(t testing.TB, s *server, u user, folder string) string {
 // becomes waits until a folder at the server is so.
 func becomes(t testing.TB, s *server, u user, folder, want string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got := subjects(t, s, u, folder); got != want {
 			return fmt.Errorf("%s holds %q, want %q", folder, got, want)
 		}

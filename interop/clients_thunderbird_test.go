@@ -212,7 +212,7 @@ user_pref("mailnews.mark_message_read.auto", true);
 		}
 	})
 	m = &marionette{t: t}
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		raw, err := os.ReadFile(filepath.Join(profile, "MarionetteActivePort"))
 		if err != nil {
 			return err
@@ -332,7 +332,7 @@ func TestThunderbird(t *testing.T) {
 		await sleep(500);`, other.addr)
 	m.shot(pictures, "compose", display)
 	m.js(`const w = Services.wm.getMostRecentWindow("msgcompose"); w.goDoCommand("cmd_sendNow"); await until("the mail is sent", () => w.closed);`)
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if n := len(s.inbox(t, other)); n != 1 {
 			return fmt.Errorf("%d mails arrived", n)
 		}
@@ -380,7 +380,7 @@ func TestThunderbird(t *testing.T) {
 // becomesSeen waits until the one mail of INBOX is marked as read.
 func becomesSeen(t testing.TB, s *server, u user) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		for _, flags := range folderAt(t, s, u, "INBOX") {
 			if !strings.Contains(flags, "S") {
 				return fmt.Errorf("the mail has flags %q, want S", flags)

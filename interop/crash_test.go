@@ -132,7 +132,7 @@ func TestKillUnderLoad(t *testing.T) {
 	for cut := range cuts {
 		before := a.count()
 		wait := s.load(t, users, a, nil, nil)
-		eventually(t, time.Minute, func() error {
+		eventually(t, patience, func() error {
 			if n := a.count() - before; n < 100+rand.IntN(100) {
 				return fmt.Errorf("%d acknowledged so far", n)
 			}
@@ -206,7 +206,7 @@ func TestKillUnderAppend(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if done < 300 {

@@ -75,7 +75,7 @@ func TestDeltaChat(t *testing.T) {
 			// The app looks at what comes after its first SELECT only: a mail that is
 			// quicker than that is not shown. People are slower than this test.
 			idle := map[int]bool{}
-			r.await(time.Minute, "both inboxes idle", func(e rpcEvent) bool {
+			r.await(patience, "both inboxes idle", func(e rpcEvent) bool {
 				idle[e.Account] = idle[e.Account] || e.kind() == "ImapInboxIdle"
 				return idle[alice] && idle[bob]
 			})
@@ -87,7 +87,7 @@ func TestDeltaChat(t *testing.T) {
 			r.must(&bobChat, "secure_join", bob, qr)
 			joined := map[string]bool{}
 			var aliceContact int
-			r.await(time.Minute, "both ends of secure-join", func(e rpcEvent) bool {
+			r.await(patience, "both ends of secure-join", func(e rpcEvent) bool {
 				if e.number("progress") == 1000 && strings.HasPrefix(e.kind(), "Securejoin") {
 					joined[e.kind()] = true
 					if e.kind() == "SecurejoinInviterProgress" {
@@ -113,7 +113,7 @@ func TestDeltaChat(t *testing.T) {
 						Text        string `json:"text"`
 						ShowPadlock bool   `json:"showPadlock"`
 					}
-					r.await(time.Minute, "message "+text, func(e rpcEvent) bool {
+					r.await(patience, "message "+text, func(e rpcEvent) bool {
 						if e.kind() != "IncomingMsg" || e.Account != way.to {
 							return false
 						}
@@ -171,7 +171,7 @@ func TestDeltaChatCleartextIsRefused(t *testing.T) {
 	r.must(&chat, "create_chat_by_contact_id", profile, contact)
 	err := r.call(&msg, "misc_send_text_message", profile, chat, "in the clear")
 	if err == nil {
-		e := r.await(time.Minute, "the refusal", func(e rpcEvent) bool { return e.kind() == "MsgFailed" && e.number("msgId") == msg })
+		e := r.await(patience, "the refusal", func(e rpcEvent) bool { return e.kind() == "MsgFailed" && e.number("msgId") == msg })
 		var info string
 		r.must(&info, "get_message_info", profile, e.number("msgId"))
 		t.Logf("the app shows: %s", info)

@@ -71,7 +71,7 @@ func fillUnderLoad(t *testing.T, s *server, users []user, a *acks, full func() e
 		refusals = append(refusals, err)
 		mu.Unlock()
 	})
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if a.count() < 50 {
 			return fmt.Errorf("%d acknowledged so far", a.count())
 		}
@@ -80,7 +80,7 @@ func fillUnderLoad(t *testing.T, s *server, users []user, a *acks, full func() e
 	if err := full(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Minute, func() error {
+	eventually(t, patience, func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(refusals) < 20 {
@@ -142,7 +142,7 @@ func TestDiskFull(t *testing.T) {
 	checkRefusals(t, refusals)
 	a.check(t, s, users) // reading goes on while the disk is full
 	s.kill()
-	if err := s.tryRun(t, startLimit); err != nil {
+	if err := s.tryRun(t, patience); err != nil {
 		t.Logf("start on a full disk: %v\n%s", err, tail(s.log, 1500))
 		if err := os.Remove(ballast); err != nil {
 			t.Fatal(err)
@@ -154,7 +154,7 @@ func TestDiskFull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 2*time.Minute, func() error { // room was made: mail flows again
+	eventually(t, patience, func() error { // room was made: mail flows again
 		c, err := s.submit(users[0])
 		if err != nil {
 			return err
@@ -191,7 +191,7 @@ func TestDiskReadOnly(t *testing.T) {
 			close(halt)
 		}
 	})
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if before = a.count(); before < 50 {
 			return fmt.Errorf("%d acknowledged so far", before)
 		}

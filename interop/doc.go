@@ -1,7 +1,8 @@
 // Package interop drives the built program over its sockets with the clients
 // that people really use, and with crashes, full disks and strangers.
 //
-// Nothing here imports a room of the house. Tests that need a tool skip with its
+// Nothing here imports a room of the house, but for the documents and links of the mix network, where
+// tests are a node or an authority of their own. Tests that need a tool skip with its
 // name when it is missing, and fail instead with POSTERN_REQUIRE_TOOLS=1.
 //
 // Environment:

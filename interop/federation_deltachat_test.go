@@ -24,7 +24,7 @@ func TestDeltaChatFederation(t *testing.T) {
 	r.must(nil, "add_or_update_transport", bob, b.credentials(t, b.newUser(), "ssl"))
 	r.must(nil, "start_io_for_all_accounts")
 	idle := map[int]bool{}
-	r.await(time.Minute, "both inboxes idle", func(e rpcEvent) bool {
+	r.await(patience, "both inboxes idle", func(e rpcEvent) bool {
 		idle[e.Account] = idle[e.Account] || e.kind() == "ImapInboxIdle"
 		return idle[alice] && idle[bob]
 	})
@@ -36,7 +36,7 @@ func TestDeltaChatFederation(t *testing.T) {
 	r.must(&bobChat, "secure_join", bob, qr)
 	joined := map[string]bool{}
 	var aliceContact int
-	r.await(2*time.Minute, "both ends of secure-join", func(e rpcEvent) bool {
+	r.await(patience, "both ends of secure-join", func(e rpcEvent) bool {
 		if e.number("progress") == 1000 {
 			joined[e.kind()] = true
 			if e.kind() == "SecurejoinInviterProgress" {
@@ -68,7 +68,7 @@ func TestDeltaChatFederation(t *testing.T) {
 				ShowPadlock bool   `json:"showPadlock"`
 				ChatID      int    `json:"chatId"`
 			}
-			e := r.await(time.Minute, "message "+text, func(e rpcEvent) bool {
+			e := r.await(patience, "message "+text, func(e rpcEvent) bool {
 				read(e)
 				return e.kind() == "IncomingMsg" && e.Account == way.to
 			})
@@ -82,7 +82,7 @@ func TestDeltaChatFederation(t *testing.T) {
 			r.must(nil, "markseen_msgs", way.to, []int{e.number("msgId")})
 		}
 		for len(receipts) < messages {
-			r.await(2*time.Minute, fmt.Sprintf("read receipts: %d of %d", len(receipts), messages), func(e rpcEvent) bool {
+			r.await(patience, fmt.Sprintf("read receipts: %d of %d", len(receipts), messages), func(e rpcEvent) bool {
 				read(e)
 				return e.kind() == "MsgRead" && e.Account == way.from
 			})

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/interop/mailclient"
 	"postern.email/interop/smallworld"
@@ -53,7 +52,7 @@ func unfolded(m string) string { return fold.ReplaceAllString(m, " ") }
 func awaitMail(t testing.TB, list func() ([]string, error), texts ...string) string {
 	t.Helper()
 	found := ""
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		mails, err := list()
 		if err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/interop/mailclient"
 )
@@ -55,9 +54,9 @@ func TestTwoRelays(t *testing.T) {
 					return nil
 				}
 			}
-			eventually(t, 30*time.Second, check(b, ub[0]))
-			eventually(t, 30*time.Second, check(b, ub[1]))
-			eventually(t, 30*time.Second, check(a, ua[0]))
+			eventually(t, patience, check(b, ub[0]))
+			eventually(t, patience, check(b, ub[1]))
+			eventually(t, patience, check(a, ua[0]))
 			for _, s := range []*server{a, b} {
 				s.emptyQueue(t)
 			}
@@ -68,7 +67,7 @@ func TestTwoRelays(t *testing.T) {
 // emptyQueue waits until nothing is left to be delivered.
 func (s *server) emptyQueue(t testing.TB) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		r := command(t, nil, binary(t), "status", "--json", "--dir", s.dir)
 		if !strings.Contains(r.out, `"queue":{"mails":0,`) {
 			return fmt.Errorf("the queue is not empty: %s", r.out)
@@ -103,7 +102,7 @@ func TestReports(t *testing.T) {
 	send("x@gone.example", "")
 	send("nobody@b.example", " NOTIFY=NEVER")
 	var got []string
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got = a.mails(t, me); len(got) != 3 {
 			return fmt.Errorf("%d reports", len(got))
 		}

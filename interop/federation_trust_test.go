@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"postern.email/interop/mailclient"
 	"postern.email/interop/smallworld"
@@ -17,7 +16,7 @@ import (
 // waits waits until the only mail in a relay's queue for a domain gives a reason with this text.
 func (s *server) waits(t testing.TB, domain, why string) {
 	t.Helper()
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		r := command(t, nil, binary(t), "queue", "list", "--to", domain, "--dir", s.dir)
 		if !strings.Contains(r.out, why) {
 			return fmt.Errorf("the queue does not say %q: %s", why, r.out)

@@ -194,7 +194,7 @@ func TestHalfIsSentOnce(t *testing.T) {
 	a := w.relay(t, "a.example")
 	me := a.created(t, 1)[0]
 	a.send(t, me, mailclient.NewMaker(10), 10_000, "now@peer.example", "later@peer.example")
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if refused < 3 {
@@ -310,8 +310,8 @@ func TestSentTwiceStoredOnce(t *testing.T) {
 				}
 				return err
 			}
-			eventually(t, time.Minute, once)
-			eventually(t, time.Minute, func() error {
+			eventually(t, patience, once)
+			eventually(t, patience, func() error {
 				p.mu.Lock()
 				defer p.mu.Unlock()
 				if !p.held {

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/interop/smallworld"
 )
@@ -36,7 +35,7 @@ func TestMixExit(t *testing.T) {
 	anna.background(t) // it learns the directory
 	last := "the last line: " + rand.Text()
 	text := "Subject: to the desk\n\n" + strings.Repeat(rand.Text()+"\n", 2000) + last + "\n"
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		out, err := anna.command(text, "send", "-t", "info@exit1").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("send: %w: %s", err, out)
@@ -44,7 +43,7 @@ func TestMixExit(t *testing.T) {
 		return nil
 	})
 	var mail []byte
-	eventually(t, 2*time.Minute, func() (err error) {
+	eventually(t, patience, func() (err error) {
 		if mail, err = os.ReadFile(came); err == nil && !strings.Contains(string(mail), last) {
 			err = fmt.Errorf("%d bytes came: %.300q", len(mail), mail)
 		}

@@ -31,17 +31,11 @@ func (takesNothing) Take(_ context.Context, _ link.Peer, _ []byte, r link.Receip
 // directory does.
 func descriptor(t *testing.T, m *smallworld.Member) *directory.Descriptor {
 	t.Helper()
-	name, err := os.ReadFile(filepath.Join(m.Dir, "current-desc"))
-	for range 100 {
-		if err == nil {
-			break
-		}
-		<-time.After(100 * time.Millisecond) // it is written soon after the start
+	var name []byte
+	eventually(t, patience, func() (err error) { // it is written soon after the start
 		name, err = os.ReadFile(filepath.Join(m.Dir, "current-desc"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+		return err
+	})
 	b, err := os.ReadFile(strings.TrimSpace(string(name)))
 	if err != nil {
 		t.Fatal(err)
@@ -56,14 +50,13 @@ func descriptor(t *testing.T, m *smallworld.Member) *directory.Descriptor {
 // knowsDirectory waits until a node has a consensus.
 func knowsDirectory(t *testing.T, m *smallworld.Member) {
 	t.Helper()
-	for range 300 {
+	eventually(t, patience, func() error {
 		var s struct{ Epoch uint64 }
-		if m.Ask(t, &s, "status"); s.Epoch > 0 {
-			return
+		if m.Ask(t, &s, "status"); s.Epoch == 0 {
+			return errors.New("the node has no consensus")
 		}
-		<-time.After(100 * time.Millisecond)
-	}
-	t.Fatal("the node gets no consensus")
+		return nil
+	})
 }
 
 func newBareClient(t *testing.T, relay *smallworld.Member) *bareClient {
@@ -116,7 +109,7 @@ func (c *bareClient) unit(t *testing.T, id packet.ID, key *packet.PublicKey) []b
 // directory of the network.
 func (c *bareClient) send(t *testing.T, unit []byte) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		err := c.line.Send(ctx, append([]byte(nil), unit...))

@@ -159,7 +159,7 @@ func mixRelay(t *testing.T, n *smallworld.MixNet, nickname string) (s *server, i
 // goesBy waits until a relay goes by the consensus of an epoch or a later one, and is connected to mixes.
 func goesBy(t *testing.T, n *smallworld.MixNet, s *server, epoch uint64) {
 	t.Helper()
-	for range 300 {
+	eventually(t, patience, func() error {
 		var status struct {
 			Mixnet struct {
 				Epoch uint64
@@ -167,12 +167,14 @@ func goesBy(t *testing.T, n *smallworld.MixNet, s *server, epoch uint64) {
 			}
 		}
 		out, err := n.Command("status", "--dir", s.dir, "--json").Output()
-		if err == nil && json.Unmarshal(out, &status) == nil && status.Mixnet.Epoch >= epoch && status.Mixnet.Links.Nodes > 0 {
-			return
+		if err == nil {
+			err = json.Unmarshal(out, &status)
 		}
-		<-time.After(100 * time.Millisecond)
-	}
-	t.Fatal("the relay does not get the consensus")
+		if err == nil && (status.Mixnet.Epoch < epoch || status.Mixnet.Links.Nodes == 0) {
+			err = fmt.Errorf("the relay goes by the consensus of epoch %d, and %d nodes are connected", status.Mixnet.Epoch, status.Mixnet.Links.Nodes)
+		}
+		return err
+	})
 }
 
 // userClient registers a client with a relay as a user does, with address and password.

@@ -31,7 +31,7 @@ func TestUpTwice(t *testing.T) {
 	}
 
 	cmd := exec.Command(binary(t), "up", "--dir", s.dir, "--ports", "0", "--json")
-	timer := time.AfterFunc(startLimit, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	out, err := cmd.CombinedOutput()
 	timer.Stop()
 	if err == nil || cmd.ProcessState.ExitCode() != 1 {

@@ -77,7 +77,7 @@ func waitReady(ts *testscript.TestScript, neg bool, args []string) {
 
 // statusOf waits for a running server and gives its status.
 func statusOf(ts *testscript.TestScript, dir string) (st relay.Status) {
-	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(20*time.Second)
+	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(2*time.Minute)
 	defer tick.Stop()
 	defer end.Stop()
 	for {
@@ -102,7 +102,7 @@ func imapLogin(ts *testscript.TestScript, neg bool, args []string) {
 	c, err := tls.Dial("tcp", statusOf(ts, args[0]).IMAPS, &tls.Config{InsecureSkipVerify: true})
 	ts.Check(err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	fmt.Fprintf(c, "a LOGIN %q %q\r\nb LOGOUT\r\n", args[1], args[2])
 	var all bytes.Buffer
 	_, _ = all.ReadFrom(c) // the end of TLS may be untidy; what was said counts
@@ -116,7 +116,7 @@ func submitMail(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := tls.Dial("tcp", statusOf(ts, args[0]).Submissions, &tls.Config{InsecureSkipVerify: true})
 	ts.Check(err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	packets := append(append(append([]byte{0xC1, 91, 3}, make([]byte, 90)...), 0xD2, 101, 1), make([]byte, 100)...)
 	fmt.Fprintf(c, "EHLO x\r\nAUTH PLAIN %s\r\nMAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\n",
 		base64.StdEncoding.EncodeToString([]byte("\x00"+args[1]+"\x00"+args[2])), args[1], args[3])
@@ -143,7 +143,7 @@ func queued(ts *testscript.TestScript, dir string) (m relay.QueuedMail) {
 
 // awaitWhy DIR TEXT waits until the queue says so of its first recipient.
 func awaitWhy(ts *testscript.TestScript, _ bool, args []string) {
-	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(20*time.Second)
+	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(2*time.Minute)
 	defer tick.Stop()
 	defer end.Stop()
 	for {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,7 +39,7 @@ func mixSignal(ts *testscript.TestScript, _ bool, args []string) {
 
 // mixGone DIR waits until no node runs in DIR.
 func mixGone(ts *testscript.TestScript, _ bool, args []string) {
-	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(20*time.Second)
+	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(2*time.Minute)
 	defer tick.Stop()
 	defer end.Stop()
 	for {
@@ -186,12 +187,17 @@ func webProxy(ts *testscript.TestScript, _ bool, args []string) {
 
 // freePort VAR puts a port of loopback that was free into a variable.
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Check(l.Close())
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	ts.Check(err)
-	ts.Setenv(args[0], port)
+	// Below the ports that a system gives to connections by itself (on Linux from 32768), so that
+	// it is still free when it is used.
+	for range 100 {
+		port := fmt.Sprint(20_000 + rand.IntN(10_000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			ts.Check(l.Close())
+			ts.Setenv(args[0], port)
+			return
+		}
+	}
+	ts.Fatalf("no port is free")
 }
 
 // mixID FILE VAR puts the fingerprint of a running node into a variable.

@@ -60,7 +60,7 @@ func waitLogged(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := regexp.Compile(args[1])
 	ts.Check(err)
-	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(20*time.Second)
+	tick, end := time.NewTicker(20*time.Millisecond), time.NewTimer(2*time.Minute)
 	defer tick.Stop()
 	defer end.Stop()
 	for {

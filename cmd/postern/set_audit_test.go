@@ -19,10 +19,12 @@ func TestSetEverywhere(t *testing.T) {
 		"postern queue show": {"3f9c"}, "postern queue drop": {"3f9c", "--yes"}, "postern queue export": {"3f9c"},
 		"postern init": {"example.org"}, "postern mix init": {"nobody"},
 		"postern authority init": {"some-net"}, "postern authority approve": {"3f9c"}, "postern authority reject": {"3f9c"}, "postern authority forget": {"3f9c"},
+		"postern proxy init": {"anna@relay.example"}, "postern proxy passwd": {"anna"}, "postern proxy verify": {"bob@relay.example"}, "postern proxy recipients get": {"bob@relay.example"},
+		"postern proxy recipients set": {"bob@relay.example", "key"}, "postern proxy recipients remove": {"bob@relay.example"}, "postern proxy recipients query": {"anna@relay.example", "bob@relay.example"},
 		"postern queue retry": {"--all"}, "postern queue hold": {"--all"}, "postern queue release": {"--all"},
 	}
 	none := map[string]bool{"postern version": true, "postern config describe": true, "postern mix config": true, "postern authority config": true,
-		"postern authority network": true, "postern import mixminiond": true, "postern mix simulate": true}
+		"postern authority network": true, "postern import mixminiond": true, "postern import mailproxy": true, "postern proxy config": true, "postern mix simulate": true}
 	// A client of the mix network has a directory and no configuration.
 	for _, name := range []string{"register", "address", "run", "send", "fetch", "sent", "ping", "reply-block make", "reply-block list", "reply-block use", "reply-block inspect"} {
 		none["postern mix "+name] = true
@@ -32,6 +34,8 @@ func TestSetEverywhere(t *testing.T) {
 		switch {
 		case strings.HasPrefix(path, "postern mix "):
 			return "mixing.intervall=1h", "mixing.interval"
+		case strings.HasPrefix(path, "postern proxy "):
+			return "Proxy.SMTPAuht=false", "Proxy.SMTPAuth"
 		case strings.HasPrefix(path, "postern authority "):
 			return "vote.profil=low", "vote.profile"
 		}
@@ -55,7 +59,7 @@ func TestSetEverywhere(t *testing.T) {
 		}
 		var out, errs bytes.Buffer
 		// A command that takes the wrong option would start a server and stay.
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		set, meant := wrong(c.CommandPath())
 		code := run(ctx, append(args, "--set", set), streams{strings.NewReader(""), &out, &errs})
 		cancel()

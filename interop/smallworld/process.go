@@ -65,10 +65,11 @@ func killGroup(leader int) {
 	}
 }
 
-// await polls until f is true, for at most half a minute.
+// await polls until f is true, for at most three minutes: a machine that is short of time may
+// need them, and the others do not wait.
 func await(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !f() {

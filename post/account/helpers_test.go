@@ -99,12 +99,12 @@ func newClock() *clocktest.Clock {
 	return clocktest.New(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC))
 }
 
-// waitFor polls until ok, for five seconds at most.
+// waitFor polls until ok, for a minute at most.
 func waitFor(t testing.TB, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.NewTimer(5 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for !ok() {
 		select {

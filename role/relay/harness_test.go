@@ -301,7 +301,7 @@ func body(mail []byte) string {
 // until asks again until ok says so, or fails the test.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick, end := time.NewTicker(5*time.Millisecond), time.NewTimer(20*time.Second)
+	tick, end := time.NewTicker(5*time.Millisecond), time.NewTimer(2*time.Minute)
 	defer tick.Stop()
 	defer end.Stop()
 	for !ok() {
