@@ -20,7 +20,10 @@ const certificateRequest = "postern-certificate 1\n"
 // When a certificate is renewed: early enough for the relay to be away for some days.
 const (
 	renewBefore = 3 * 24 * time.Hour // its end
+	renewUrgent = 36 * time.Hour     // before its end it is urgent: the user hears of it
 	renewPause  = time.Hour          // between two looks
+	renewSoon   = 5 * time.Minute    // the same, with less than an hour left
+	renewWarn   = 12 * time.Hour     // between two warnings
 )
 
 // Certificate gives the certificate of the client's keys, which agent/vouch reads. While Run runs it
@@ -82,25 +85,30 @@ type fetcher func(ctx context.Context, request []byte) ([]byte, error)
 func (c *Client) renew(ctx context.Context, fetch fetcher) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
+	var warned time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
-		cert := c.certified()
+		cert, now, pause := c.certified(), c.o.Now(), renewPause
 		if cert == nil {
 			return nil // to register needs a password
 		}
-		if left := cert.Until.Sub(c.o.Now()); left < renewBefore {
+		if left := cert.Until.Sub(now); left < renewBefore {
 			if err := c.renewOnce(ctx, fetch, cert); err != nil && ctx.Err() == nil {
 				c.o.Logger.Debug("mix client: the certificate was not renewed", "error", err)
-				if left < renewBefore/2 {
+				if left < renewUrgent && now.Sub(warned) >= renewWarn {
+					warned = now
 					c.o.Warn("the certificate of this client, which ends on " + cert.Until.UTC().Format("2006-01-02 15:04 MST") + ", could not be renewed: " + errs.Public(err))
+				}
+				if left < renewPause {
+					pause = renewSoon
 				}
 			}
 		}
-		t.Reset(renewPause)
+		t.Reset(pause)
 	}
 }
 
