@@ -138,7 +138,12 @@ Run a real one:
 
   postern init example.org     # configuration, keys, DNS records
   postern serve
-  postern doctor               # what is not as it should be`,
+  postern doctor               # what is not as it should be
+
+Send and read mail over a mix network, with any mail program:
+
+  postern proxy init you@relay.example
+  postern proxy`,
 		SilenceErrors: true, SilenceUsage: true,
 		Version:                    relay.Version,
 		SuggestionsMinimumDistance: 2,

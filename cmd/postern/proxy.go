@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern.email/kit/config"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
@@ -24,11 +25,13 @@ import (
 // proxySource is where the configuration of a mail proxy comes from.
 type proxySource struct {
 	file string
+	dir  string
 	set  []string
 }
 
 func (s *proxySource) flags(c *cobra.Command) {
 	c.Flags().StringVarP(&s.file, "config", "f", "", "configuration `file` (default postern/mailproxy.toml in $XDG_CONFIG_HOME, that is ~/.config)")
+	c.Flags().StringVar(&s.dir, "dir", "", "data `directory` (Proxy.DataDir)")
 	c.Flags().StringArrayVar(&s.set, "set", nil, "override an option, Section.Key=`value`; may be repeated")
 }
 
@@ -44,12 +47,29 @@ func (s *proxySource) find() error {
 	return absolute(&s.file)
 }
 
+// check looks at what the command line sets, before any file.
+func (s *proxySource) check() error {
+	var c proxy.Config
+	config.Defaults(&c)
+	if err := config.Apply(&c, s.set); err != nil {
+		return usageError{"postern proxy config", err}
+	}
+	return s.find()
+}
+
 // load reads the configuration.
 func (s *proxySource) load() (proxy.Config, error) {
-	if err := s.find(); err != nil {
+	if err := s.check(); err != nil {
 		return proxy.Config{}, err
 	}
-	c, err := proxy.Load(s.file, s.set)
+	set := s.set
+	if s.dir != "" {
+		if err := absolute(&s.dir); err != nil {
+			return proxy.Config{}, err
+		}
+		set = append(slices.Clone(set), "Proxy.DataDir="+s.dir)
+	}
+	c, err := proxy.Load(s.file, set)
 	if err != nil && errs.KindOf(err) == errs.NotFound {
 		return c, hint(err, "To make one: postern proxy init ADDRESS --relay URL\n  or name another: -f FILE")
 	}

@@ -23,7 +23,7 @@ import (
 type proxySetUp struct {
 	src                             proxySource
 	address                         string
-	url, dir, unit                  string
+	url, unit                       string
 	ca                              []string
 	passwordFile, localFile, invite string
 	discover, unpublished           bool
@@ -53,7 +53,6 @@ Without --config the configuration is ~/.config/postern/mailproxy.toml, and the 
 	u.src.flags(c)
 	f := c.Flags()
 	f.StringVar(&u.url, "relay", "", "`URL` of the relay's web page (default https:// and the domain of the address)")
-	f.StringVar(&u.dir, "dir", "", "data `directory` of a fresh configuration (Proxy.DataDir)")
 	f.StringArrayVar(&u.ca, "ca", nil, "`file` of certificates in PEM form that are trusted beside the system's (Proxy.TrustedCAs); may be repeated")
 	f.StringVar(&u.passwordFile, "password-file", "", "`file` whose first line is the password at the relay")
 	f.StringVar(&u.localFile, "local-password-file", "", "`file` whose first line is another password, for mail programs on this machine")
@@ -95,7 +94,7 @@ func (u *proxySetUp) run(ctx context.Context, io streams) (err error) {
 			u.takeBack()
 		}
 	}()
-	if err := u.src.find(); err != nil {
+	if err := u.src.check(); err != nil {
 		return err
 	}
 	unit, err := decided(u.who, u.configuration, u.unit != "", u.unitText)
@@ -168,7 +167,7 @@ func (u *proxySetUp) configuration() error {
 		if err != nil {
 			return err
 		}
-		if len(u.src.set) > 0 || u.dir != "" || len(u.ca) > 0 {
+		if len(u.src.set) > 0 || u.src.dir != "" || len(u.ca) > 0 {
 			return hint(errs.E(op, errs.Exists, u.src.file+" is there already, and what --set, --dir and --ca say is not in it", nil), "Write it into the file yourself and leave these out, or name another file: -f FILE")
 		}
 		u.text = string(b)
@@ -207,7 +206,7 @@ func (u *proxySetUp) configuration() error {
 
 // freshText begins a configuration.
 func (u *proxySetUp) freshText() error {
-	dir := u.dir
+	dir := u.src.dir
 	if dir == "" {
 		dir = filepath.Join(filepath.Dir(u.src.file), "mailproxy-data")
 		if usual := (&proxySource{}); usual.find() == nil && usual.file == u.src.file {

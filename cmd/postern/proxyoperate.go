@@ -65,6 +65,7 @@ func proxyStopCommand(io streams) *cobra.Command {
 	var src proxySource
 	c := &cobra.Command{Use: "stop", Short: "Stop the running proxy cleanly", Args: cobra.NoArgs, Example: "  postern proxy stop"}
 	src.flags(c)
+	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.load()
 		if err != nil {
@@ -75,6 +76,9 @@ func proxyStopCommand(io streams) *cobra.Command {
 		}
 		if err := pollFor(c, waitTime, func() (bool, error) { return !proxyRuns(c.Context(), cfg), nil }); err != nil {
 			return err
+		}
+		if *js {
+			return printJSON(io.out, map[string]string{"stopped": cfg.Proxy.DataDir})
 		}
 		fmt.Fprintln(io.out, "Stopped.")
 		return nil
