@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http"
@@ -49,8 +50,8 @@ func describe(t *testing.T, file string, mode directory.Mode, layer int) packet.
 	return d.ID()
 }
 
-// TestMixSendByFiles: a message whose way is all files is queued though there never was a directory;
-// where a file is missing it is told which.
+// TestMixSendByFiles: a message whose way is all files is queued though there never was a directory,
+// and can be given up; where a file is missing it is told which.
 func TestMixSendByFiles(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -89,8 +90,19 @@ func TestMixSendByFiles(t *testing.T) {
 		}
 		return mix("send", "-t", in("bob.pb"), "--in", in("letter"), "--json", "-P", strings.Join(names, ","))
 	}
-	if code, out, errs := send("own", "mix1", "mix2", "mix3", "end"); code != exitDone || !strings.Contains(out, `"state":"waiting"`) {
+	code, out, errs := send("own", "mix1", "mix2", "mix3", "end")
+	if code != exitDone || !strings.Contains(out, `"state":"waiting"`) {
+		t.Fatalf("%d %s%s", code, out, errs)
+	}
+	var sent struct{ Name string }
+	if err := json.Unmarshal([]byte(out), &sent); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := mix("sent", sent.Name, "--cancel", "--json"); code != exitDone || !strings.Contains(out, `"state":"canceled"`) {
 		t.Errorf("%d %s%s", code, out, errs)
+	}
+	if code, _, errs := mix("sent", sent.Name, "--cancel"); code != exitFailed || !strings.Contains(errs, "the message does not wait any more: canceled") {
+		t.Errorf("%d %s", code, errs)
 	}
 	for want, names := range map[string][]string{
 		"the path begins with the file of your own relay": {"mix1", "mix2", "mix3", "end"},

@@ -223,7 +223,7 @@ type sentMessage struct {
 	Packets int    `json:"packets"`
 	Sent    int    `json:"sent"`
 	Acked   int    `json:"acknowledged"`
-	State   string `json:"state"` // waiting, sent, delivered, failed
+	State   string `json:"state"` // waiting, sent, delivered, failed, canceled
 	Why     string `json:"why,omitempty"`
 	Created string `json:"created"`
 	Expect  string `json:"expected_within,omitempty"` // 95 of 100 messages take no longer
@@ -336,17 +336,30 @@ func (s *sending) follow(c *cobra.Command, io streams, opened *mixclient.Client,
 
 func mixSentCommand(io streams) *cobra.Command {
 	var u mixUser
+	var cancel bool
 	c := &cobra.Command{Use: "sent [NAME]", Short: "List the messages that wait, and what became of those of the last week", Args: cobra.MaximumNArgs(1),
-		Example: "  postern mix sent\n  postern mix sent 19ca9608140-ce6d93e298 --json"}
+		Long: `List the messages that wait to be sent, and what became of those of the last week; or one of
+them. With --cancel it is given up: nothing more of it is sent. What left before arrives all
+the same, so that the recipient may have the message.`,
+		Example: "  postern mix sent\n  postern mix sent 19ca9608140-ce6d93e298 --json\n  postern mix sent 19ca9608140-ce6d93e298 --cancel"}
 	u.flags(c)
+	c.Flags().BoolVar(&cancel, "cancel", false, "give the message up")
 	js := c.Flags().Bool("json", false, "print one JSON object a line, one for each message")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if cancel && len(args) == 0 {
+			return usageError{c.CommandPath(), fmt.Errorf("--cancel needs the name of a message")}
+		}
 		opened, err := u.open(io)
 		if err != nil {
 			return err
 		}
 		var list []mixnet.Progress
 		if len(args) == 1 {
+			if cancel {
+				if err := opened.Store().Cancel(args[0]); err != nil {
+					return hint(err, "To see all: postern mix sent")
+				}
+			}
 			p, err := opened.Store().Progress(args[0])
 			if err != nil {
 				return hint(err, "To see all: postern mix sent")
