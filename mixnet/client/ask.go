@@ -63,7 +63,7 @@ func (c *Client) Ask(ctx context.Context, relay packet.ID, service uint8, reques
 	}
 	c.asked = append(c.asked, q)
 	c.mu.Unlock()
-	c.Poke()
+	c.nudge()
 	select {
 	case a := <-q.done:
 		return a.status, a.answer, errs.Wrap(op, a.err)

@@ -184,9 +184,10 @@ func TestLine(t *testing.T) {
 			defer mu.Unlock()
 			order = append(order, name)
 		}
-		large := alice.write(bob, []byte(text("large", 300_000)), true)
 		alice.start(false)
-		time.Sleep(time.Minute)
+		large := alice.write(bob, []byte(text("large", 300_000)), true)
+		alice.client.Poke()
+		synctest.Wait() // it counts from the moment on at which it was queued
 		if one, many := alice.client.ExpectFor(1), alice.client.ExpectFor(15); one.Mean != 2*15*time.Second+80*time.Second || many.Mean < 6*time.Minute || many.Mean > 9*time.Minute {
 			t.Errorf("beside a large letter one packet is said to take %v, 15 %v", one.Mean, many.Mean)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern.email/kit/errs"
@@ -64,6 +65,7 @@ type Client struct {
 	ticks chan time.Time // of the line; one may wait
 	slots chan Tick      // a packet is to be made
 	wake  chan struct{}  // something has happened that the worker should look at
+	poked atomic.Bool    // it is that a message was queued
 
 	choose  Chooser // of the worker
 	clocks  *Clocks // of the ticker
@@ -281,6 +283,12 @@ func (c *Client) Fetch(ctx context.Context, request []byte) ([]byte, error) {
 // Poke tells the Client that a message was queued. Without it a message is found at one of
 // the next ticks.
 func (c *Client) Poke() {
+	c.poked.Store(true)
+	c.nudge()
+}
+
+// nudge wakes the worker.
+func (c *Client) nudge() {
 	select {
 	case c.wake <- struct{}{}:
 	default:

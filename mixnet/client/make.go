@@ -275,7 +275,7 @@ func (c *Client) Ping(ctx context.Context, path Path, read func(string) (*direct
 	}
 	c.pings = append(c.pings, p)
 	c.mu.Unlock()
-	c.Poke()
+	c.nudge()
 	select {
 	case m := <-p.made:
 		return m.way, p.done, errs.Wrap(op, m.err)

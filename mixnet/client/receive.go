@@ -116,7 +116,7 @@ func (c *Client) takeReply(u content.BoxUnit, r link.Receipt) {
 		c.mu.Lock()
 		c.events = append(c.events, event{name: a.name, group: a.group, ack: &r, mark: u.Mark, durable: durable})
 		c.mu.Unlock()
-		c.Poke()
+		c.nudge()
 	case ok:
 		c.strange()
 		r.Commit()

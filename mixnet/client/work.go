@@ -62,7 +62,11 @@ func (c *Client) work(ctx context.Context) error {
 			}
 			c.fill(slot.Slot)
 		case <-c.wake:
-			c.settle()
+			if c.settle(); c.poked.Swap(false) {
+				if err := c.look(); err != nil {
+					c.problem(err)
+				}
+			}
 		case <-t.C:
 		}
 		if c.o.Free {
@@ -432,7 +436,7 @@ func (c *Client) post(u *outUnit, load Load) bool {
 			u.asked.posted(c.o.Now(), u.stay, err)
 		}
 		c.mu.Unlock()
-		c.Poke()
+		c.nudge()
 	})
 	if err != nil {
 		c.mu.Lock()
