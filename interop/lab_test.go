@@ -31,6 +31,7 @@ type labInfo struct {
 	Authorities []labNode
 	Proxies     []labProxy
 	World       labWorld
+	Tor         string
 }
 
 type labNode struct {

@@ -24,6 +24,7 @@ func TestLabRoads(t *testing.T) {
 	t.Run("attachment", l.attachment)
 	t.Run("neomutt", l.neomutt)
 	t.Run("Delta Chat", l.deltaChat)
+	t.Run("world", l.world)
 }
 
 // attachment: a mail with an attachment of 5 MB arrives byte for byte.
@@ -156,5 +157,46 @@ func (l *testLab) deltaChat(t *testing.T) {
 		if got.Text != text || !got.ShowPadlock {
 			t.Errorf("got %q (padlock %v), want %q", got.Text, got.ShowPadlock, text)
 		}
+	}
+}
+
+// world: mail of an ordinary host reaches the proxy over the mix network, marked as what it is; the
+// answer leaves through an exit, and so does mail of somebody at the other relay; each for an address
+// of which only the exit's relay knows nothing more.
+func (l *testLab) world(t *testing.T) {
+	p, w := &l.Proxies[0], &l.World
+	have := p.list(t)
+	host, port := hostPort(t, w.Submission)
+	send := func(to string, raw []byte) result {
+		return command(t, nil, needTool(t, "swaks"), "--server", host, "--port", port, "--auth", "PLAIN", "--auth-user", w.Account, "--auth-password", w.Password, "--from", w.Account, "--to", to,
+			"--suppress-data", "--data", "@"+swaksFile(t, raw))
+	}
+	send(p.Account, labMail(w.Account, p.Account, "from outside", "an ordinary mail")).want(t, swaksOK)
+	p.await(t, have+1, 4*time.Minute)
+	got := p.fetch(t, have+1)
+	if bodyOf(t, got) != "an ordinary mail" || !strings.Contains(string(got), "world (unencrypted mail from the Internet)") {
+		t.Errorf("it came as %q", got)
+	}
+	for i := range l.Proxies {
+		from, n := &l.Proxies[i], curlCount(t, w.POP3, w.Account, w.Password)
+		subject := "Re: from outside, from " + from.Account
+		from.swaks(t, w.Account, labMail(from.Account, w.Account, subject, "an answer")).want(t, swaksOK, "250 2.0.0 queued")
+		eventually(t, 4*time.Minute, func() error {
+			if have := curlCount(t, w.POP3, w.Account, w.Password); have <= n {
+				return fmt.Errorf("nothing has come to %s", w.Account)
+			}
+			return nil
+		})
+		mail := curlFetch(t, w.POP3, w.Account, w.Password, n+1)
+		if bodyOf(t, mail) != "an answer" || subjectOf(mail) != subject || !strings.Contains(string(mail), "From: "+from.Account) || !strings.Contains(string(mail), "List-Unsubscribe:") {
+			t.Errorf("it came as %q", mail)
+		}
+	}
+	// What is wrong is said: an address that is not there comes back as a report.
+	have = p.list(t)
+	p.swaks(t, "nobody@"+w.Domain, labMail(p.Account, "nobody@"+w.Domain, "to nobody", "is anybody there")).want(t, swaksOK)
+	p.await(t, have+1, 4*time.Minute)
+	if report := string(p.fetch(t, have+1)); !strings.Contains(report, "nobody@"+w.Domain) || !strings.Contains(report, "delivery-status") {
+		t.Errorf("the report is %q", report)
 	}
 }

@@ -15,11 +15,11 @@ const killEvery = 3 * time.Second
 // again, until run ends.
 func (l *Lab) disturb(run context.Context) {
 	var next [2]time.Time // the next kill, the next loss
-	mean := [2]time.Duration{killEvery, l.c.lossEvery(l.plan.Period)}
+	pause := [2]func() time.Duration{exponential, func() time.Duration { return around(l.c.lossEvery(l.plan.Period)) }}
 	now := time.Now()
-	for i := range next {
-		if next[i] = now.Add(exponential(mean[i])); mean[i] == 0 || i == 0 && !l.c.Kill {
-			next[i] = now.Add(1 << 62)
+	for i, on := range []bool{l.c.Kill, l.c.Loss > 0} {
+		if next[i] = now.Add(1 << 62); on {
+			next[i] = now.Add(pause[i]())
 		}
 	}
 	for {
@@ -34,7 +34,7 @@ func (l *Lab) disturb(run context.Context) {
 			return
 		case <-wait.C:
 		}
-		next[first] = time.Now().Add(exponential(mean[first]))
+		next[first] = time.Now().Add(pause[first]())
 		m, again := l.members[mathrand.IntN(len(l.members))], (*member).again
 		if first == 1 {
 			mixes := l.of("mix")
@@ -52,8 +52,14 @@ func (l *Lab) disturb(run context.Context) {
 	}
 }
 
-func exponential(mean time.Duration) time.Duration {
-	return time.Duration(mathrand.ExpFloat64() * float64(mean))
+// exponential is the time to the next kill.
+func exponential() time.Duration {
+	return time.Duration(mathrand.ExpFloat64() * float64(killEvery))
+}
+
+// around is a half to one and a half of a time.
+func around(mean time.Duration) time.Duration {
+	return time.Duration((0.5 + mathrand.Float64()) * float64(mean))
 }
 
 // again kills a member and starts it.

@@ -226,9 +226,14 @@ func (m *member) up() bool {
 // kill ends the process at once, as a power cut would, and waits for that.
 func (m *member) kill() {
 	if p := m.running(); p != nil {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+		p.kill()
 	}
+}
+
+// kill ends the process with all that it started, and waits for that.
+func (p *process) kill() {
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	<-p.ended
 }
 
 // stop ends it cleanly, or kills it when that takes too long.
@@ -244,8 +249,7 @@ func (m *member) stop() error {
 	case <-p.ended:
 		return nil
 	case <-t.C:
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+		p.kill()
 		return errs.E("lab.stop", errs.Unavailable, fmt.Sprintf("%s did not stop within %v and was killed; nothing that it acknowledged is lost", m.name, stopTime), nil)
 	}
 }
