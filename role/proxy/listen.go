@@ -120,8 +120,8 @@ func (s *Server) at(name string) string {
 // the network's directory says it.
 func (s *Server) smtp(ctx context.Context, l net.Listener) error {
 	o := smtp.Options{Hostname: s.hostname(), Backend: s.mail.out, Private: true, OfferAuth: s.c.Proxy.SMTPAuth, RequireAuth: s.c.Proxy.SMTPAuth,
-		Memory: limits.NewBytes(mailMemory), PeerOf: daemon.PeerOf, Logger: s.d.Logger, Grace: s.d.StopGrace}
-	return serve.Listener(ctx, l, serve.Options{Conns: limits.NewConns(maxConns, 0), PeerOf: daemon.PeerOf, Grace: s.d.StopGrace,
+		Conns: limits.NewConns(maxConns, 0), Memory: limits.NewBytes(mailMemory), PeerOf: daemon.PeerOf, Logger: s.d.Logger, Grace: s.d.StopGrace}
+	return serve.Listener(ctx, l, serve.Options{Grace: s.d.StopGrace,
 		Handle: func(ctx context.Context, c net.Conn, _ limits.Peer) {
 			o := o
 			if o.MaxSize = s.mail.out.Offer(); o.MaxSize == 0 {
