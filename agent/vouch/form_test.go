@@ -237,19 +237,6 @@ func TestMailForm(t *testing.T) {
 	}
 }
 
-// TestRequest: the request for a certificate reads back in the form that is looked up.
-func TestRequest(t *testing.T) {
-	b := AppendRequest(nil, address(t, "Alice@BÜCHER.example"))
-	if a, err := ParseRequest(b); err != nil || a.String() != "alice@xn--bcher-kva.example" {
-		t.Errorf("%v, %v", a, err)
-	}
-	for _, bad := range []string{"", "\x00", "\x00\x00", string(b) + "x", string(b[:len(b)-1]), "\x00\x03a b"} {
-		if _, err := ParseRequest([]byte(bad)); errs.KindOf(err) != errs.Invalid || err == nil {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}
-
 // TestLabels: none is the beginning of another, here and where else name keys and accounts sign.
 func TestLabels(t *testing.T) {
 	all := []string{labelCertificate, labelRecipient, labelFingerprint, "postern/letter: signature\n", "postern-descriptor", "postern-consensus"}
@@ -271,6 +258,10 @@ func TestBookKey(t *testing.T) {
 		if err != nil || got.Text != k.Text || got.Fingerprint != k.Fingerprint || got.Classical {
 			t.Errorf("%v %v", got, err)
 		}
+	}
+	w := begin(t)
+	if c := w.certificate(t).BookKey(); c.Serial != 7 || c.Text != w.certificate(t).Identity.String() || c.Text == "" {
+		t.Errorf("%+v", c)
 	}
 	if _, err := ParseKey([]byte("x")); err == nil {
 		t.Error("no key is a key")

@@ -33,7 +33,6 @@ type golden struct {
 	Recipient   string   `json:"recipient"`   // text in one line
 	PEM         string   `json:"pem"`         //
 	Fingerprint string   `json:"fingerprint"` //
-	Request     string   `json:"request"`     // for the certificate
 	Recipients  []string `json:"recipients"`  // of the mail
 	Sender      string   `json:"sender"`      // of its envelope
 	Raw         string   `json:"raw"`         // the mail itself
@@ -50,7 +49,7 @@ func makeGolden(t *testing.T) golden {
 	g := golden{NameSeed: h(dirtest.Key(t, "names of one").Seed()), KeySeed: h(dirtest.Key(t, alice).Seed()), Letter: h(id.Letter.Bytes()),
 		Relay: h(id.Relay[:]), Mailbox: h(id.Mailbox[:]), Address: c.Address.String(), Serial: c.Serial, From: c.From.Unix(), Until: c.Until.Unix(),
 		Certificate: h(c.Bytes()), Recipient: id.String(), PEM: string(id.PEM(c.Address)), Fingerprint: id.Fingerprint(),
-		Request: h(AppendRequest(nil, c.Address)), Sender: m.Sender.String(), Raw: string(m.Raw), Mail: h(m.Append(nil))}
+		Sender: m.Sender.String(), Raw: string(m.Raw), Mail: h(m.Append(nil))}
 	for _, r := range m.Recipients {
 		g.Recipients = append(g.Recipients, r.String())
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	headState   = "State"
 	headSince   = "Since"
 	headWas     = "Was"
+	headSerial  = "Serial"
 	offered     = "offered" // State of the block with the new key
 )
 
@@ -82,12 +84,19 @@ func encode(e *Entry) []byte {
 	if e.State == Changed {
 		head[headWas] = e.Was.String()
 	}
-	out := pem.EncodeToMemory(&pem.Block{Type: e.Key.Type, Headers: head, Bytes: e.Key.Bytes})
+	out := pem.EncodeToMemory(&pem.Block{Type: e.Key.Type, Headers: serialIn(head, e.Key), Bytes: e.Key.Bytes})
 	if e.State == Changed {
-		head := map[string]string{headAddress: e.Address.String(), headState: offered}
+		head := serialIn(map[string]string{headAddress: e.Address.String(), headState: offered}, e.New)
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: e.New.Type, Headers: head, Bytes: e.New.Bytes})...)
 	}
 	return out
+}
+
+func serialIn(head map[string]string, k Key) map[string]string {
+	if k.Serial != 0 {
+		head[headSerial] = strconv.FormatUint(k.Serial, 10)
+	}
+	return head
 }
 
 // decode reads a file: what encode wrote, or a key in any form that Parse reads.
@@ -122,6 +131,11 @@ func (b *Book) decode(a mail.Address, text []byte) (*Entry, error) {
 		k, err := b.parse(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
 		if err != nil {
 			return nil, errs.Wrap(op, err)
+		}
+		if v, ok := block.Headers[headSerial]; ok {
+			if k.Serial, err = strconv.ParseUint(v, 10, 64); err != nil {
+				return bad("the file has a malformed serial number")
+			}
 		}
 		keys = append(keys, k)
 	}
@@ -270,7 +284,7 @@ func (b *Book) rescan() (Report, error) {
 }
 
 func (r *record) same(o *record) bool {
-	return r.file == o.file && r.State == o.State && r.Was == o.Was && r.Key.Text == o.Key.Text && r.New.Text == o.New.Text && r.Since.Equal(o.Since)
+	return r.file == o.file && r.State == o.State && r.Was == o.Was && r.Key.Text == o.Key.Text && r.Key.Serial == o.Key.Serial && r.New.Text == o.New.Text && r.New.Serial == o.New.Serial && r.Since.Equal(o.Since)
 }
 
 // read reads one file, which somebody else may have written. errs.NotFound where it is gone.

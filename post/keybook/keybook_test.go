@@ -28,6 +28,7 @@ func parse(text []byte) (Key, error) {
 	if !ok || kind != "key" && kind != "old" || name == "" || strings.ContainsAny(name, "\r\n") {
 		return Key{}, errs.E("test", errs.Invalid, "this is no key", nil)
 	}
+	name, _, _ = strings.Cut(name, "@") // behind it stands where letters go
 	return Key{Text: s, Type: "TEST KEY", Bytes: []byte(s), Fingerprint: "ab-" + name, Classical: kind == "old"}, nil
 }
 
@@ -215,6 +216,45 @@ func TestDiscovered(t *testing.T) {
 	w.is(bob, Discovered, "key:5")
 	_, err = w.Discovered(to(t, bob), Key{Text: "nonsense"})
 	refused(t, err, errs.Invalid, "no key")
+}
+
+// TestSerial: what a relay said before the key that is here changes nothing, whenever it comes; who
+// moves with the same keys is written to at the new place.
+func TestSerial(t *testing.T) {
+	w := begin(t)
+	say := func(text string, serial uint64, conflict bool) {
+		t.Helper()
+		if _, err := w.Discovered(to(t, bob), Key{Text: text, Serial: serial}); (errs.KindOf(err) == errs.Conflict && err != nil) != conflict || err != nil && !conflict {
+			t.Errorf("%s %d: %v", text, serial, err)
+		}
+	}
+	say("key:2", 2, false)
+	say("key:1", 1, false)
+	w.is(bob, Discovered, "key:2")
+	say("key:3", 3, true)
+	say("key:2", 2, true)
+	say("key:1", 1, true)
+	w.is(bob, Changed, "key:2", "key:3")
+	_, err := w.Verify(to(t, bob), "ab-3")
+	must(t, err)
+	w.open()
+	say("key:2", 2, false) // a letter from before
+	w.is(bob, Verified, "key:3", "")
+	say("key:3@elsewhere", 4, false)
+	w.is(bob, Verified, "key:3@elsewhere", "")
+	say("key:3", 3, false)
+	w.is(bob, Verified, "key:3@elsewhere", "")
+	say("key:5", 4, true)
+	w.is(bob, Changed, "key:3@elsewhere", "key:5")
+	// What the user set knows no serial number: any other key is news.
+	_, err = w.Set(to(t, bob), []byte("key:9"))
+	must(t, err)
+	say("key:1", 1, true)
+	_, err = w.Verify(to(t, bob), "ab-9")
+	must(t, err)
+	say("key:9", 7, false)
+	say("key:1", 1, false)
+	w.is(bob, Verified, "key:9", "")
 }
 
 // TestVerify: the fingerprint of the key itself makes it verified, whatever it was.
