@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"postern.email/agent/agenttest"
 	"postern.email/agent/parts"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
@@ -88,34 +89,13 @@ func (b *outbox) set(fn func()) {
 	fn()
 }
 
-// counts is a Counter.
-type counts struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-func (c *counts) Count(event, arg string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n == nil {
-		c.n = map[string]int{}
-	}
-	c.n[event+" "+arg]++
-}
-
-func (c *counts) get(event string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n[event+" MBOX"]
-}
-
 // world is an exit with its disk and its way out.
 type world struct {
 	t   testing.TB
 	o   Options
 	m   *MBox
 	out *outbox
-	c   *counts
+	c   *agenttest.Counter
 	rng *rand.ChaCha8
 }
 
@@ -125,7 +105,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, out: &outbox{}, c: &counts{}, rng: rand.NewChaCha8([32]byte{1})}
+	w := &world{t: t, out: &outbox{}, c: &agenttest.Counter{}, rng: rand.NewChaCha8([32]byte{1})}
 	w.o = Options{FS: vfs.NewCrashDisk(), Dir: dir, Secret: make([]byte, 32), Stats: w.c, Rand: w.rng, Now: time.Now,
 		Config: Config{Addresses: a, Sender: w.out, Form: Form{ReturnAddress: mail.Address{Local: "anon", Domain: "mix.example"}},
 			Fragments: Fragments{Enabled: true}}}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"postern.email/agent/agenttest"
 	"postern.email/kit/errs"
 	"postern.email/kit/retry"
 	"postern.email/kit/vfs"
@@ -52,8 +53,8 @@ func TestDelivery(t *testing.T) {
 		if got := w.out.got("fred@fred.com"); len(got) != 1 {
 			t.Errorf("fred has it %d times", len(got))
 		}
-		if w.c.get("AttemptedDelivery") != 1 || w.c.get("SuccessfulDelivery") != 1 || w.c.get("FailedDelivery")+w.c.get("UnretriableDelivery") != 0 {
-			t.Errorf("counted: %v", w.c.n)
+		if w.c.Of("AttemptedDelivery", module) != 1 || w.c.Of("SuccessfulDelivery", module) != 1 || w.c.Of("FailedDelivery", module)+w.c.Of("UnretriableDelivery", module) != 0 {
+			t.Errorf("counted: %v", w.c)
 		}
 	})
 }
@@ -88,8 +89,8 @@ func TestRefused(t *testing.T) {
 	w.o.Config.Fragments.Enabled = false
 	w.open()
 	w.refused(w.parcels("fred", noise(5000), 2048, false)[0], errs.Unsupported)
-	if n := w.c.get("UnretriableDelivery"); n != 9 {
-		t.Errorf("%d counted: %v", n, w.c.n)
+	if n := w.c.Of("UnretriableDelivery", module); n != 9 {
+		t.Errorf("%d counted: %v", n, w.c)
 	}
 	w.empty()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -153,8 +154,8 @@ func TestNotWhole(t *testing.T) {
 		}
 		w.run(time.Second)
 		w.empty()
-		if w.c.n["Dropped MBOX letter not whole"] != 1 {
-			t.Errorf("counted: %v", w.c.n)
+		if w.c.Of("Dropped", "MBOX letter not whole") != 1 {
+			t.Errorf("counted: %v", w.c)
 		}
 		w.exit(list[len(list)-1])
 		w.run(0)
@@ -239,8 +240,8 @@ func TestRetry(t *testing.T) {
 		if slices.Sort(got); !slices.Equal(got, []string{"first", "second", "third"}) {
 			t.Errorf("fred has %q", got)
 		}
-		if w.m.Status().Paused != 0 || w.c.get("FailedDelivery") != 6 {
-			t.Errorf("%+v, %v", w.m.Status(), w.c.n)
+		if w.m.Status().Paused != 0 || w.c.Of("FailedDelivery", module) != 6 {
+			t.Errorf("%+v, %v", w.m.Status(), w.c)
 		}
 		w.empty()
 	})
@@ -262,8 +263,8 @@ func TestGivenUp(t *testing.T) {
 			t.Fatalf("%d wait", n)
 		}
 		w.run(2 * time.Minute)
-		if n := w.m.Status().Waiting; n != 1 || w.c.get("UnretriableDelivery") != 1 {
-			t.Fatalf("%d wait, %v", n, w.c.n)
+		if n := w.m.Status().Waiting; n != 1 || w.c.Of("UnretriableDelivery", module) != 1 {
+			t.Fatalf("%d wait, %v", n, w.c)
 		}
 		w.run(149 * time.Minute)
 		if w.m.Status().Waiting != 1 {
@@ -271,8 +272,8 @@ func TestGivenUp(t *testing.T) {
 		}
 		w.run(time.Hour)
 		w.empty()
-		if len(w.out.taken) != 0 || w.c.get("UnretriableDelivery") != 2 {
-			t.Errorf("%v", w.c.n)
+		if len(w.out.taken) != 0 || w.c.Of("UnretriableDelivery", module) != 2 {
+			t.Errorf("%v", w.c)
 		}
 		w.out.answer = func(mail.Address, int) error { return errs.E("test", errs.Denied, "", nil) }
 		w.exit(w.one("fred", "refused"))
@@ -357,8 +358,8 @@ func TestPoison(t *testing.T) {
 		}
 		w.run(24 * time.Hour)
 		w.empty()
-		if a, n := w.c.get("AttemptedDelivery"), w.c.get("SuccessfulDelivery")+w.c.get("FailedDelivery"); a != n {
-			t.Errorf("%d attempts, %d ends: %v", a, n, w.c.n)
+		if a, n := w.c.Of("AttemptedDelivery", module), w.c.Of("SuccessfulDelivery", module)+w.c.Of("FailedDelivery", module); a != n {
+			t.Errorf("%d attempts, %d ends: %v", a, n, w.c)
 		}
 	})
 }
@@ -381,7 +382,7 @@ func TestCrashAtEverySync(t *testing.T) {
 				cuts++
 				before := w.out.got("fred@fred.com")
 				a := *w
-				a.out, a.c = &outbox{}, &counts{}
+				a.out, a.c = &outbox{}, &agenttest.Counter{}
 				a.o.FS, a.o.Config.Sender = disk.Clone(mode, uint64(p.N)), a.out
 				a.open()
 				a.run(2 * time.Minute)
@@ -543,8 +544,8 @@ func TestBounds(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		}
-		if s := w.m.Status(); s.Letters != 2 || s.Fragments != 3 || w.c.n["Dropped MBOX letter not whole"] != 1 {
-			t.Errorf("%+v, %v", s, w.c.n)
+		if s := w.m.Status(); s.Letters != 2 || s.Fragments != 3 || w.c.Of("Dropped", "MBOX letter not whole") != 1 {
+			t.Errorf("%+v, %v", s, w.c)
 		}
 		w.exit(letters[0][2:]...) // whole, and no room for the mail yet
 		if s := w.m.Status(); s.Waiting != 2 || s.Letters != 2 {

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,32 +52,13 @@ type world struct {
 	rules  *receive.Receive
 	exit   Exit
 	denied error // what Current says
-	counts counts
+	counts agenttest.Counter
 	o      Options
 	d      *Door
 }
 
-// counts are what a door counts.
-type counts struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-// Count is that of node.Counter.
-func (c *counts) Count(event, arg string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n == nil {
-		c.n = map[string]int{}
-	}
-	c.n[event+" "+arg]++
-}
-
-func (c *counts) of(what string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n["UnretriableDelivery mail: "+what]
-}
+// given counts the letters that were given up for a reason.
+func (w *world) given(why string) int { return w.counts.Of("UnretriableDelivery", "mail: "+why) }
 
 func newWorld(t *testing.T, fs vfs.FS) *world {
 	t.Helper()
@@ -303,14 +283,14 @@ func TestNobodyVouches(t *testing.T) {
 		"an old letter":                      {date: at.Add(-7 * 24 * time.Hour)},
 	} {
 		x.to = []string{"anna"}
-		before := w.counts.of("nobody vouches")
+		before := w.given("nobody vouches")
 		w.packets(w.seal(x)...)
 		w.work()
 		if n := len(w.Inbox("anna")); n != 0 {
 			t.Fatalf("%s: it reached the mailbox", name)
 		}
-		if w.counts.of("nobody vouches") != before+1 || w.d.Status().Letters != 0 || w.queue.Stats().Mails != 0 {
-			t.Errorf("%s: %v, %+v, %d in the queue", name, w.counts.n, w.d.Status(), w.queue.Stats().Mails)
+		if w.given("nobody vouches") != before+1 || w.d.Status().Letters != 0 || w.queue.Stats().Mails != 0 {
+			t.Errorf("%s: %d, %+v, %d in the queue", name, w.given("nobody vouches")-before, w.d.Status(), w.queue.Stats().Mails)
 		}
 	}
 	// The account of this relay, of which the relay knows better than any certificate.
@@ -413,15 +393,15 @@ func TestLater(t *testing.T) {
 	w.packets(w.seal(draft{to: []string{"anna"}})...)
 	w.Clock.Add(DefaultGiveUp)
 	w.work()
-	if w.d.Status().Letters != 0 || w.counts.of("given up") != 1 {
-		t.Errorf("it was not given up: %v", w.counts.n)
+	if w.d.Status().Letters != 0 || w.given("given up") != 1 {
+		t.Errorf("it was not given up: %+v", w.d.Status())
 	}
 	// A letter that does not become whole is given up too.
 	w.packets(w.seal(draft{to: []string{"anna"}, raw: pgp(alice, 100_000)})[0])
 	w.Clock.Add(DefaultWithin)
 	w.work()
-	if w.d.Status().Letters != 0 || w.counts.of("not whole") != 1 {
-		t.Errorf("it was not given up: %v", w.counts.n)
+	if w.d.Status().Letters != 0 || w.given("not whole") != 1 {
+		t.Errorf("it was not given up: %+v", w.d.Status())
 	}
 }
 
@@ -468,8 +448,8 @@ func TestStrangePackets(t *testing.T) {
 	}
 	w.packets(s.Bodies...)
 	w.work()
-	if w.d.Status().Letters != 0 || w.counts.of("malformed") != 1 {
-		t.Errorf("%v", w.counts.n)
+	if w.d.Status().Letters != 0 || w.given("malformed") != 1 {
+		t.Errorf("%+v", w.d.Status())
 	}
 }
 

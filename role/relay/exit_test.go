@@ -138,9 +138,8 @@ func (x *exitRelay) sendWith(tok []byte, anonymous bool, raw string, to ...strin
 // refused waits for a report to anna, the n-th, and gives it.
 func (x *exitRelay) refused(n int) string {
 	x.t.Helper()
-	var got []*vouch.Vouched
-	until(x.t, "a report", func() bool { got = x.proxy.mails(x.t, x.s, x.cons); return len(got) >= n })
-	return string(got[n-1].Mail.Raw)
+	until(x.t, "a report", func() bool { return x.s.packets.Stats().Waiting >= int64(n) }) // each is one packet
+	return string(x.proxy.mails(x.t, x.s, x.cons)[n-1].Mail.Raw)
 }
 
 // done waits until the door has worked on everything.
@@ -315,9 +314,16 @@ func exitEffects() map[string]func(*testing.T) {
 		},
 		"exit.other_domains": func(t *testing.T) {
 			for _, on := range []bool{true, false} {
-				s := &Server{c: testConfig(t, "/data", fmt.Sprint("exit.other_domains=", on))}
-				if c, err := s.exitConfig(); err != nil || c.OtherDomains != on {
-					t.Error(on, err)
+				x := exitOf(t, nil, fmt.Sprint("exit.other_domains=", on))
+				from := mail.Address{Local: "eve", Domain: "elsewhere.example"}
+				to, err := mail.ParseAddress(far)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m := &vouch.Mail{Sender: from, Recipients: []mail.Address{to}, Raw: []byte(encrypted("<eve@elsewhere.example>"))}
+				err = x.s.mix.exit.Send(t.Context(), &vouch.Vouched{Kind: vouch.User, Address: from, Mail: m})
+				if own := strings.Contains(errs.Public(err), "its own domains only"); err == nil || own == on { // without a token it is refused in any case
+					t.Errorf("%v: %v", on, err)
 				}
 			}
 		},

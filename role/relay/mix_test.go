@@ -222,13 +222,22 @@ func clientOf(t *testing.T, s *Server, name string) (*user, *link.Line) {
 	return u, dialRelay(t, s, name, u, link.Relay, steady)
 }
 
-// register asks /mix over HTTPS.
+// register asks /mix over HTTPS with a link key.
 func register(t *testing.T, s *Server, method, address, password, key string) (int, string) {
 	t.Helper()
+	return askMix(t, s, method, address, password, "", key)
+}
+
+// askMix asks /mix over HTTPS.
+func askMix(t *testing.T, s *Server, method, address, password, kind, body string) (int, string) {
+	t.Helper()
 	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+s.Info().HTTPS+web.MixPath, strings.NewReader(key))
+	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+s.Info().HTTPS+web.MixPath, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if kind != "" {
+		r.Header.Set("Content-Type", kind)
 	}
 	r.SetBasicAuth(address, password)
 	res, err := hc.Do(r)

@@ -2,10 +2,7 @@ package relay
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -55,23 +52,7 @@ func (p *proxyKeys) ask(t *testing.T, s *Server, address, password string, publi
 
 func askJSON(t *testing.T, s *Server, address, password, body string) (int, string) {
 	t.Helper()
-	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+s.Info().HTTPS+web.MixPath, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.SetBasicAuth(address, password)
-	res, err := hc.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
+	return askMix(t, s, "POST", address, password, "application/json", body)
 }
 
 // register registers it, which must be taken, and gives the certificate.
