@@ -38,8 +38,11 @@ func TestClassical(t *testing.T) {
 			list[0], err = ParseOpened(stored)
 			must(t, err)
 			l := assemble(t, NewAssembler(Limits{}), list)
-			if l == nil || !bytes.Equal(l.Content, m.Content) || l.From == nil || l.Classical(bob) != to.Classical() {
-				t.Fatalf("%+v", l)
+			if l == nil || !bytes.Equal(l.Content, m.Content) || l.From == nil {
+				t.Fatal("it did not arrive")
+			}
+			if l.Classical(bob) != to.Classical() {
+				t.Errorf("sealed to a classical key: %v, and says %v", to.Classical(), l.Classical(bob))
 			}
 			_, err = Open(testKey(t, "carol"), s.Bodies[0])
 			wantKind(t, err, errs.Auth)
