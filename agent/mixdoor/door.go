@@ -227,7 +227,7 @@ func (d *Door) work(ctx context.Context, k parts.Key) {
 		d.parts.Later(k, d.o.Now().Add(retryAfter))
 		return
 	default:
-		d.o.Logger.Info("a letter of the mix network was refused", "why", errs.Public(err))
+		d.o.Logger.Info("a letter of the mix network was refused", "kind", kind)
 		d.o.Logger.Debug("a letter of the mix network was refused", "err", err)
 		d.count(reason(kind))
 	}

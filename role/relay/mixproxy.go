@@ -86,6 +86,9 @@ func (s *Server) invite(ctx context.Context, args json.RawMessage, _ func(any) e
 // anything is kept.
 func (m *mixPart) addProxy(ctx context.Context, id seal.AccountID, r web.MixRequest) (web.MixEntry, error) {
 	const op = "role/relay.addProxy"
+	if len(r.Proxy.LetterKey) != packetbox.LetterLen || len(r.Proxy.Ed25519) != packetbox.Ed25519Len || len(r.Proxy.MLDSA) != packetbox.MLDSALen {
+		return web.MixEntry{}, errs.E(op, errs.Invalid, "the keys of the mail proxy are malformed", nil)
+	}
 	ident := packetbox.Identity{Letter: [packetbox.LetterLen]byte(r.Proxy.LetterKey), Ed25519: [packetbox.Ed25519Len]byte(r.Proxy.Ed25519),
 		MLDSA: [packetbox.MLDSALen]byte(r.Proxy.MLDSA), Publish: r.Proxy.Publish}
 	if _, _, err := identityKeys(&ident); err != nil {
