@@ -61,6 +61,7 @@ func (r *rpcServer) newProfile(name string) int {
 // TestDeltaChat makes two accounts with the real core, joins them and lets them
 // write to each other.
 func TestDeltaChat(t *testing.T) {
+	t.Parallel() // it waits for the core most of the time
 	deltachatBinary(t)
 	for _, sec := range dcSecurity {
 		t.Run(sec.name, func(t *testing.T) {

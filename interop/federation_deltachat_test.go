@@ -9,6 +9,7 @@ import (
 // TestDeltaChatFederation: two people with the real app, each on a relay of its own: secure-join
 // across them, messages each way with a padlock, and the read receipts come back.
 func TestDeltaChatFederation(t *testing.T) {
+	t.Parallel() // it waits for the core most of the time
 	deltachatBinary(t)
 	const messages = 20
 	w := newWorld(t)

@@ -240,7 +240,7 @@ func TestDescriptorOnFullDisk(t *testing.T) {
 func TestLoops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, time.Hour, func(p directory.Parameters) {
-			setParameter(p, directory.MixLoopInterval, 100_000)
+			setParameter(p, directory.MixLoopInterval, 150_000)
 			setParameter(p, directory.Delay, 1_000)
 		})
 		loud := func(o *Options) { o.Publish, o.noLoops = true, false }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"postern.email/kit/racetest"
 )
 
 // Authorities that hear each other have one consensus at five eighths of each epoch, signed
@@ -23,10 +25,12 @@ func TestAgree(t *testing.T) {
 				if len(first.Nodes) != 7 || len(first.Signatures) != n {
 					t.Errorf("%d nodes, %d signatures", len(first.Nodes), len(first.Signatures))
 				}
-				w.until(epoch+1, 5.2)
-				second := w.agreed(epoch + 1)
-				if second.Previous != first.Name() {
-					t.Error("the second does not follow the first")
+				if n < 9 || !racetest.Enabled { // nine have 72 ways between them
+					w.until(epoch+1, 5.2)
+					second := w.agreed(epoch + 1)
+					if second.Previous != first.Name() {
+						t.Error("the second does not follow the first")
+					}
 				}
 				for i, a := range w.all {
 					if p := a.core.proofList(); len(p) > 0 {
