@@ -186,7 +186,7 @@ func TestPage(t *testing.T) {
 // TestWords: what waits, when it arrives and what protects, in sentences.
 func TestWords(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	a := AccountStatus{Address: "anna@one.example", Registered: true, Password: true, Connected: true, Send: 100, Fetch: 50, Cover: 1, LoopsBack: 9, LoopsLost: 1, Notes: []string{"A note."}}
+	a := AccountStatus{Address: "anna@one.example", Registered: true, Password: true, Connected: true, Send: 100, Leave: 60, Fetch: 50, Cover: 1, LoopsBack: 9, LoopsLost: 1, Notes: []string{"A note."}}
 	to := mail.Address{Local: "b", Domain: "two.example"}
 	a.mails([]mixsubmit.Waiting{{To: []mail.Address{to}, Created: now, Why: "the recipient's key is being looked up"}, {To: []mail.Address{to, to}, Created: now, Names: []string{"x", "y"}},
 		{To: []mail.Address{to}, Created: now, Names: []string{"z"}}}, []client.Progress{
@@ -195,7 +195,7 @@ func TestWords(t *testing.T) {
 	got := strings.Join(a.Words(), "\n")
 	for _, want := range []string{"Connected to its relay.", "A note.", "3 mails wait to be sent:", "b@two.example: not on its way yet (the recipient's key is being looked up)",
 		"b@two.example, b@two.example: 3 of 5 packets sent, 1 acknowledged; arrives in about 7 h, most likely within 9 h", "b@two.example: 1 of 1 packet sent, 0 acknowledged; its arrival is not confirmed yet",
-		"about every 50 s each way", "1 packet of cover since the start.", "9 of 10 came back"} {
+		"a packet leaves, about every 60 s, and one comes, about every 50 s", "1 packet of cover since the start.", "9 of 10 came back"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("lacks %q:\n%s", want, got)
 		}

@@ -10,5 +10,6 @@ import (
 func (a *AccountStatus) rates(p directory.Parameters) {
 	seconds := func(name string) float64 { return float64(p.Get(name)) / 1000 }
 	a.Send, a.Fetch = seconds(directory.PayloadInterval), seconds(directory.ReceiveInterval)
+	a.Leave = 1 / (1/a.Send + 1/seconds(directory.LoopInterval) + 1/seconds(directory.DropInterval))
 	a.Size = client.MaxBytes(p, mixsubmit.SizeTime)
 }

@@ -70,9 +70,10 @@ type AccountStatus struct {
 	Loops      int       `json:"loops"`
 	LoopsBack  int       `json:"loops_back"`
 	LoopsLost  int       `json:"loops_lost"`
-	Size       int64     `json:"size,omitempty"` // largest mail in bytes
-	Fetch      float64   `json:"fetch_seconds,omitempty"`
-	Send       float64   `json:"send_seconds,omitempty"`     // mean time between two packets of mail
+	Size       int64     `json:"size,omitempty"`             // largest mail in bytes
+	Fetch      float64   `json:"fetch_seconds,omitempty"`    // mean time between two packets that come
+	Send       float64   `json:"send_seconds,omitempty"`     // and between two packets of mail
+	Leave      float64   `json:"leave_seconds,omitempty"`    // and between two that leave, of any sort
 	Directory  string    `json:"directory,omitempty"`        // why the network's directory is not known now
 	Until      time.Time `json:"certificate_until,omitzero"` // until when the relay vouches for the account's keys
 	Expired    bool      `json:"certificate_expired,omitempty"`
@@ -256,8 +257,8 @@ func (a *AccountStatus) Words() (out []string) {
 		}
 	}
 	if a.Send > 0 && a.Connected {
-		say("Protection: packets leave and come at random moments, about every %s each way, whether there is mail or not; who watches the line does not see when you write, how much, or with whom. %s since the start.",
-			Span(seconds64(min(a.Send, a.Fetch))), plural(a.Cover, "packet of cover", "packets of cover"))
+		say("Protection: at random moments a packet leaves, about every %s, and one comes, about every %s, whether there is mail or not; who watches the line does not see when you write, how much, or with whom. %s since the start.",
+			Span(seconds64(a.Leave)), Span(seconds64(a.Fetch)), plural(a.Cover, "packet of cover", "packets of cover"))
 	}
 	if a.Registered && !a.Connected {
 		say("Protection: while there is no connection, an observer sees that this proxy is off line.")
