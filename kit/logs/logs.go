@@ -26,7 +26,8 @@ type Secret string
 // Options for New.
 type Options struct {
 	JSON  bool
-	Level *slog.LevelVar // may be changed while running; nil = info
+	Level *slog.LevelVar          // may be changed while running; nil = info
+	Words func(slog.Level) string // the names of levels; nil: those of slog
 }
 
 // New makes a logger that writes to w.
@@ -35,6 +36,14 @@ func New(w io.Writer, o Options) *slog.Logger {
 		o.Level = new(slog.LevelVar)
 	}
 	ho := &slog.HandlerOptions{Level: o.Level}
+	if o.Words != nil {
+		ho.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if l, ok := a.Value.Any().(slog.Level); ok && len(groups) == 0 && a.Key == slog.LevelKey {
+				return slog.String(a.Key, o.Words(l))
+			}
+			return a
+		}
+	}
 	var h slog.Handler
 	if o.JSON {
 		h = slog.NewJSONHandler(w, ho)

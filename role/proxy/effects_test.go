@@ -250,7 +250,7 @@ func effects() map[string]func(*testing.T) {
 			for i, level := range logLevels {
 				got := logOf(t, fmt.Sprintf("Level = %q", strings.ToLower(level)), nil)
 				for k, words := range []string{"an error", "a warning", "a notice", "an info", "some debug"} {
-					if strings.Contains(got, words) != (k <= i) {
+					if strings.Contains(got, words) != (k <= i) || k <= i && !strings.Contains(got, "level="+logLevels[k]+" ") {
 						t.Errorf("%s: %q: %s", level, words, got)
 					}
 				}
