@@ -40,7 +40,7 @@ func (i *Identity) BookKey() keybook.Key {
 // BookKey gives what the relay vouches for as a key book holds it.
 func (c *Certificate) BookKey() keybook.Key {
 	k := c.Identity.BookKey()
-	k.Serial = c.Serial
+	k.Certified = c.From
 	return k
 }
 

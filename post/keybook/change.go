@@ -72,20 +72,20 @@ func (b *Book) Remove(a mail.Address) error {
 	return nil
 }
 
-// Discovered takes a key that a relay vouches for; of k Text and Serial are enough. A recipient that
-// is not there yet is added, in state Discovered. The same key changes nothing but where letters go to. Another
-// key does not take the old one's place: the entry becomes Changed, both keys are kept, and the
-// error is errs.Conflict. A key that the relay said before the one that is here, by its Serial, is
-// passed over: a letter that was under way for long brings it. errs.Corrupt where the file of the
+// Discovered takes a key that a relay vouches for; of k Text and Certified are enough. A recipient
+// that is not there yet is added, in state Discovered. The same key changes nothing but where letters
+// go to. Another key does not take the old one's place: the entry becomes Changed, both keys are
+// kept, and the error is errs.Conflict. A key that was certified before the one that is here is passed
+// over: a letter that was under way for long can bring it. errs.Corrupt where the file of the
 // recipient cannot be read: it may hold another key. errs.Full.
 func (b *Book) Discovered(a mail.Address, k Key) (Entry, error) {
 	const op = "post/keybook.Discovered"
-	serial := k.Serial
+	certified := k.Certified.UTC().Truncate(time.Second)
 	k, err := b.parse([]byte(k.Text))
 	if err != nil {
 		return Entry{}, errs.Wrap(op, err)
 	}
-	k.Serial = serial
+	k.Certified = certified
 	held := false
 	e, err := b.change(a, func(old *record) (*Entry, error) {
 		switch {
@@ -96,7 +96,7 @@ func (b *Book) Discovered(a mail.Address, k Key) (Entry, error) {
 			return &Entry{Key: k, State: Discovered, Since: b.now()}, nil
 		case old.State == Changed:
 			held = true
-			if k.same(old.Key) || k.before(old.New) || k.Text == old.New.Text && k.Serial == old.New.Serial {
+			if k.same(old.Key) || k.before(old.New) || k.Text == old.New.Text && k.Certified.Equal(old.New.Certified) {
 				return nil, nil
 			}
 			e := old.Entry
@@ -105,7 +105,7 @@ func (b *Book) Discovered(a mail.Address, k Key) (Entry, error) {
 		case k.before(old.Key):
 			return nil, nil
 		case k.same(old.Key):
-			if old.State == Config || k.Text == old.Key.Text && k.Serial == old.Key.Serial {
+			if old.State == Config || k.Text == old.Key.Text && !old.Key.Certified.Before(k.Certified) {
 				return nil, nil
 			}
 			e := old.Entry
@@ -127,7 +127,7 @@ func (b *Book) Discovered(a mail.Address, k Key) (Entry, error) {
 func (k Key) same(o Key) bool { return k.Fingerprint == o.Fingerprint }
 
 // before reports whether a relay said k before o.
-func (k Key) before(o Key) bool { return k.Serial != 0 && k.Serial < o.Serial }
+func (k Key) before(o Key) bool { return !k.Certified.IsZero() && k.Certified.Before(o.Certified) }
 
 // Verify notes that the user has compared a fingerprint, in whatever groups and letters it was
 // typed. It must be that of the key, or of the new one of a Changed entry, which then takes the old one's

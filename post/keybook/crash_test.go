@@ -82,7 +82,7 @@ func TestCrash(t *testing.T) {
 // reads back from what the book writes.
 func FuzzFile(f *testing.F) {
 	f.Add("bob@two.example.pem", "key:1")
-	f.Add("Bob@two.example.pem", "-----BEGIN TEST KEY-----\nSerial: 7\nState: set\nSince: 2026-01-02T03:04:05Z\n\na2V5OjE=\n-----END TEST KEY-----\n")
+	f.Add("Bob@two.example.pem", "-----BEGIN TEST KEY-----\nCertified: 2026-01-01T00:00:00Z\nState: set\nSince: 2026-01-02T03:04:05Z\n\na2V5OjE=\n-----END TEST KEY-----\n")
 	f.Add("%22a@%2fb%22@two.example.pem", "-----BEGIN TEST KEY-----\nState: changed\nWas: file\n\na2V5OjE=\n-----END TEST KEY-----\n-----BEGIN TEST KEY-----\nState: offered\n\na2V5OjI=\n-----END TEST KEY-----\n")
 	f.Add("%.pem", "-----BEGIN")
 	f.Fuzz(func(t *testing.T, name, text string) {
@@ -103,7 +103,7 @@ func FuzzFile(f *testing.F) {
 				continue
 			}
 			back, err := w.decode(e.Address, encode(&e))
-			if err != nil || back.Key.Text != e.Key.Text || back.State != e.State || back.New.Text != e.New.Text || back.Key.Serial != e.Key.Serial || back.Was != e.Was || !back.Since.Equal(e.Since) {
+			if err != nil || back.Key.Text != e.Key.Text || back.State != e.State || back.New.Text != e.New.Text || !back.Key.Certified.Equal(e.Key.Certified) || back.Was != e.Was || !back.Since.Equal(e.Since) {
 				t.Fatalf("%+v, then %+v, %v", e, back, err)
 			}
 		}

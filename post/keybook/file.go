@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,12 +16,12 @@ import (
 
 // Headers of the PEM blocks that the book writes (docs/keybook.md §2).
 const (
-	headAddress = "Address"
-	headState   = "State"
-	headSince   = "Since"
-	headWas     = "Was"
-	headSerial  = "Serial"
-	offered     = "offered" // State of the block with the new key
+	headAddress   = "Address"
+	headState     = "State"
+	headSince     = "Since"
+	headWas       = "Was"
+	headCertified = "Certified"
+	offered       = "offered" // State of the block with the new key
 )
 
 const (
@@ -84,17 +83,17 @@ func encode(e *Entry) []byte {
 	if e.State == Changed {
 		head[headWas] = e.Was.String()
 	}
-	out := pem.EncodeToMemory(&pem.Block{Type: e.Key.Type, Headers: serialIn(head, e.Key), Bytes: e.Key.Bytes})
+	out := pem.EncodeToMemory(&pem.Block{Type: e.Key.Type, Headers: certifiedIn(head, e.Key), Bytes: e.Key.Bytes})
 	if e.State == Changed {
-		head := serialIn(map[string]string{headAddress: e.Address.String(), headState: offered}, e.New)
+		head := certifiedIn(map[string]string{headAddress: e.Address.String(), headState: offered}, e.New)
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: e.New.Type, Headers: head, Bytes: e.New.Bytes})...)
 	}
 	return out
 }
 
-func serialIn(head map[string]string, k Key) map[string]string {
-	if k.Serial != 0 {
-		head[headSerial] = strconv.FormatUint(k.Serial, 10)
+func certifiedIn(head map[string]string, k Key) map[string]string {
+	if !k.Certified.IsZero() {
+		head[headCertified] = k.Certified.UTC().Format(time.RFC3339)
 	}
 	return head
 }
@@ -132,10 +131,11 @@ func (b *Book) decode(a mail.Address, text []byte) (*Entry, error) {
 		if err != nil {
 			return nil, errs.Wrap(op, err)
 		}
-		if v, ok := block.Headers[headSerial]; ok {
-			if k.Serial, err = strconv.ParseUint(v, 10, 64); err != nil {
-				return bad("the file has a malformed serial number")
+		if v, ok := block.Headers[headCertified]; ok {
+			if k.Certified, err = time.Parse(time.RFC3339, v); err != nil {
+				return bad("the file has a malformed date")
 			}
+			k.Certified = k.Certified.UTC()
 		}
 		keys = append(keys, k)
 	}
@@ -284,7 +284,7 @@ func (b *Book) rescan() (Report, error) {
 }
 
 func (r *record) same(o *record) bool {
-	return r.file == o.file && r.State == o.State && r.Was == o.Was && r.Key.Text == o.Key.Text && r.Key.Serial == o.Key.Serial && r.New.Text == o.New.Text && r.New.Serial == o.New.Serial && r.Since.Equal(o.Since)
+	return r.file == o.file && r.State == o.State && r.Was == o.Was && r.Key.Text == o.Key.Text && r.Key.Certified.Equal(o.Key.Certified) && r.New.Text == o.New.Text && r.New.Certified.Equal(o.New.Certified) && r.Since.Equal(o.Since)
 }
 
 // read reads one file, which somebody else may have written. errs.NotFound where it is gone.

@@ -20,12 +20,12 @@ import (
 
 // Key is the key of a recipient.
 type Key struct {
-	Text        string // in its one-line form, with where letters go; two are the same key if their fingerprints are
-	Type        string // of its PEM block, which Parse reads, too
-	Bytes       []byte // in that
-	Fingerprint string // for people to compare
-	Classical   bool   // it does not withstand quantum computers
-	Serial      uint64 // of two keys that a relay says of an address the later has the higher; 0: nobody said
+	Text        string    // in its one-line form, with where letters go; two are the same key if their fingerprints are
+	Type        string    // of its PEM block, which Parse reads, too
+	Bytes       []byte    // in that
+	Fingerprint string    // for people to compare
+	Classical   bool      // it does not withstand quantum computers
+	Certified   time.Time // from when on a relay vouches for it, in whole seconds; zero: none said
 }
 
 // State says how a key came here.

@@ -218,14 +218,14 @@ func TestDiscovered(t *testing.T) {
 	refused(t, err, errs.Invalid, "no key")
 }
 
-// TestSerial: what a relay said before the key that is here changes nothing, whenever it comes; who
+// TestCertified: what a relay said before the key that is here changes nothing, whenever it comes; who
 // moves with the same keys is written to at the new place.
-func TestSerial(t *testing.T) {
+func TestCertified(t *testing.T) {
 	w := begin(t)
-	say := func(text string, serial uint64, conflict bool) {
+	say := func(text string, day int, conflict bool) {
 		t.Helper()
-		if _, err := w.Discovered(to(t, bob), Key{Text: text, Serial: serial}); (errs.KindOf(err) == errs.Conflict && err != nil) != conflict || err != nil && !conflict {
-			t.Errorf("%s %d: %v", text, serial, err)
+		if _, err := w.Discovered(to(t, bob), Key{Text: text, Certified: time.Date(2026, 2, day, 0, 0, 0, 0, time.UTC)}); (errs.KindOf(err) == errs.Conflict && err != nil) != conflict || err != nil && !conflict {
+			t.Errorf("%s %d: %v", text, day, err)
 		}
 	}
 	say("key:2", 2, false)
@@ -246,7 +246,7 @@ func TestSerial(t *testing.T) {
 	w.is(bob, Verified, "key:3@elsewhere", "")
 	say("key:5", 4, true)
 	w.is(bob, Changed, "key:3@elsewhere", "key:5")
-	// What the user set knows no serial number: any other key is news.
+	// What the user set nobody certified: any other key is news.
 	_, err = w.Set(to(t, bob), []byte("key:9"))
 	must(t, err)
 	say("key:1", 1, true)

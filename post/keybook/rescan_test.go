@@ -22,7 +22,7 @@ func TestRescan(t *testing.T) {
 	w.put("other@two.example.pem", "-----BEGIN TEST KEY-----\nAddress: bob@two.example\n\na2V5OjE=\n-----END TEST KEY-----\n")
 	w.put("later@two.example.pem", "-----BEGIN TEST KEY-----\nState: new\n\na2V5OjE=\n-----END TEST KEY-----\n")
 	w.put("date@two.example.pem", "-----BEGIN TEST KEY-----\nSince: today\n\na2V5OjE=\n-----END TEST KEY-----\n")
-	w.put("serial@two.example.pem", "-----BEGIN TEST KEY-----\nSerial: one\n\na2V5OjE=\n-----END TEST KEY-----\n")
+	w.put("serial@two.example.pem", "-----BEGIN TEST KEY-----\nCertified: today\n\na2V5OjE=\n-----END TEST KEY-----\n")
 	w.put("held@two.example.pem", "-----BEGIN TEST KEY-----\nState: changed\n\na2V5OjE=\n-----END TEST KEY-----\n")
 	w.put("config@two.example.pem", "-----BEGIN TEST KEY-----\nState: config\n\na2V5OjE=\n-----END TEST KEY-----\n")
 	w.put("plain@two.example.pem", "-----BEGIN TEST KEY-----\na2V5OjE=\n-----END TEST KEY-----\n")
@@ -36,7 +36,7 @@ func TestRescan(t *testing.T) {
 	}
 	want := map[string]string{"%4.pem": "not named after an address", "no address.pem": "not named after an address", "postmaster.pem": "not named after an address",
 		"eve@two.example.pem": "this is no key", "large@two.example.pem": "too large", "two@two.example.pem": "more than one key", "other@two.example.pem": "says another",
-		"later@two.example.pem": "later version", "date@two.example.pem": "malformed date", "serial@two.example.pem": "malformed serial", "held@two.example.pem": "too few", "config@two.example.pem": "stood in the configuration",
+		"later@two.example.pem": "later version", "date@two.example.pem": "malformed date", "serial@two.example.pem": "malformed date", "held@two.example.pem": "too few", "config@two.example.pem": "stood in the configuration",
 		"bare@two.example.pem": "AllowClassicalRecipients", "dir@two.example.pem": "no file"}
 	for _, x := range r.Bad {
 		if words := want[x.Name]; words == "" || !strings.Contains(errs.Public(x.Err), words) {
