@@ -37,10 +37,13 @@ type Lab struct {
 // is ready: the network has agreed, and proxies are connected. say (nil: nobody) hears of each step.
 // ctx ends the start, not the lab.
 //
-// errs.Exists when another lab holds the directory; errs.Unavailable, with the end of a log in
-// the public text, when a part does not start.
+// errs.Exists when another lab holds the directory; errs.Invalid for a Config out of bounds, or
+// one that the lab in the directory is not; errs.Denied for a directory with something else in
+// it; errs.Canceled when ctx ends; errs.Unavailable, with the end of a log in the public text,
+// when a part does not start.
 func Start(ctx context.Context, c Config, say func(string)) (*Lab, error) {
 	const op = "lab.Start"
+	asked := c
 	c, err := c.complete()
 	if err != nil {
 		return nil, err
@@ -50,6 +53,9 @@ func Start(ctx context.Context, c Config, say func(string)) (*Lab, error) {
 	}
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return nil, errs.E(op, errs.Invalid, "the directory has no path", err)
+	}
+	if err := usable(c.Dir, asked); err != nil {
+		return nil, errs.Wrap(op, err)
 	}
 	if err := os.MkdirAll(filepath.Join(c.Dir, "logs"), 0o700); err != nil {
 		return nil, errs.E(op, errs.Unavailable, "cannot make the directory "+c.Dir, err)
@@ -62,6 +68,9 @@ func Start(ctx context.Context, c Config, say func(string)) (*Lab, error) {
 	l := &Lab{c: c, say: say, spawn: newSpawner(), lock: lock, broken: make(chan error, 1), cancel: cancel}
 	if err := l.begin(ctx, run); err != nil {
 		_ = l.Close() // why it could not start is what matters
+		if ctx.Err() != nil {
+			return nil, errs.E(op, errs.Canceled, "stopped before the lab was ready; the same directory continues", err)
+		}
 		return nil, errs.Wrap(op, err)
 	}
 	return l, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -132,6 +133,36 @@ func loadPlan(dir string) (*plan, error) {
 		return nil, errs.E(op, errs.Unsupported, fmt.Sprintf("the lab in %s was made by another version of this program (%d, this one knows %d)", dir, p.Version, planVersion), nil)
 	}
 	return p, nil
+}
+
+// usable tells whether a lab can be kept in dir: there is none yet, or one that is what was asked
+// for, or nothing. Where other files lie those of a lab would be put between them, and over
+// some of the same name.
+func usable(dir string, asked Config) error {
+	const op = "lab.usable"
+	p, err := loadPlan(dir)
+	if errs.KindOf(err) == errs.NotFound {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !os.IsNotExist(err) {
+			return errs.E(op, errs.Unavailable, "cannot read the directory "+dir, err)
+		}
+		for _, e := range entries {
+			if name := e.Name(); name != "logs" && name != "lock" { // of a start that came no further
+				return errs.E(op, errs.Denied, dir+" is not empty, and no lab: choose another directory", nil)
+			}
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case asked.Period != 0 && asked.Period != p.Period:
+		return errs.E(op, errs.Invalid, fmt.Sprintf("the lab in %s has a period of %v, which cannot be changed: take another directory", dir, p.Period), nil)
+	case asked.Proxies != 0 && asked.Proxies != p.Proxies:
+		return errs.E(op, errs.Invalid, fmt.Sprintf("the lab in %s has %d proxies, which cannot be changed: take another directory", dir, p.Proxies), nil)
+	}
+	return nil
 }
 
 func (p *plan) save(dir string) error {

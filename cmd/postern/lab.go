@@ -52,6 +52,18 @@ delays and intervals; 1 is as slow as a real network. Epochs are short in any ca
 		if ports != "" && ports != "0" {
 			return usageError{c.CommandPath(), fmt.Errorf("--ports takes 0 only")}
 		}
+		// For the lab 0 means the default, and the last two are asked for only where they are named.
+		for name, zero := range map[string]bool{"speed": cfg.Speed == 0, "proxies": cfg.Proxies == 0, "period": cfg.Period == 0} {
+			if zero {
+				return usageError{c.CommandPath(), fmt.Errorf("--%s cannot be 0", name)}
+			}
+		}
+		if !f.Changed("period") {
+			cfg.Period = 0
+		}
+		if !f.Changed("proxies") {
+			cfg.Proxies = 0
+		}
 		cfg.FreePorts = ports == "0"
 		if cfg.Dir == "" {
 			cfg.Dir = filepath.Join(filepath.Dir(upDir()), "lab")
@@ -68,8 +80,13 @@ delays and intervals; 1 is as slow as a real network. Epochs are short in any ca
 		defer stopSignals()
 		l, err := lab.Start(ctx, cfg, func(text string) { fmt.Fprintln(io.err, text) })
 		if err != nil {
-			if errs.KindOf(err) == errs.Exists {
+			switch errs.KindOf(err) {
+			case errs.Exists:
 				return hint(err, "To run another lab beside it: postern lab --ports 0 --dir DIR")
+			case errs.Invalid:
+				return usageError{c.CommandPath(), err}
+			case errs.Denied, errs.Canceled:
+				return err
 			}
 			return hint(err, "What every part says is in the directory logs of "+cfg.Dir)
 		}
@@ -100,9 +117,12 @@ func greetLab(io streams, i lab.Info) error {
 		b.WriteString("Mail proxies, for any mail program on this machine (no TLS: it stays on 127.0.0.1).\nWhat they send goes through the mixes:\n")
 		for _, p := range i.Proxies {
 			fmt.Fprintf(&b, "  %s   password %s\n    SMTP %s   POP3 %s   IMAP %s\n", p.Account, p.Password, p.SMTP, p.POP3, p.IMAP)
+			if p.Page != "" {
+				fmt.Fprintf(&b, "    how it stands: %s\n", p.Page)
+			}
 		}
 	}
-	fmt.Fprintf(&b, "\nOrdinary users of the relays (TLS; the certificate authority is %s):\n", i.CA)
+	fmt.Fprintf(&b, "\nOrdinary users of the relays, whose mail has to be end-to-end encrypted (TLS; the certificate authority is %s):\n", i.CA)
 	for _, r := range i.Relays {
 		fmt.Fprintf(&b, "  %s   password %s\n    IMAP %s   SMTP %s   POP3 %s   web https://%s/\n", r.Account, r.Password, r.IMAPS, r.Submissions, r.POP3S, r.HTTPS)
 	}
