@@ -101,3 +101,14 @@ func FuzzScrub(f *testing.F) {
 		}
 	})
 }
+
+// TestWords: levels have the names that are wanted, at the top only.
+func TestWords(t *testing.T) {
+	var b bytes.Buffer
+	l := New(&b, Options{Words: func(l slog.Level) string { return map[bool]string{true: "LOUD", false: "QUIET"}[l > slog.LevelInfo] }})
+	l.Warn("a")
+	l.Info("b", slog.Group("g", "level", "mine"))
+	if got := b.String(); !strings.Contains(got, "level=LOUD msg=a") || !strings.Contains(got, "level=QUIET msg=b g.level=mine") {
+		t.Error(got)
+	}
+}
