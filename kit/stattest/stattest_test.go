@@ -63,10 +63,10 @@ func TestTwoSamples(t *testing.T) {
 		}
 		return out
 	}
-	const tries = 4000
+	const tries = 1500
 	below := map[float64]int{0.5: 0, 0.1: 0, 0.01: 0}
 	for range tries {
-		_, p := TwoSamples(draw(300, 1), draw(200, 1))
+		_, p := TwoSamples(draw(120, 1), draw(80, 1))
 		for limit := range below {
 			if p < limit {
 				below[limit]++
