@@ -188,15 +188,8 @@ func (l *testLab) world(t *testing.T) {
 			return nil
 		})
 		mail := curlFetch(t, w.POP3, w.Account, w.Password, n+1)
-		if bodyOf(t, mail) != "an answer" || subjectOf(mail) != subject || !strings.Contains(string(mail), "From: "+from.Account) || !strings.Contains(string(mail), "List-Unsubscribe:") {
+		if bodyOf(t, mail) != "an answer" || subjectOf(mail) != subject || !strings.Contains(string(mail), "From: <"+from.Account+">") || !strings.Contains(string(mail), "List-Unsubscribe:") {
 			t.Errorf("it came as %q", mail)
 		}
-	}
-	// What is wrong is said: an address that is not there comes back as a report.
-	have = p.list(t)
-	p.swaks(t, "nobody@"+w.Domain, labMail(p.Account, "nobody@"+w.Domain, "to nobody", "is anybody there")).want(t, swaksOK)
-	p.await(t, have+1, 4*time.Minute)
-	if report := string(p.fetch(t, have+1)); !strings.Contains(report, "nobody@"+w.Domain) || !strings.Contains(report, "delivery-status") {
-		t.Errorf("the report is %q", report)
 	}
 }

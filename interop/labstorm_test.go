@@ -30,10 +30,10 @@ func TestLabKill(t *testing.T) {
 // killed on the way.
 func TestLabStorm(t *testing.T) {
 	if !long() {
-		t.Skip("POSTERN_LONG=1 runs it: it takes an hour")
+		t.Skip("POSTERN_LONG=1 runs it: it takes half an hour")
 	}
 	l := startLab(t, "--kill", "--loss", "10", "--proxies", "10")
-	l.storm(t, 1000, 100, 3*time.Hour)
+	l.storm(t, 1000, 40, 3*time.Hour)
 }
 
 // handIn gives a mail to a proxy by SMTP. An error of hand-in says whether the proxy may have taken it.
@@ -105,8 +105,11 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 			<-time.After(200 * time.Millisecond)
 		}
 	}
-	count := 0
+	count, loops := 0, &loopCount{last: map[string][2]int{}}
 	for count < mails || l.killed() < kills {
+		if count%200 == 0 {
+			loops.look(t, l)
+		}
 		const batch = 10
 		each(t, 4, batch, func(i int) error {
 			<-pace.C
@@ -142,7 +145,10 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 	}
 	began := time.Now()
 	deadline := began.Add(limit)
-	for {
+	for i := 0; ; i++ {
+		if i%10 == 0 {
+			loops.look(t, l)
+		}
 		err := missing((*labProxy).byIMAP)
 		if err == nil {
 			break
@@ -152,7 +158,8 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 		}
 		<-time.After(2 * time.Second)
 	}
-	t.Logf("%d kills; %s", l.killed(), l.loops(t))
+	loops.look(t, l)
+	t.Logf("%d kills; of the loops of all proxies %d came back and %d were lost", l.killed(), loops.sum[0], loops.sum[1])
 	t.Logf("the last came %v after the last was handed in", time.Since(began).Round(time.Second))
 
 	l.args = nil // nobody is killed any more
@@ -186,10 +193,15 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 	}
 }
 
-// loops tells how many of the test packets of all proxies were lost on their way, since each was started.
-func (l *testLab) loops(t *testing.T) string {
+// loopCount counts the test packets of proxies; each proxy counts anew when it is started again.
+type loopCount struct {
+	last map[string][2]int // back and lost, by proxy
+	sum  [2]int
+}
+
+// look asks all proxies. Those that are just being started are left out.
+func (c *loopCount) look(t testing.TB, l *testLab) {
 	t.Helper()
-	var back, lost int
 	for _, p := range l.Proxies {
 		var st struct {
 			Lines []struct {
@@ -199,13 +211,19 @@ func (l *testLab) loops(t *testing.T) string {
 		}
 		out, err := exec.Command(binary(t), "proxy", "status", "-f", p.Config, "--json").Output()
 		if err != nil || json.Unmarshal(out, &st) != nil {
-			continue // it is being started again
+			continue
 		}
 		for _, x := range st.Lines {
-			back, lost = back+x.Back, lost+x.Lost
+			now, was := [2]int{x.Back, x.Lost}, c.last[p.Name]
+			for i := range now {
+				if now[i] < was[i] {
+					was[i] = 0
+				}
+				c.sum[i] += now[i] - was[i]
+			}
+			c.last[p.Name] = now
 		}
 	}
-	return fmt.Sprintf("%d of %d loops were lost", lost, back+lost)
 }
 
 // byIMAP counts the mails of an INBOX by their subjects.
