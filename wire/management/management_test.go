@@ -84,6 +84,13 @@ func (k *keys) Shutdown() {
 	k.stopped++
 }
 
+// done tells what was asked for beside keys.
+func (k *keys) done() (queried []string, stopped, all int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.queried), k.stopped, len(k.all)
+}
+
 // begin serves a backend and gives the path of its socket.
 func begin(t *testing.T) (*keys, string) {
 	t.Helper()
@@ -158,8 +165,8 @@ func TestCommands(t *testing.T) {
 			"QUERY_RECIPIENT alice@example.org bob@example.org", "< 250 Requested action ok, completed",
 			"SHUTDOWN", "< 250 Requested action ok, completed",
 			"QUIT", "< 250 Requested action ok, completed")
-		if len(k.queried) != 1 || k.queried[0] != "alice@example.org bob@example.org" || k.stopped != 1 {
-			t.Errorf("%q, %d", k.queried, k.stopped)
+		if queried, stopped, _ := k.done(); len(queried) != 1 || queried[0] != "alice@example.org bob@example.org" || stopped != 1 {
+			t.Errorf("%q, %d", queried, stopped)
 		}
 	}
 }
@@ -171,8 +178,8 @@ func TestSyntax(t *testing.T) {
 	talk(t, path, "\r\n", "GET_RECIPIENT", syntax, "GET_RECIPIENT a b", syntax, "SET_RECIPIENT a", syntax, "SET_RECIPIENT a b c", syntax, "SET_RECIPIENT  a", syntax,
 		"REMOVE_RECIPIENT", syntax, "LIST_RECIPIENTS all", syntax, "QUERY_RECIPIENT a", syntax, "SHUTDOWN now", syntax, "QUIT now", syntax,
 		"", unknown, "HELP", unknown, "EHLO x", unknown, "QUIT", "< 250 Requested action ok, completed")
-	if len(k.all) != 0 || k.stopped != 0 {
-		t.Errorf("%v, %d", k.all, k.stopped)
+	if _, stopped, all := k.done(); all != 0 || stopped != 0 {
+		t.Errorf("%d, %d", all, stopped)
 	}
 	talk(t, path, "\r\n", "GET_RECIPIENT "+strings.Repeat("x", MaxLine), syntax)
 }
@@ -244,8 +251,8 @@ func TestClient(t *testing.T) {
 	must(t, c.Remove("x@example.org"))
 	must(t, c.Query("a@example.org", "b@example.org"))
 	must(t, c.Shutdown())
-	if k.stopped != 1 || len(k.queried) != 1 {
-		t.Errorf("%+v", k)
+	if queried, stopped, _ := k.done(); stopped != 1 || len(queried) != 1 {
+		t.Errorf("%q, %d", queried, stopped)
 	}
 }
 

@@ -155,9 +155,8 @@ func (s *session) command(ctx context.Context, line string) (quit bool) {
 	case cmdQuery:
 		s.result(s.b.Query(ctx, args[0], args[1]))
 	case cmdShutdown:
-		s.reply(codeOK, textOK)
-		_ = s.w.Flush()
 		s.b.Shutdown()
+		s.reply(codeOK, textOK)
 	case cmdQuit:
 		s.reply(codeOK, textOK)
 		return true
