@@ -77,13 +77,30 @@ func (w *world) draft(t testing.TB, relay, addr string) Certificate {
 		From: w.now.Add(-24 * time.Hour).Truncate(time.Second), Until: w.now.Add(6 * 24 * time.Hour).Truncate(time.Second)}
 }
 
-// issue signs it with the name key of a relay.
+// issue signs it with the name key of a relay. Signatures are costly, so each is made once.
 func issue(t testing.TB, c Certificate, relay string) *Certificate {
 	t.Helper()
+	k := issuedKey{relay, c.Relay, c.Mailbox, c.Letter.Fingerprint(), c.Key.ID(), c.Address, c.Serial, c.From.Unix(), c.Until.Unix()}
+	if had, ok := issued.Load(k); ok {
+		return had.(*Certificate)
+	}
 	out, err := Issue(c, dirtest.Key(t, "names of "+relay))
 	must(t, err)
+	issued.Store(k, out)
 	return out
 }
+
+type issuedKey struct {
+	by             string
+	relay, mailbox packet.ID
+	letter         string
+	key            packet.ID
+	address        mail.Address
+	serial         uint64
+	from, until    int64
+}
+
+var issued sync.Map
 
 const alice = "alice@one.example"
 
