@@ -137,9 +137,8 @@ func (l *Lab) Info() Info { return l.info }
 // again: the lab should then be closed.
 func (l *Lab) Broken() <-chan error { return l.broken }
 
-// Close stops all parts cleanly, all at once but the world and the authorities last, and waits
-// until they have ended: at most about 25 seconds. What they keep stays in the directory. The
-// error names parts that had to be killed.
+// Close stops all parts cleanly, at the same time, and waits until they have ended: about 25 seconds
+// at most. What they keep stays in the directory. The error names parts that had to be killed.
 func (l *Lab) Close() error {
 	l.once.Do(func() {
 		l.cancel()

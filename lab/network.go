@@ -88,7 +88,7 @@ func (l *Lab) startRelays(ctx context.Context) error {
 		}
 		l.info.Relays = append(l.info.Relays, user)
 	}
-	for i := range l.c.proxies(l.plan) {
+	for i := range l.plan.Proxies {
 		address := proxyAddress(i)
 		if err := createAccount(ctx, all[i%Relays].dir, address, l.plan.password(address)); err != nil {
 			return err

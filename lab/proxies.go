@@ -18,9 +18,6 @@ const connectTime = time.Minute
 // speed 1.
 const usualSlack = 300
 
-// proxies gives how many proxies the lab has.
-func (c Config) proxies(p *plan) int { return p.Proxies }
-
 // startProxies sets the proxies up, starts them, makes them known to each other and waits until each
 // is connected to its relay.
 func (l *Lab) startProxies(ctx context.Context) error {
