@@ -23,15 +23,6 @@ func TestOptions(t *testing.T) {
 	configtest.Options(t, &Config{}, effects(), accountEffects(), upstreamEffects(), debugEffects())
 }
 
-// free gives a port of loopback on which nobody listens.
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // there reports whether a file exists.
 func there(name string) bool {
 	_, err := os.Lstat(name)
@@ -45,23 +36,31 @@ func with(t *testing.T, top string, accounts ...string) *setup {
 	return c
 }
 
-// listens: the address is where the greeting comes from, and an address that is taken stops the
-// start.
+// listens: the address is what is listened on, and the greeting comes from there; one that is taken
+// stops the start.
 func listens(key, greeting string) func(*testing.T) {
 	return func(t *testing.T) {
-		at := free(t)
+		const at = "127.0.0.1:1234"
 		c := with(t, fmt.Sprintf("%s = %q", key, at))
-		s := c.start(t, nil)
-		x := reach(t, at)
-		if greeting != "" {
+		var taken net.Listener
+		s := c.start(t, func(d *Deps) {
+			d.Listen = func(network, addr string) (net.Listener, error) {
+				l, err := net.Listen(network, "127.0.0.1:0")
+				if addr == at {
+					taken = l
+				}
+				return l, err
+			}
+		})
+		if taken == nil || s.at(key) != taken.Addr().String() {
+			t.Fatalf("%v, %q", taken, s.at(key))
+		}
+		if x := reach(t, s.at(key)); greeting != "" {
 			if l := x.line(t); !strings.HasPrefix(l, greeting) {
 				t.Errorf("%q", l)
 			}
 		}
-		if s.at(key) != at {
-			t.Errorf("%q", s.at(key))
-		}
-		other := with(t, fmt.Sprintf("%s = %q", key, at))
+		other := with(t, fmt.Sprintf("%s = %q", key, taken.Addr()))
 		_, err := Start(t.Context(), Deps{}, other.load(t))
 		refused(t, err, errs.Exists, "choose another with Proxy."+key)
 	}
