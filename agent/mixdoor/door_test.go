@@ -191,7 +191,7 @@ func (w *world) seal(x draft) [][]byte {
 		x.edit(&m)
 	}
 	msg.Content = m.Append(nil)
-	s, err := letter.Seal(w.o.Key.Public(), msg, letter.Options{Room: letter.RoomWindow})
+	s, err := letter.Seal(w.o.Key.Public(), msg, letter.Options{Room: letter.RoomACK})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -191,15 +191,12 @@ func later(err error) bool {
 	return errors.As(err, &r) && r.Code/100 == 4
 }
 
-// rooms tells how a letter of so many bytes is cut.
-func rooms(content int, unreliable bool) letter.Options {
-	switch {
-	case unreliable:
+// rooms tells how a letter is cut.
+func rooms(unreliable bool) letter.Options {
+	if unreliable {
 		return letter.Options{Room: letter.RoomPlain, Coded: true}
-	case letter.Packets(content, letter.Options{Room: letter.RoomACK}) == 1:
-		return letter.Options{Room: letter.RoomACK}
 	}
-	return letter.Options{Room: letter.RoomWindow}
+	return letter.Options{Room: letter.RoomACK}
 }
 
 // around is about what a letter has besides the mail: certificate, proof, addresses.
@@ -207,7 +204,7 @@ const around = 13 << 10
 
 // forecast is when all letters of a mail are expected to arrive. What compresses needs less.
 func (s *Submit) forecast(a *Account, e *entry, size int) time.Duration {
-	n := letter.Packets(size+around, rooms(size+around, e.Unreliable))
+	n := letter.Packets(size+around, rooms(e.Unreliable))
 	letters := 0
 	for _, p := range e.Parts {
 		if p.Stage == waiting {

@@ -245,7 +245,7 @@ func (s *Submit) letter(a *Account, e *entry, p *part, to *letter.Address, k kin
 	}
 	text := m.Append(nil)
 	sealed, err := letter.Seal(to.Key, letter.Message{Content: text, Date: s.o.Now().Truncate(time.Second), Signer: a.Identity.Sign, Sender: cert.Address.String()},
-		rooms(len(text), e.Unreliable))
+		rooms(e.Unreliable))
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}

@@ -80,7 +80,7 @@ const sizeShare = 0.6
 // as a number for people, and never more than a letter may hold.
 func MaxBytes(p directory.Parameters, in time.Duration) int64 {
 	packets := float64(in) / float64(p.Get(directory.PayloadInterval)) / float64(time.Millisecond)
-	n := int64(min(sizeShare*packets*float64(letter.PartLen(letter.RoomWindow)), letter.MaxContent))
+	n := int64(min(sizeShare*packets*float64(letter.PartLen(letter.RoomACK)), letter.MaxContent))
 	unit := int64(1)
 	for n/unit >= 100 {
 		unit *= 10

@@ -30,7 +30,7 @@ type Outgoing struct {
 	Kind    uint8     // content.Letter: for Mailbox at Relay. content.Mail: for Relay itself. content.Mbox: for a name at Relay. content.Inject: answers to reply blocks
 	Relay   packet.ID // the last hop; the zero ID, for Inject only: any
 	Mailbox packet.ID
-	Ack     bool     // fragments are acknowledged, and sent again where they are not; several of up to letter.RoomWindow bytes in windows
+	Ack     bool     // fragments are acknowledged, and sent again where they are not; several of up to letter.RoomACK bytes in windows
 	Blocks  [][]byte `json:",omitempty"` // of an Inject: the reply blocks, one a fragment
 
 	Path  string            `json:",omitempty"` // that the user asked for

@@ -69,7 +69,7 @@ func (h *outHead) groups() int {
 	switch {
 	case !h.Ack:
 		return 0
-	case h.Size > letter.RoomWindow:
+	case h.Size > letter.RoomACK:
 		return h.Count
 	}
 	return (h.Count + content.MaxWindow - 1) / content.MaxWindow

@@ -38,7 +38,7 @@ func TestGroups(t *testing.T) {
 			t.Fatalf("%d fragments: %d groups to %d", n, len(m.state.Groups), at)
 		}
 	}
-	if h := (&outHead{Outgoing: Outgoing{Ack: true}, Count: 5, Size: letter.RoomWindow + 1}); h.groups() != 5 {
+	if h := (&outHead{Outgoing: Outgoing{Ack: true}, Count: 5, Size: letter.RoomACK + 1}); h.groups() != 5 {
 		t.Error("fragments without room for their place are in a window")
 	}
 }

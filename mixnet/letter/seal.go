@@ -25,8 +25,7 @@ const (
 
 	// RoomACK is for letters whose arrival is acknowledged: with a reply block, and with the place
 	// in a window, which letters of one fragment leave empty, so that all have one size.
-	RoomACK    = packet.MaxBodySURB - content.WindowHead
-	RoomWindow = RoomACK
+	RoomACK = packet.MaxBodySURB - content.WindowHead
 )
 
 // PartLen is how many bytes of a letter a fragment in a room has.
