@@ -164,7 +164,7 @@ func effects() map[string]func(*testing.T) {
 			must(t, err)
 			cfg.Proxy.TrustedCAs = nil
 			_, err = Register(t.Context(), Deps{}, cfg, a[0], "x", "")
-			refused(t, err, errs.Unavailable, "the relay cannot be reached")
+			refused(t, err, errs.Unavailable, "certificate is not trusted")
 			_, err = Register(t.Context(), Deps{}, c.load(t), a[0], "x", "")
 			must(t, err)
 		},
