@@ -67,7 +67,10 @@ func (s *Submit) pass(ctx context.Context, wg *sync.WaitGroup) {
 
 // step brings a part on as far as it can be now.
 func (s *Submit) step(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *entry, p *part) error {
-	if p.Stage == settled || s.o.Now().Before(p.due) {
+	sp.mu.Lock()
+	rests := p.Stage == settled || s.o.Now().Before(p.due)
+	sp.mu.Unlock()
+	if rests {
 		return nil
 	}
 	var err error
@@ -95,6 +98,19 @@ func (s *Submit) wait(sp *spool, p *part, why string, pause time.Duration) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	p.Why, p.due = why, s.o.Now().Add(pause)
+}
+
+// hurry has all that waits be looked at now.
+func (sp *spool) hurry() {
+	for _, e := range sp.list() {
+		sp.mu.Lock()
+		for _, p := range e.Parts {
+			if p.Stage == waiting {
+				p.due = time.Time{}
+			}
+		}
+		sp.mu.Unlock()
+	}
 }
 
 // give notes that a part got no letter, and what its recipients are to hear.

@@ -146,7 +146,10 @@ func (s *Submit) refill(ctx context.Context, wg *sync.WaitGroup, sp *spool) {
 		return
 	}
 	wg.Go(func() {
-		if err := s.askTokens(ctx, sp, relay); err != nil && ctx.Err() == nil {
+		err := s.askTokens(ctx, sp, relay)
+		if err == nil {
+			sp.hurry() // what waits for a token
+		} else if ctx.Err() == nil {
 			s.o.Logger.Debug("no tokens for exits came", "err", err)
 		}
 		s.look()
