@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -140,7 +141,14 @@ func TestRefused(t *testing.T) {
 	wantKind(t, err, errs.Invalid, "the address of the relay's page begins with https://: the password would be readable on the way")
 	a.URL = r.URL
 	_, err = Register(t.Context(), o, a, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{}}})
-	wantKind(t, err, errs.Unavailable, "the relay cannot be reached")
+	wantKind(t, err, errs.Unavailable, "the relay's certificate is not trusted here, or is for another name")
+	for text, cause := range map[string]error{
+		"the relay cannot be reached":                                   &net.DNSError{IsTimeout: true},
+		"the name of the relay's page is not known to the name servers": &net.DNSError{IsNotFound: true},
+	} {
+		_, err = Register(t.Context(), o, a, &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, cause }}})
+		wantKind(t, err, errs.Unavailable, text)
+	}
 	if ok, _ := vfs.Exists(vfs.OS(), filepath.Join(o.Dir, ProfileFile)); ok {
 		t.Error("something is registered")
 	}

@@ -3,8 +3,10 @@ package mixclient
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -119,7 +121,7 @@ func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Prof
 	req.SetBasicAuth(a.Name, a.Password)
 	res, err := hc.Do(req)
 	if err != nil {
-		return nil, errs.E(op, errs.Unavailable, "the relay cannot be reached", err)
+		return nil, errs.E(op, errs.Unavailable, unreached(err), err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
@@ -143,6 +145,19 @@ func Register(ctx context.Context, o Options, a Account, hc *http.Client) (*Prof
 	}
 	o.takeConsensus(b, p)
 	return p, nil
+}
+
+// unreached says why a relay's page did not answer, as far as its user can do something about it.
+func unreached(err error) string {
+	var cert *tls.CertificateVerificationError
+	var name *net.DNSError
+	switch {
+	case errors.As(err, &cert):
+		return "the relay's certificate is not trusted here, or is for another name"
+	case errors.As(err, &name) && name.IsNotFound:
+		return "the name of the relay's page is not known to the name servers"
+	}
+	return "the relay cannot be reached"
 }
 
 // takeConsensus keeps the consensus that a relay's answer to a registration holds, if it is one to

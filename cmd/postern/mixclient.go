@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -157,6 +159,10 @@ func register(c *cobra.Command, io streams, u *mixUser, url, user, passwordFile 
 }
 
 func registerHint(err error) error {
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return hint(err, "Nothing was registered. Where the authority that signed it is one of your own: --ca FILE")
+	}
 	switch errs.KindOf(err) {
 	case errs.Full:
 		return hint(err, "Take a client away that is not used any more: postern account mix ADDRESS --remove KEY, or ask the operator")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,7 +168,9 @@ func (u *proxySetUp) configuration() error {
 		if err != nil {
 			return err
 		}
-		if len(u.src.set) > 0 || u.src.dir != "" || len(u.ca) > 0 {
+		if changed, err := u.changes(b); err != nil {
+			return err
+		} else if changed {
 			return hint(errs.E(op, errs.Exists, u.src.file+" is there already, and what --set, --dir and --ca say is not in it", nil), "Write it into the file yourself and leave these out, or name another file: -f FILE")
 		}
 		u.text = string(b)
@@ -204,6 +207,44 @@ func (u *proxySetUp) configuration() error {
 	return nil
 }
 
+// overrides are what --ca and --set say of a file that is there or comes to be, and with a
+// directory what that is.
+func (u *proxySetUp) overrides(dir string) ([]string, error) {
+	for i := range u.ca {
+		if err := absolute(&u.ca[i]); err != nil {
+			return nil, err
+		}
+	}
+	var set []string
+	if dir != "" {
+		if err := absolute(&dir); err != nil {
+			return nil, err
+		}
+		set = append(set, "Proxy.DataDir="+dir)
+	}
+	if len(u.ca) > 0 {
+		set = append(set, "Proxy.TrustedCAs="+strings.Join(u.ca, ","))
+	}
+	return append(set, u.src.set...), nil
+}
+
+// changes tells whether the flags say anything that the text of the file does not.
+func (u *proxySetUp) changes(text []byte) (bool, error) {
+	set, err := u.overrides(u.src.dir)
+	if err != nil || len(set) == 0 {
+		return false, err
+	}
+	was, err := proxy.LoadText(u.src.file, text, nil)
+	if err != nil {
+		return false, hint(err, "To see what can be set: postern proxy config")
+	}
+	is, err := proxy.LoadText(u.src.file, text, set)
+	if err != nil {
+		return false, usageError{"postern proxy config", err}
+	}
+	return !maps.Equal(config.Values(&was), config.Values(&is)), nil
+}
+
 // freshText begins a configuration.
 func (u *proxySetUp) freshText() error {
 	dir := u.src.dir
@@ -213,19 +254,11 @@ func (u *proxySetUp) freshText() error {
 			dir = filepath.Join(filepath.Dir(upDir()), "mailproxy")
 		}
 	}
-	for i := range u.ca {
-		if err := absolute(&u.ca[i]); err != nil {
-			return err
-		}
-	}
-	if err := absolute(&dir); err != nil {
+	set, err := u.overrides(dir)
+	if err != nil {
 		return err
 	}
-	set := []string{"Proxy.DataDir=" + dir, "Management.Enable=true"}
-	if len(u.ca) > 0 {
-		set = append(set, "Proxy.TrustedCAs="+strings.Join(u.ca, ","))
-	}
-	set = append(set, u.src.set...)
+	set = append([]string{"Management.Enable=true"}, set...)
 	var c proxy.Config
 	config.Defaults(&c)
 	if err := config.Apply(&c, set); err != nil {
