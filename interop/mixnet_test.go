@@ -68,7 +68,7 @@ func TestMixNetwork(t *testing.T) {
 	for i := range 3 { // each would pass the dead one by chance, if ways still did
 		letter := fmt.Sprintf("letter %d\r\n", i)
 		anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "8m")
-		if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != letter {
+		if got := berta.run(t, "", "fetch", "--wait", "--for", "8m"); string(got) != letter {
 			t.Errorf("fetched: %q", got)
 		}
 	}

@@ -99,7 +99,7 @@ func TestMixSend(t *testing.T) {
 	t.Logf("send: %s", anna.run(t, letter, "send", "-t", berta.address, "--wait", "--timeout", "8m"))
 	fetched := func(c *mixClient, want string) {
 		t.Helper()
-		if got := c.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != want {
+		if got := c.run(t, "", "fetch", "--wait", "--for", "8m"); string(got) != want {
 			t.Errorf("fetched: %q", got)
 		}
 	}
@@ -116,7 +116,7 @@ func TestMixSend(t *testing.T) {
 		Way  string
 		Back bool
 	}
-	anna.json(t, &ping, "ping", "-P", path, "--timeout", "2m")
+	anna.json(t, &ping, "ping", "-P", path, "--timeout", "8m")
 	if !ping.Back || !throughMixes(ping.Way, "relay1", "mix1", "relay1") {
 		t.Errorf("ping: %+v", ping)
 	}
@@ -215,12 +215,12 @@ func TestMixRelays(t *testing.T) {
 	anna.run(t, hello, "send", "-t", berta.address, "--wait", "--timeout", "8m")
 	two.kill()
 	two.run(t)
-	if got := berta.run(t, "", "fetch", "--wait", "--for", "2m"); string(got) != hello {
+	if got := berta.run(t, "", "fetch", "--wait", "--for", "8m"); string(got) != hello {
 		t.Errorf("fetched: %q", got)
 	}
 	large := "Subject: large\r\n\r\n" + strings.Repeat(rand.Text()+"\r\n", 5000)
 	berta.run(t, large, "send", "-t", anna.address, "--wait", "--timeout", "8m")
-	if got := anna.run(t, "", "fetch", "--wait", "--for", "3m"); string(got) != large {
+	if got := anna.run(t, "", "fetch", "--wait", "--for", "8m"); string(got) != large {
 		t.Errorf("a large message came with %d bytes of %d", len(got), len(large))
 	}
 }
@@ -254,7 +254,7 @@ func TestMixKills(t *testing.T) {
 	<-killed
 
 	into := t.TempDir()
-	deadline := time.Now().Add(4 * time.Minute)
+	deadline := time.Now().Add(8 * time.Minute)
 	for {
 		berta.run(t, "", "fetch", "--for", "0", "-o", into)
 		files, err := os.ReadDir(into)
