@@ -263,6 +263,9 @@ func (d *Door) letter(ctx context.Context, k parts.Key) error {
 		return errs.Wrap(op, err)
 	}
 	v, err := vouch.Check(cons, d.o.Now(), l, vouch.Door{})
+	if err != nil && d.stranger(cons, l) && d.o.Now().Sub(d.parts.Since(k)) < patience {
+		return errs.E(op, errs.Unavailable, "the relay that vouches for the sender is not in the network now", err)
+	}
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
@@ -272,6 +275,20 @@ func (d *Door) letter(ctx context.Context, k parts.Key) error {
 		}
 	}
 	return errs.Wrap(op, d.deliver(ctx, l.ID, v))
+}
+
+// patience is how long a letter is kept whose sender's relay is not in the consensus: the relay may have
+// missed one, or this one may not know the newest, and what was acknowledged is not to be lost for that.
+const patience = time.Hour
+
+// stranger reports whether the relay that vouches for a sender is not in the consensus.
+func (d *Door) stranger(cons *directory.Consensus, l *letter.Letter) bool {
+	m, err := vouch.ParseMail(l.Content)
+	if err != nil || len(m.Certificate) == 0 {
+		return false
+	}
+	c, err := vouch.Parse(m.Certificate)
+	return err == nil && cons.Find(c.Relay) == nil
 }
 
 // Status gives the numbers of now.

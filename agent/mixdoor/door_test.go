@@ -268,11 +268,15 @@ func TestNobodyVouches(t *testing.T) {
 	at := w.Clock.Now()
 	forged := func(from string) []byte { return pgp(from, 100) }
 	for name, x := range map[string]draft{
-		"a forged From":                      {raw: forged("ben@" + other)},
-		"the From of an account here":        {raw: forged("anna@" + domain)},
-		"two senders in From":                {raw: forged(alice + ", ben@" + other)},
-		"an expired certificate":             {change: func(c *vouch.Certificate) { c.From, c.Until = at.Add(-3*24*time.Hour), at.Add(-time.Hour) }},
-		"one that is not valid yet":          {change: func(c *vouch.Certificate) { c.From, c.Until = at.Add(time.Hour), at.Add(24*time.Hour) }},
+		"a forged From":               {raw: forged("ben@" + other)},
+		"the From of an account here": {raw: forged("anna@" + domain)},
+		"two senders in From":         {raw: forged(alice + ", ben@" + other)},
+		"an expired certificate": {change: func(c *vouch.Certificate) {
+			c.From, c.Until = w.Clock.Now().Add(-3*24*time.Hour), w.Clock.Now().Add(-time.Hour)
+		}},
+		"one that is not valid yet": {change: func(c *vouch.Certificate) {
+			c.From, c.Until = w.Clock.Now().Add(time.Hour), w.Clock.Now().Add(24*time.Hour)
+		}},
 		"a certificate of another relay":     {issuer: domain},
 		"one that says it is of this relay":  {issuer: other, change: func(c *vouch.Certificate) { c.Relay = agenttest.Relay(t, domain) }},
 		"a relay that is not in the network": {change: func(c *vouch.Certificate) { c.Relay = packet.ID{1} }},
@@ -286,6 +290,10 @@ func TestNobodyVouches(t *testing.T) {
 		before := w.given("nobody vouches")
 		w.packets(w.seal(x)...)
 		w.work()
+		if strings.Contains(name, "not in the network") && w.d.Status().Letters == 1 {
+			w.Clock.Add(patience)
+			w.work()
+		}
 		if n := len(w.Inbox("anna")); n != 0 {
 			t.Fatalf("%s: it reached the mailbox", name)
 		}
@@ -402,6 +410,26 @@ func TestLater(t *testing.T) {
 	w.work()
 	if w.d.Status().Letters != 0 || w.given("not whole") != 1 {
 		t.Errorf("it was not given up: %+v", w.d.Status())
+	}
+}
+
+// TestRelayMissing: a letter waits for a while when the relay that vouches for its sender is not in the
+// consensus, and is delivered when it is again.
+func TestRelayMissing(t *testing.T) {
+	w := newWorld(t, nil)
+	w.Create("anna", nil)
+	all := w.cons
+	w.cons = agenttest.NewMixNet(t, domain).Consensus
+	w.packets(w.seal(draft{to: []string{"anna"}})...)
+	w.work()
+	if w.d.Status().Letters != 1 {
+		t.Fatal("it did not wait")
+	}
+	w.cons = all
+	w.Clock.Add(2 * time.Minute)
+	w.work()
+	if len(w.Inbox("anna")) != 1 || w.d.Status().Letters != 0 {
+		t.Error("it was not delivered")
 	}
 }
 
