@@ -24,7 +24,7 @@ func TestSetEverywhere(t *testing.T) {
 		"postern queue retry": {"--all"}, "postern queue hold": {"--all"}, "postern queue release": {"--all"},
 	}
 	none := map[string]bool{"postern version": true, "postern config describe": true, "postern mix config": true, "postern authority config": true,
-		"postern authority network": true, "postern import mixminiond": true, "postern import mailproxy": true, "postern proxy config": true, "postern mix simulate": true}
+		"postern authority network": true, "postern import mixminiond": true, "postern import mailproxy": true, "postern proxy config": true, "postern lab world": true, "postern mix simulate": true}
 	// A client of the mix network has a directory and no configuration.
 	for _, name := range []string{"register", "address", "run", "send", "fetch", "sent", "ping", "reply-block make", "reply-block list", "reply-block use", "reply-block inspect"} {
 		none["postern mix "+name] = true
