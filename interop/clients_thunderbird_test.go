@@ -145,8 +145,16 @@ func webProxy(t testing.TB, s *server) (host, port string) {
 	return hostPort(t, l.Addr().String())
 }
 
-// thunderbird starts the program on a virtual display with a new profile.
+// thunderbird starts the program on a virtual display with a new profile. What it asks of the web
+// it asks of the server.
 func thunderbird(t testing.TB, s *server, dir string) (m *marionette, display string) {
+	t.Helper()
+	host, port := webProxy(t, s)
+	return startThunderbird(t, dir, host, port)
+}
+
+// startThunderbird starts the program with a web proxy at host and port.
+func startThunderbird(t testing.TB, dir, host, port string) (m *marionette, display string) {
 	t.Helper()
 	program, xvfb := needTool(t, "thunderbird"), needTool(t, "Xvfb")
 	read, write, err := os.Pipe()
@@ -170,7 +178,6 @@ func thunderbird(t testing.TB, s *server, dir string) (m *marionette, display st
 	if err := os.MkdirAll(profile, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	host, port := webProxy(t, s)
 	writeFile(t, filepath.Join(profile, "user.js"), `user_pref("marionette.port", 0);
 user_pref("network.proxy.type", 1);
 user_pref("network.proxy.ssl", "`+host+`");
