@@ -449,18 +449,7 @@ func startLiar(t *testing.T, job liarJob) {
 	cmd.Env = append(os.Environ(), childRole+"="+liarRole)
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tie(cmd)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := startPiped(t, cmd)
 	t.Cleanup(func() {
 		in.Close()
 		timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })

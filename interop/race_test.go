@@ -113,19 +113,10 @@ func TestFirstLoginRace(t *testing.T) {
 			for p := range 2 {
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), childRole+"="+firstLoginsRole)
-				in, err := cmd.StdinPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				out, err := cmd.StdoutPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				ch := child{cmd, in, bufio.NewReader(out), &bytes.Buffer{}}
-				cmd.Stderr = ch.err
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
+				said := &bytes.Buffer{}
+				cmd.Stderr = said
+				in, out := startPiped(t, cmd)
+				ch := child{cmd, in, bufio.NewReader(out), said}
 				t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 				job := firstLogins{IMAPS: s.IMAPS, Submissions: s.Submissions, Addr: u.addr}
 				for i := range perProcess {

@@ -77,18 +77,7 @@ func startRPC(t testing.TB) *rpcServer {
 	}
 	cmd.Env = append(os.Environ(), "DC_ACCOUNTS_PATH="+filepath.Join(t.TempDir(), "accounts"), "RUST_LOG=info")
 	cmd.Stderr = log
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tie(cmd)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := startPiped(t, cmd)
 	r := &rpcServer{t: t, in: in, waiting: map[int]chan rpcReply{}, events: make(chan rpcEvent, 4096)}
 	read := make(chan struct{})
 	go func() {
