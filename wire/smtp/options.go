@@ -52,7 +52,7 @@ type Options struct {
 	RequireAuth bool // MAIL only after AUTH: 530 5.7.0 (submission)
 	RequireTLS  bool // MAIL only under TLS: 530 5.7.0 (mail exchange)
 
-	MaxSize       int64 // octets of one mail
+	MaxSize int64 // octets of one mail
 	// Offer is what EHLO says of the size of a mail where less than MaxSize is taken now; the Backend
 	// refuses what is larger. Nothing, or 0 from it: MaxSize.
 	Offer         func() int64
