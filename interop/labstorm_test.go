@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -105,11 +105,8 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 			<-time.After(200 * time.Millisecond)
 		}
 	}
-	count, loops := 0, &loopCount{last: map[string][2]int{}}
+	count := 0
 	for count < mails || l.killed() < kills {
-		if count%200 == 0 {
-			loops.look(t, l)
-		}
 		const batch = 10
 		each(t, 4, batch, func(i int) error {
 			<-pace.C
@@ -145,10 +142,7 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 	}
 	began := time.Now()
 	deadline := began.Add(limit)
-	for i := 0; ; i++ {
-		if i%10 == 0 {
-			loops.look(t, l)
-		}
+	for {
 		err := missing((*labProxy).byIMAP)
 		if err == nil {
 			break
@@ -158,11 +152,14 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 		}
 		<-time.After(2 * time.Second)
 	}
-	loops.look(t, l)
-	t.Logf("%d kills; of the loops of all proxies %d came back and %d were lost", l.killed(), loops.sum[0], loops.sum[1])
+	received, lost := l.lost(t)
+	t.Logf("%d kills; the mixes received %d packets, three times each, and lost %d of them", l.killed(), received, lost)
+	if slices.Contains(l.args, "--loss") && lost == 0 {
+		t.Error("no packets were lost")
+	}
 	t.Logf("the last came %v after the last was handed in", time.Since(began).Round(time.Second))
 
-	l.args = nil // nobody is killed any more
+	l.args = nil // from now on nothing is killed
 	l.stop(t)
 	l.run(t)
 	for name, door := range map[string]func(*labProxy) (map[string]int, error){"IMAP": (*labProxy).byIMAP, "POP3": (*labProxy).byPOP3} {
@@ -193,37 +190,28 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 	}
 }
 
-// loopCount counts the test packets of proxies; each proxy counts anew when it is started again.
-type loopCount struct {
-	last map[string][2]int // back and lost, by proxy
-	sum  [2]int
-}
-
-// look asks all proxies. Those that are just being started are left out.
-func (c *loopCount) look(t testing.TB, l *testLab) {
+// lost tells how many packets the mixes received, and how many of them they could not open, because they
+// had lost the key: what they counted up to their last start or later.
+func (l *testLab) lost(t testing.TB) (received, lost int) {
 	t.Helper()
-	for _, p := range l.Proxies {
-		var st struct {
-			Lines []struct {
-				Back int `json:"loops_back"`
-				Lost int `json:"loops_lost"`
-			}
+	for _, m := range l.Mixes {
+		out, err := exec.Command(binary(t), "mix", "stats", "-f", m.Config).Output()
+		if err != nil {
+			continue // it is being started again
 		}
-		out, err := exec.Command(binary(t), "proxy", "status", "-f", p.Config, "--json").Output()
-		if err != nil || json.Unmarshal(out, &st) != nil {
-			continue
-		}
-		for _, x := range st.Lines {
-			now, was := [2]int{x.Back, x.Lost}, c.last[p.Name]
-			for i := range now {
-				if now[i] < was[i] {
-					was[i] = 0
-				}
-				c.sum[i] += now[i] - was[i]
+		for line := range strings.Lines(string(out)) {
+			name, n, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			var count int
+			fmt.Sscan(n, &count)
+			switch name {
+			case "ReceivedPacket":
+				received += count
+			case "key":
+				lost += count
 			}
-			c.last[p.Name] = now
 		}
 	}
+	return received, lost
 }
 
 // byIMAP counts the mails of an INBOX by their subjects.
