@@ -277,9 +277,6 @@ func (b *Book) rescan() (Report, error) {
 		b.changed = make(chan struct{})
 	}
 	b.entries, b.broken, b.bad = entries, broken, r.Bad
-	if len(bad) > 0 {
-		b.o.Log.Warn("keys of recipients could not be read", "files", len(bad))
-	}
 	return r, nil
 }
 

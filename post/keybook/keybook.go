@@ -9,7 +9,6 @@
 package keybook
 
 import (
-	"log/slog"
 	"sync"
 	"time"
 
@@ -84,7 +83,6 @@ type Options struct {
 	MaxEntries     int               // DefaultMaxEntries
 
 	Now func() time.Time
-	Log *slog.Logger // nil: nothing is logged; addresses never are
 }
 
 // Bad is a file, or an entry of the configuration, that could not be read.
@@ -133,9 +131,6 @@ func Open(o Options) (*Book, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := vfs.MkdirAll(o.FS, o.Dir, 0o700); err != nil {
 		return nil, errs.Wrap(op, err)

@@ -211,7 +211,7 @@ func TestWords(t *testing.T) {
 			t.Errorf("lacks %q:\n%s", want, got)
 		}
 	}
-	for d, want := range map[time.Duration]string{0: "a second", 90 * time.Second: "90 s", 90 * time.Minute: "90 min", 40 * time.Hour: "40 h", 75 * time.Hour: "3 days"} {
+	for d, want := range map[time.Duration]string{0: "1 s", 900 * time.Millisecond: "1 s", 90 * time.Second: "90 s", 90 * time.Minute: "90 min", 40 * time.Hour: "40 h", 75 * time.Hour: "3 days"} {
 		if s := Span(d); s != want {
 			t.Errorf("%v: %s, want %s", d, s, want)
 		}

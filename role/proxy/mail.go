@@ -26,7 +26,7 @@ type agents struct {
 // openBook opens the recipients' keys.
 func (s *Server) openBook() (err error) {
 	s.book, err = keybook.Open(keybook.Options{FS: s.d.FS, Dir: s.c.Proxy.RecipientDir, Parse: vouch.ParseKey, Config: s.c.Recipients,
-		AllowClassical: s.c.Proxy.AllowClassicalRecipients, Now: s.d.Now, Log: s.d.Logger})
+		AllowClassical: s.c.Proxy.AllowClassicalRecipients, Now: s.d.Now})
 	if err == nil {
 		s.logBad()
 	}

@@ -301,10 +301,8 @@ func plural(n int, one, many string) string {
 // Span says a length of time to people, in its two largest units at most.
 func Span(d time.Duration) string {
 	switch {
-	case d < time.Second:
-		return "a second"
 	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s", int(d.Round(time.Second).Seconds()))
+		return fmt.Sprintf("%d s", max(1, int(d.Round(time.Second).Seconds())))
 	case d < 2*time.Hour:
 		return fmt.Sprintf("%d min", int(d.Round(time.Minute).Minutes()))
 	case d < 48*time.Hour:

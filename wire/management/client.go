@@ -83,6 +83,8 @@ func (c *Client) do(words ...string) (string, error) {
 		return "", err
 	case code == codeOK:
 		return text, nil
+	case code == codeSyntax && words[0] == cmdSet:
+		return "", errs.E(op, errs.Invalid, "this is no key: pk: and base64url, as postern proxy verify shows it to the recipient", nil)
 	case code == codeSyntax || code == codeUnknown:
 		return "", errs.E(op, errs.Invalid, "the proxy does not understand it: "+code+" "+text, nil)
 	case text == textFailed:

@@ -237,7 +237,7 @@ func TestClient(t *testing.T) {
 	if err != nil || fmt.Sprint(list) != "[{.y@example.org pk:y} {x@example.org pk:x}]" {
 		t.Errorf("%v, %v", list, err)
 	}
-	if err := c.Set("x@example.org", "bad"); errs.KindOf(err) != errs.Invalid {
+	if err := c.Set("x@example.org", "bad"); errs.KindOf(err) != errs.Invalid || !strings.Contains(errs.Public(err), "this is no key") {
 		t.Errorf("%v", err)
 	}
 	if err := c.Set("x@example.org", "classical"); errs.KindOf(err) != errs.Denied || !strings.Contains(errs.Public(err), "AllowClassicalRecipients") {
