@@ -122,7 +122,7 @@ func greetLab(io streams, i lab.Info) error {
 			}
 		}
 	}
-	fmt.Fprintf(&b, "\nOrdinary users of the relays, whose mail has to be end-to-end encrypted (TLS; the certificate authority is %s):\n", i.CA)
+	fmt.Fprintf(&b, "\nOrdinary users of the relays (TLS; mail between them has to be end-to-end encrypted).\nThe certificate authority is %s:\n", i.CA)
 	for _, r := range i.Relays {
 		fmt.Fprintf(&b, "  %s   password %s\n    IMAP %s   SMTP %s   POP3 %s   web https://%s/\n", r.Account, r.Password, r.IMAPS, r.Submissions, r.POP3S, r.HTTPS)
 	}
