@@ -113,6 +113,28 @@ func (m *marionette) shot(dir, name, display string) {
 	m.t.Logf("picture: %s", path)
 }
 
+// compose opens the window in which mails are written, in a format of nsIMsgCompFormat, for the account of IMAP.
+func (m *marionette) compose(format, to, subject, body string) {
+	m.t.Helper()
+	m.js(`const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
+		const make = (id, iface) => Cc[id].createInstance(iface);
+		const params = make("@mozilla.org/messengercompose/composeparams;1", Ci.nsIMsgComposeParams);
+		const fields = make("@mozilla.org/messengercompose/composefields;1", Ci.nsIMsgCompFields);
+		params.identity = MailServices.accounts.accounts.find((a) => a.incomingServer.type == "imap").defaultIdentity;
+		params.type = Ci.nsIMsgCompType.New; params.format = Ci.nsIMsgCompFormat[args[0]];
+		fields.to = args[1]; fields.subject = args[2]; fields.body = args[3];
+		params.composeFields = fields;
+		MailServices.compose.OpenComposeWindowWithParams(null, params);
+		await until("the compose window", () => { const w = Services.wm.getMostRecentWindow("msgcompose"); return w && w.gMsgCompose && w.gMsgCompose.editor && w.document.getElementById("msgSubject").value; });
+		await sleep(1000);`, format, to, subject, body)
+}
+
+// send presses the button of that window.
+func (m *marionette) send() {
+	m.t.Helper()
+	m.js(`const w = Services.wm.getMostRecentWindow("msgcompose"); w.goDoCommand("cmd_sendNow"); await until("the mail is sent", () => w.closed);`)
+}
+
 // webProxy takes any HTTPS host of the server's domain to the server's port; a
 // real server listens on 443, which a test cannot.
 func webProxy(t testing.TB, s *server) (host, port string) {
@@ -324,21 +346,13 @@ func TestThunderbird(t *testing.T) {
 		EnigmailKeyRing.clearCache();`, public.out)
 
 	// Written and sent in the compose window.
-	m.js(`const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
-		const make = (id, iface) => Cc[id].createInstance(iface);
-		const params = make("@mozilla.org/messengercompose/composeparams;1", Ci.nsIMsgComposeParams);
-		const fields = make("@mozilla.org/messengercompose/composefields;1", Ci.nsIMsgCompFields);
-		params.identity = MailServices.accounts.accounts.find((a) => a.incomingServer.type == "imap").defaultIdentity;
-		params.type = Ci.nsIMsgCompType.New; params.format = Ci.nsIMsgCompFormat.PlainText;
-		fields.to = args[0] + ", " + params.identity.email; fields.subject = "a secret subject"; fields.body = "a secret word\n";
-		params.composeFields = fields;
-		MailServices.compose.OpenComposeWindowWithParams(null, params);
-		const w = await until("the compose window", () => { const w = Services.wm.getMostRecentWindow("msgcompose"); return w && w.gMsgCompose && w.gMsgCompose.editor && w.document.getElementById("msgSubject").value ? w : null; });
-		await sleep(1500);
+	m.compose("PlainText", other.addr+", "+u.addr, "a secret subject", "a secret word\n")
+	m.js(`const w = Services.wm.getMostRecentWindow("msgcompose");
+		await sleep(500);
 		if (!w.gSendEncrypted) w.toggleEncryptMessage();
-		await sleep(500);`, other.addr)
+		await sleep(500);`)
 	m.shot(pictures, "compose", display)
-	m.js(`const w = Services.wm.getMostRecentWindow("msgcompose"); w.goDoCommand("cmd_sendNow"); await until("the mail is sent", () => w.closed);`)
+	m.send()
 	eventually(t, patience, func() error {
 		if n := len(s.inbox(t, other)); n != 1 {
 			return fmt.Errorf("%d mails arrived", n)

@@ -67,19 +67,9 @@ func (l *testLab) thunderbird(t *testing.T) {
 		await until("the folders", () => doc.getElementById("tabmail").currentAbout3Pane.document.getElementById("folderTree").textContent.includes("Drafts"));`)
 
 	have := to.list(t)
-	m.js(`const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
-		const make = (id, iface) => Cc[id].createInstance(iface);
-		const params = make("@mozilla.org/messengercompose/composeparams;1", Ci.nsIMsgComposeParams);
-		const fields = make("@mozilla.org/messengercompose/composefields;1", Ci.nsIMsgCompFields);
-		params.identity = MailServices.accounts.accounts.find((a) => a.incomingServer.type == "imap").defaultIdentity;
-		params.type = Ci.nsIMsgCompType.New; params.format = Ci.nsIMsgCompFormat.HTML;
-		fields.to = args[0]; fields.subject = "Grüße vom Schreibtisch"; fields.body = "a letter with ümläuts";
-		params.composeFields = fields;
-		MailServices.compose.OpenComposeWindowWithParams(null, params);
-		await until("the compose window", () => { const w = Services.wm.getMostRecentWindow("msgcompose"); return w && w.gMsgCompose && w.gMsgCompose.editor && w.document.getElementById("msgSubject").value ? w : null; });
-		await sleep(1000);`, to.Account)
+	m.compose("HTML", to.Account, "Grüße vom Schreibtisch", "a letter with ümläuts")
 	m.shot(pictures, "lab-compose", display)
-	m.js(`const w = Services.wm.getMostRecentWindow("msgcompose"); w.goDoCommand("cmd_sendNow"); await until("the mail is sent", () => w.closed);`)
+	m.send()
 	to.await(t, have+1, 4*time.Minute)
 	raw := to.fetch(t, have+1)
 	if bodyOf(t, raw) != "a letter with ümläuts" {
