@@ -277,6 +277,47 @@ func TestInject(t *testing.T) {
 	})
 }
 
+// TestReply: a node sends with a reply block that lies with it, and the maker of the block reads what
+// came; the same block again is a replay for the first hop. A block that leads nowhere now may
+// pass, one that has expired does not.
+func TestReply(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, _ *client) {
+		relay0, relay1 := w.members["relay0"], w.members["relay1"]
+		seed := packet.Seed{8}
+		s, mark := w.surb(relay1, packet.ID{42}, &seed)
+		raw, err := s.AppendBinary(nil)
+		must(t, err)
+		for range 2 { // as after a crash, when nobody knows that it was sent
+			s, err := packet.ParseSURB(raw)
+			must(t, err)
+			must(t, relay0.Reply(t.Context(), s, packet.Content{Kind: content.Letter, Body: []byte("to nobody knows whom")}))
+			wait(10 * time.Minute)
+		}
+		list := relay1.boxes.list()
+		if len(list) != 1 || list[0].Mark != mark || list[0].Mailbox != (packet.ID{42}) {
+			t.Fatalf("%d answers", len(list))
+		}
+		got, err := packet.OpenReply(&seed, mark, list[0].Payload)
+		if err != nil || got.Kind != content.Letter || string(got.Body) != "to nobody knows whom" {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if w.layer(1).stats.get("Replay") != 1 {
+			t.Error("the second use of a block was not seen as a replay")
+		}
+		r := w.route(relay1, relay1, 0)
+		old, _, err := packet.NewSURB(r.Hops[1:], packet.ID{42}, &seed, time.Now().Add(-time.Hour), rnd)
+		must(t, err)
+		r.Hops[1].Node = packet.ID{1, 2, 3}
+		lost, _, err := packet.NewSURB(r.Hops[1:], packet.ID{42}, &seed, time.Now().Add(time.Hour), rnd)
+		must(t, err)
+		for s, want := range map[*packet.SURB]errs.Kind{old: errs.Denied, lost: errs.Unavailable} {
+			if err := relay0.Reply(t.Context(), s, packet.Content{Kind: content.Letter, Body: []byte("no")}); err == nil || errs.KindOf(err) != want {
+				t.Errorf("%v, want %v", err, want)
+			}
+		}
+	})
+}
+
 // TestCover: drops end where they end, and leave nothing but their tags.
 func TestCover(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, alice *client) {

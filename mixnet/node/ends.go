@@ -210,16 +210,14 @@ func (e *ends) answer(list []answer) (unsent []waiting, err error) {
 		}
 		buf := n.buffers.Get().(*[replay.BufferLen]byte)
 		defer n.buffers.Put(buf)
-		b, failed := a.surb.Use(buf[:0], a.content, now)
+		r, failed := n.useBlock(buf[:0], a.surb, a.content, key, v, now)
+		if failed != nil && errs.KindOf(failed) == errs.Internal {
+			unsent, err = append(unsent, a.w), failed
+			continue
+		}
 		if failed != nil {
 			n.drop("reply block: " + errs.KindOf(failed).Error())
 			a.w.p.Sent()
-			continue
-		}
-		r := replay.Record{Key: replay.Key(key), Body: b, Next: replay.NodeID(first), Use: useForward,
-			Due: now.Add(n.delay(v))}
-		if _, failed = io.ReadFull(n.o.Rand, r.Tag[:]); failed != nil {
-			unsent, err = append(unsent, a.w), errs.E("mixnet/node.answer", errs.Internal, "", failed)
 			continue
 		}
 		records, asked = append(records, r), append(asked, a.w)
@@ -239,6 +237,49 @@ func (e *ends) answer(list []answer) (unsent []waiting, err error) {
 		}
 	}
 	return unsent, err
+}
+
+// useBlock makes the record of a packet that is sent with a reply block: it waits in the log for as
+// long as answers do, under a tag of its own. dst has room for it. errs.Internal without
+// randomness; other kinds are those of packet.SURB.Use.
+func (n *Node) useBlock(dst []byte, surb *packet.SURB, c packet.Content, key uint32, v *view, now time.Time) (replay.Record, error) {
+	b, err := surb.Use(dst, c, now)
+	if err != nil {
+		return replay.Record{}, err
+	}
+	r := replay.Record{Key: replay.Key(key), Body: b, Next: replay.NodeID(surb.First()), Use: useForward, Due: now.Add(n.delay(v))}
+	if _, err := io.ReadFull(n.o.Rand, r.Tag[:]); err != nil {
+		return replay.Record{}, errs.E("mixnet/node.useBlock", errs.Internal, "", err)
+	}
+	return r, nil
+}
+
+// Reply sends a content with a reply block that its owner gave this node in advance. nil: the packet
+// is on the disk, and leaves for layer 1 after a delay like that of all answers. A block is good
+// for one packet: sent twice with it, with the same content or another, only the first arrives.
+//
+// errs.Unavailable while no packet key is valid, there is no consensus, or the block's first hop is
+// not in layer 1 now, which may pass; the kinds of packet.SURB.Use (errs.Denied for one that has expired) are
+// for good. It may be called before and while Run runs.
+func (n *Node) Reply(ctx context.Context, surb *packet.SURB, c packet.Content) error {
+	const op = "mixnet/node.Reply"
+	now := n.o.Now()
+	v := n.view.Load()
+	key, ok := n.newestKey(now)
+	if !ok || v == nil || !v.takes(surb.First(), 1) {
+		return errs.E(op, errs.Unavailable, "the mix network cannot be reached now", nil)
+	}
+	buf := n.buffers.Get().(*[replay.BufferLen]byte)
+	defer n.buffers.Put(buf)
+	r, err := n.useBlock(buf[:0], surb, c, key, v, now)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	results, err := n.mix.Add(ctx, r)
+	if err == nil {
+		err = results[0].Err
+	}
+	return errs.Wrap(op, err)
 }
 
 // newestKey gives the ID of the key under which tags of this node's own packets are kept.
