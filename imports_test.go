@@ -54,6 +54,7 @@ var sideways = map[string][]string{
 	"post/seen":        {"post/seal"},
 	"post/policybook":  {"post/seal"},
 	"post/packetbox":   {"post/seal"},
+	"post/nym":         {"post/seal"},
 	"mixnet/directory": {"mixnet/packet"},
 	"mixnet/content":   {"mixnet/packet"},
 	"mixnet/feed":      {"mixnet/packet", "mixnet/content", "mixnet/link"},

@@ -21,6 +21,7 @@ const (
 	PurposeMixPacket                  // a packet of the mix network that waits for its client
 	PurposeMixIdentity                // the public keys of an account's mail proxy
 	PurposeMixKey                     // keys of the node in the mix network
+	PurposeMixReply                   // reply blocks of reply addresses, and what is to be sent with them
 	numPurposes
 )
 
@@ -62,6 +63,8 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"mail for the account is sealed to them while its owner is away, and the relay vouches for them"},
 	PurposeMixKey: {PurposeMixKey, "mix-key", "the keys of this node in the mix network (identity, link, packets, names, letters, log of packets), and with them, of each packet in that log, its next hop or mailbox, its time, and its bytes, sealed for the next hop; and the parts of mail for mailboxes here that is not whole yet",
 		"a node takes and gives packets by itself"},
+	PurposeMixReply: {PurposeMixReply, "mix-reply", "of each reply address (a hash of its name; the name is not kept): its reply blocks with the first hop and the hour in which each expires, the keys that letters are sealed to, and the packets that are to be sent with blocks (sealed end to end); not whose it is",
+		"mail for it comes while its owner, whom this server does not know, is away"},
 }
 
 // Purposes gives the table of everything that is ever sealed under the node key.
