@@ -9,10 +9,12 @@ import (
 	"postern.email/store"
 )
 
-// localCopy is one account's copy of a mail, on its way into its mailbox or packet box.
+// localCopy is one account's copy of a mail, on its way into its mailbox or packet box, or that for
+// a reply address.
 type localCopy struct {
-	id  seal.AccountID
-	put func(tx store.Tx) error // in the account's shard; it may be run again
+	id    seal.AccountID // zero: it is for a reply address
+	shard store.Shard
+	put   func(tx store.Tx) error // in shard; it may be run again
 	// durable is called when the transaction is; nil: nobody is told.
 	durable func()
 }
@@ -48,7 +50,7 @@ func (w *writes) home() store.Shard {
 	case len(w.entries) > 0:
 		return w.entries[0].Shard()
 	}
-	return w.copies[0].id.Shard()
+	return w.copies[0].shard
 }
 
 // put writes all; tx lies in the shard at. A function that calls it may be run again.
@@ -78,7 +80,7 @@ func (w *writes) put(tx store.Tx, at store.Shard) error {
 		}
 	}
 	for _, c := range w.copies {
-		t, err := in(c.id.Shard())
+		t, err := in(c.shard)
 		if err == nil {
 			err = c.put(t)
 		}

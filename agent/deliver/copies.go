@@ -70,7 +70,7 @@ func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts [
 	}
 	n := 0
 	for i, a := range rcpts {
-		c := localCopy{id: a.ID}
+		c := localCopy{id: a.ID, shard: a.ID.Shard()}
 		if p := boxed[i]; p != nil {
 			c.put, c.durable = p.Put, p.Committed
 		} else {

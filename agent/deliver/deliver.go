@@ -53,6 +53,7 @@ type Options struct {
 	Sign     func(header []byte, body ...[]byte) (fields []byte, err error)
 	Accounts Recipients
 	Proxies  Proxies          // nil: all accounts are read without a mail proxy
+	Replies  Replies          // nil: there are no reply addresses
 	Domain   string           // of the sender of reports
 	Lifetime time.Duration    // how long a mail may wait for another host; 0: DefaultLifetime
 	Seen     *seen.Seen       // remembers parcels with a Proof; nil: nothing is remembered

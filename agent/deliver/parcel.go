@@ -19,7 +19,9 @@ type Parcel struct {
 	From   mail.Address // the envelope's; zero: the null sender
 	Local  []account.Account
 	Remote []queue.Rcpt // at other hosts
-	Home   store.Shard  // where what waits for other hosts lies: the sender's
+	// Replies are reply addresses here (Options.Replies).
+	Replies []mail.Address
+	Home    store.Shard // where what waits for other hosts lies: the sender's
 
 	// Options of the envelope: UTF8, RequireTLS, Return and EnvID go along to other hosts
 	// and into reports.
@@ -57,7 +59,7 @@ type Parcel struct {
 // Copies that are too many for one transaction wait in the queue as well, and Out puts them
 // into the mailboxes.
 //
-// Errors: errs.Full when a mailbox has no room (which one is not said),
+// Errors: errs.Full when a mailbox has no room, or a reply address not enough reply blocks (which one is not said),
 // errs.Unavailable for an account that went away meanwhile and for a store that
 // takes no more writes, errs.Busy when too many copies are being sealed at one time, or the
 // queue is full, errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
@@ -66,7 +68,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	const op = "agent/deliver.Hand"
 	defer m.done()
 	d := m.d
-	if len(p.Local)+len(p.Remote)+len(p.Refused) == 0 || p.Letter != nil && (d.o.Letters == nil || p.Letter.Shard != p.Home) {
+	if len(p.Local)+len(p.Remote)+len(p.Replies)+len(p.Refused) == 0 || p.Letter != nil && (d.o.Letters == nil || p.Letter.Shard != p.Home) {
 		return errs.E(op, errs.Invalid, "no recipients", nil)
 	}
 	to := distinct(p.Local)
@@ -78,6 +80,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	if len(p.Remote) > 0 {
 		size += int64(len(p.Head) + len(p.Tail))
 	}
+	size += 2 * int64(len(p.Replies)*(len(p.Head)+len(p.Tail)))
 	if !d.reserve(size) {
 		return errs.E(op, errs.Busy, "too many mails at once, try again later", nil)
 	}
@@ -91,6 +94,11 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 			return errs.Wrap(op, err)
 		}
 	}
+	replies, err := d.replies(ctx, &p)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	w.copies = append(w.copies, replies...)
 	if len(p.Remote) > 0 {
 		if err := d.addQueued(ctx, &w, &p, p.Remote, !p.Unsigned); err != nil {
 			return errs.Wrap(op, err)
@@ -114,7 +122,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 		return nil
 	case len(to) > 0 && d.o.Queue != nil && (k == errs.Unsupported || k == errs.TooLarge && len(to) > 1):
 		// No common log, or more bytes than one transaction may hold.
-		return errs.Wrap(op, d.later(ctx, &p))
+		return errs.Wrap(op, d.later(ctx, &p, replies))
 	}
 	return refusal(op, err)
 }
@@ -195,14 +203,15 @@ func (d *Deliver) addRefusal(ctx context.Context, w *writes, p *Parcel) {
 	}
 }
 
-// later puts a mail into the queue for all of its recipients, those here included.
-func (d *Deliver) later(ctx context.Context, p *Parcel) error {
+// later puts a mail into the queue for all of its recipients, those here included, but for reply
+// addresses.
+func (d *Deliver) later(ctx context.Context, p *Parcel, replies []localCopy) error {
 	rcpts := make([]queue.Rcpt, 0, len(p.Local)+len(p.Remote))
 	for _, a := range p.Local {
 		rcpts = append(rcpts, queue.Rcpt{To: a.Address})
 	}
 	rcpts = append(rcpts, p.Remote...)
-	w := writes{once: d.onceLetter(p.Letter), shard: p.Home}
+	w := writes{once: d.onceLetter(p.Letter), shard: p.Home, copies: replies}
 	defer w.discard()
 	for len(rcpts) > 0 {
 		n := min(len(rcpts), queue.MaxRcpts)

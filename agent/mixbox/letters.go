@@ -59,9 +59,6 @@ func Packets(size int64) int {
 // Letter is that of deliver.Proxies.
 func (l Letters) Letter(ctx context.Context, to account.Account, from mail.Address, raw []byte) (*packetbox.Prepared, error) {
 	const op = "agent/mixbox.Letter"
-	if !lines(raw) {
-		return nil, errs.E(op, errs.Invalid, "the mail has a line that does not end in CRLF", nil)
-	}
 	ident, err := l.Boxes.Identity(ctx, to.ID)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
@@ -70,12 +67,7 @@ func (l Letters) Letter(ctx context.Context, to account.Account, from mail.Addre
 	if err != nil {
 		return nil, errs.E(op, errs.Corrupt, "", err)
 	}
-	m := vouch.Mail{Flags: vouch.FromOrdinary, Recipients: []mail.Address{to.Address.Canonical()}, Sender: from, Raw: raw}
-	if !pgpmime.Check(raw, pgpmime.Incoming, m.Recipients).Allowed() {
-		m.Flags |= vouch.FromWorld
-	}
-	s, err := letter.Seal(key, letter.Message{Content: m.Append(nil), Date: l.Now().Truncate(time.Second), Signer: l.Signer, Sender: l.Domain},
-		letter.Options{Room: letter.RoomPlain})
+	s, err := l.Seal(key, to.Address, from, raw, letter.Options{Room: letter.RoomPlain})
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -88,6 +80,21 @@ func (l Letters) Letter(ctx context.Context, to account.Account, from mail.Addre
 	}
 	p, err := l.Boxes.Prepare(to.ID, list)
 	return p, errs.Wrap(op, err)
+}
+
+// Seal makes a letter of the relay of one mail to one recipient: it says that this relay took the
+// mail by its own rules. errs.Invalid for a mail that the mix network does not carry.
+func (l Letters) Seal(key *letter.PublicKey, to, from mail.Address, raw []byte, o letter.Options) (*letter.Sealed, error) {
+	const op = "agent/mixbox.Seal"
+	if !lines(raw) {
+		return nil, errs.E(op, errs.Invalid, "the mail has a line that does not end in CRLF", nil)
+	}
+	m := vouch.Mail{Flags: vouch.FromOrdinary, Recipients: []mail.Address{to.Canonical()}, Sender: from, Raw: raw}
+	if !pgpmime.Check(raw, pgpmime.Incoming, m.Recipients).Allowed() {
+		m.Flags |= vouch.FromWorld
+	}
+	s, err := letter.Seal(key, letter.Message{Content: m.Append(nil), Date: l.Now().Truncate(time.Second), Signer: l.Signer, Sender: l.Domain}, o)
+	return s, errs.Wrap(op, err)
 }
 
 // packetName names a packet of a letter in its box.

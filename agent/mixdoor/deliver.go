@@ -17,7 +17,8 @@ import (
 // sorted are the recipients of a mail by what becomes of them.
 type sorted struct {
 	here    []account.Account
-	wait    []queue.Rcpt // here, and their mailboxes are full: the queue tries again, and reports in the end
+	replies []mail.Address // reply addresses here
+	wait    []queue.Rcpt   // here, and their mailboxes are full: the queue tries again, and reports in the end
 	refused []dsn.Recipient
 	away    []mail.Address // at other hosts
 	all     int            // recipients
@@ -43,11 +44,11 @@ func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) erro
 		}
 	}
 	l := d.o.Letters.Letter(id)
-	p := deliver.Parcel{Local: s.here, Remote: s.wait, Refused: s.refused, Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
+	p := deliver.Parcel{Local: s.here, Replies: s.replies, Remote: s.wait, Refused: s.refused, Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
 	if v.Kind == vouch.User { // an anonymous sender is told nothing
 		p.From = v.Mail.Sender
 	}
-	if len(p.Local)+len(p.Remote)+len(p.Refused) == 0 {
+	if len(p.Local)+len(p.Replies)+len(p.Remote)+len(p.Refused) == 0 {
 		return nil // all of it went to the exit, which knows it when it comes again
 	}
 	return d.o.Deliver.Begin().Hand(ctx, p)
@@ -58,6 +59,9 @@ var (
 	replyShut      = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "mailboxes here take no mail from the mix network"}
 	replyAnonymous = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "mailboxes here take no anonymous mail"}
 )
+
+// replyMany answers for reply addresses beyond deliver.MaxReplies.
+var replyMany = &smtp.Reply{Code: 550, Enhanced: "5.5.3", Text: "too many reply addresses in one letter"}
 
 // sort judges each recipient by the rules for other hosts' mail. An error is one that may pass.
 func (d *Door) sort(ctx context.Context, v *vouch.Vouched) (*sorted, error) {
@@ -80,6 +84,22 @@ func (d *Door) sort(ctx context.Context, v *vouch.Vouched) (*sorted, error) {
 		}
 		if d.o.NoAnonymous && v.Kind == vouch.Anonymous {
 			s.refused = append(s.refused, refusal(to, replyAnonymous))
+			continue
+		}
+		if is, err := d.o.Rules.Reply(ctx, v.Mail.Raw, to); is {
+			switch {
+			case err == nil && len(s.replies) < deliver.MaxReplies:
+				s.replies = append(s.replies, to)
+			case err == nil:
+				s.refused = append(s.refused, refusal(to, replyMany))
+			default:
+				// There may be reply blocks later: until then the letter waits.
+				reply := smtp.ReplyFor(err)
+				if reply.Code < 500 {
+					return nil, errs.E("agent/mixdoor.sort", errs.Unavailable, "", err)
+				}
+				s.refused = append(s.refused, refusal(to, reply))
+			}
 			continue
 		}
 		a, err := d.o.Rules.Recipient(ctx, to, int64(len(v.Mail.Raw)))

@@ -33,6 +33,8 @@ type Rules interface {
 	Recipient(ctx context.Context, to mail.Address, size int64) (account.Account, error)
 	// Vouched judges a whole mail for one recipient, all but who vouches for its sender.
 	Vouched(ctx context.Context, raw []byte, a account.Account, to mail.Address) error
+	// Reply judges a mail for a reply address here; false: the address is none.
+	Reply(ctx context.Context, raw []byte, to mail.Address) (is bool, err error)
 }
 
 // Exit takes mail for recipients at other hosts; *exit.Exit is one.

@@ -52,6 +52,10 @@ type Options struct {
 	// not encrypted. nil: none does.
 	Proxy func(context.Context, seal.AccountID) (bool, error)
 
+	// Replies are the reply addresses here; they take mail that is not encrypted where accounts with a
+	// mail proxy do. nil: there are none.
+	Replies deliver.Replies
+
 	// Bounce takes note of a mail to an address where what an exit of the mix network sent comes back:
 	// such a mail is taken and dropped. false, with a mail or without one (count false): it is no
 	// such address. nil: there is none.
@@ -84,12 +88,13 @@ type Receive struct {
 
 // incoming is a whole mail that is judged.
 type incoming struct {
-	raw    []byte // as received
-	from   mail.Address
-	header mail.Header
-	rcpts  []account.Account
-	to     []mail.Address // as written
-	proof  []byte         // what makes this mail this mail; set once the signature is valid
+	raw     []byte // as received
+	from    mail.Address
+	header  mail.Header
+	rcpts   []account.Account
+	replies bool           // there are reply addresses among to
+	to      []mail.Address // as written
+	proof   []byte         // what makes this mail this mail; set once the signature is valid
 }
 
 // check is one rule over a whole mail. Its error, usually a *smtp.Reply, refuses it.
@@ -183,6 +188,9 @@ func (r *Receive) encrypted(ctx context.Context, m *incoming) error {
 	verdict := pgpmime.Check(m.raw, pgpmime.Incoming, m.to)
 	if verdict.Allowed() {
 		return nil
+	}
+	if m.replies && r.o.Proxy == nil {
+		return replyCleartext
 	}
 	for _, a := range m.rcpts {
 		takes, err := r.takesCleartext(ctx, a)

@@ -8,6 +8,7 @@ import (
 	"postern.email/mail"
 	"postern.email/post/account"
 	"postern.email/post/queue"
+	"postern.email/store"
 	"postern.email/wire/sasl"
 	"postern.email/wire/smtp"
 )
@@ -27,6 +28,7 @@ type envelope struct {
 	rcpts   []account.Account
 	confirm []queue.Rcpt // of them those whose delivery is to be told (RFC 3461)
 	to      []mail.Address
+	replies []mail.Address // reply addresses
 	bounced []mail.Address // recipients that are where mail of an exit comes back
 }
 
@@ -74,6 +76,20 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, asked smtp.RcptOpti
 	if !c.r.mayTry(c.network) {
 		return replyManyUnknown
 	}
+	if c.r.isReply(to) {
+		if err := c.r.replyRoom(ctx, to); err != nil {
+			if err == replyUnknown {
+				o.Unknown.Charge(c.network, 1)
+			}
+			return err
+		}
+		if len(m.replies) == deliver.MaxReplies {
+			return replySeparate
+		}
+		m.replies = append(m.replies, to)
+		m.to = append(m.to, to)
+		return nil
+	}
 	a, err := c.r.Recipient(ctx, to, m.options.Size)
 	switch {
 	case err == replyUnknown, err == replyBlocked:
@@ -108,17 +124,21 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	for _, to := range m.bounced {
 		c.r.o.Bounce(to, true)
 	}
-	if len(m.rcpts) == 0 {
+	if len(m.rcpts)+len(m.replies) == 0 {
 		return nil
 	}
-	in := &incoming{raw: raw, rcpts: m.rcpts, to: m.to}
+	in := &incoming{raw: raw, rcpts: m.rcpts, to: m.to, replies: len(m.replies) > 0}
 	if err := c.r.judge(ctx, in); err != nil {
 		return err
 	}
 	if !m.from.Equal(in.from) {
 		m.from = mail.Address{}
 	}
-	return c.r.o.Deliver.Begin().Hand(ctx, deliver.Parcel{From: m.from, Local: m.rcpts, Home: m.rcpts[0].ID.Shard(), Options: m.options,
+	var home store.Shard
+	if len(m.rcpts) > 0 {
+		home = m.rcpts[0].ID.Shard()
+	}
+	return c.r.o.Deliver.Begin().Hand(ctx, deliver.Parcel{From: m.from, Local: m.rcpts, Replies: m.replies, Home: home, Options: m.options,
 		Head: raw, Confirm: m.confirm, Proof: [][]byte{in.proof}})
 }
 

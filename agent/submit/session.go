@@ -9,6 +9,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mail/pgpmime"
 	"postern.email/mail/sanitize"
 	"postern.email/post/account"
@@ -37,6 +38,7 @@ type envelope struct {
 	rcpts   []account.Account // here
 	confirm []queue.Rcpt      // of them those whose delivery is to be told
 	remote  []queue.Rcpt      // at other hosts
+	replies []mail.Address    // reply addresses here
 	to      []mail.Address    // all, as written; for the setup message's rule
 	coming  *deliver.Mail     // between Data and its end
 }
@@ -101,6 +103,9 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, o smtp.RcptOptions)
 		m.to = append(m.to, to)
 		return nil
 	}
+	if _, ok := anon.ReplyName(to); ok && c.s.o.Replies != nil {
+		return c.rcptReply(ctx, to)
+	}
 	a, err := c.s.o.Accounts.Resolve(ctx, to)
 	switch {
 	case errs.KindOf(err) == errs.NotFound && err != nil:
@@ -124,6 +129,25 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, o smtp.RcptOptions)
 	}
 	m.to = append(m.to, to)
 	return nil
+}
+
+// rcptReply judges a reply address. That there are not enough reply blocks now looks like a full mailbox.
+func (c *session) rcptReply(ctx context.Context, to mail.Address) error {
+	m := &c.mail
+	err := c.s.o.Replies.Room(ctx, to)
+	switch k := errs.KindOf(err); {
+	case err == nil && len(m.replies) == deliver.MaxReplies:
+		return replySeparate
+	case err == nil:
+		m.replies = append(m.replies, to)
+		m.to = append(m.to, to)
+		return nil
+	case k == errs.NotFound:
+		return replyUnknown
+	case k == errs.Full:
+		return replyFull
+	}
+	return errs.Wrap("agent/submit.Rcpt", err)
 }
 
 // Data announces the mail to the store.
@@ -155,7 +179,7 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 		coming.Cancel()
 		return err
 	}
-	err = coming.Hand(ctx, deliver.Parcel{From: m.from, Local: m.rcpts, Remote: m.remote, Home: m.sender.ID.Shard(),
+	err = coming.Hand(ctx, deliver.Parcel{From: m.from, Local: m.rcpts, Remote: m.remote, Replies: m.replies, Home: m.sender.ID.Shard(),
 		Options: m.options, Head: header, Tail: body, Confirm: m.confirm})
 	if err != nil {
 		return err

@@ -54,6 +54,8 @@ type Options struct {
 	Rooms    Rooms
 	Deliver  *deliver.Deliver
 
+	Replies deliver.Replies // reply addresses here; nil: there are none
+
 	Remote bool // take mail for other hosts: Deliver has a queue
 
 	// Guard is asked before a mail is taken (at MAIL). Its error refuses the mail:

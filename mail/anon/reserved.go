@@ -17,6 +17,23 @@ const (
 // NoReturn is the return address of who wants no answer.
 func NoReturn() mail.Address { return mail.Address{Local: AnonymousLocal, Domain: AnonymousDomain} }
 
+// ReplyNameLen is how long the name in a reply address is.
+const ReplyNameLen = 26
+
+// ReplyAddress gives the reply address with a name (mixnet/content.ReplyName) in a domain.
+func ReplyAddress(name, domain string) mail.Address {
+	return mail.Address{Local: ReplyPrefix + name, Domain: domain}.Canonical()
+}
+
+// ReplyName gives the name in a reply address; false for an address that is none.
+func ReplyName(a mail.Address) (name string, ok bool) {
+	if !Reserved(a) {
+		return "", false
+	}
+	name, ok = strings.CutPrefix(a.Canonical().Local, ReplyPrefix)
+	return name, ok && len(name) == ReplyNameLen
+}
+
 // Reserved reports whether an address is one of those that no account may have, since anonymous
 // mail names them as its sender (docs/vouch.md §5).
 func Reserved(a mail.Address) bool {

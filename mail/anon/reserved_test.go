@@ -23,6 +23,20 @@ func TestReserved(t *testing.T) {
 	}
 }
 
+// TestReplyName: a reply address has a name of one length, and any other address none.
+func TestReplyName(t *testing.T) {
+	name := strings.Repeat("b2", 13)
+	if a := ReplyAddress(name, "One.Example"); a.String() != "reply."+name+"@one.example" || !Reserved(a) {
+		t.Error(a)
+	}
+	for s, ok := range map[string]bool{"reply." + name + "@one.example": true, "Reply." + strings.ToUpper(name) + "@ONE.example": true, "reply." + name + "b@one.example": false,
+		"anonymous@one.example": false, "alice@one.example": false} {
+		if got, is := ReplyName(addr(t, s)); is != ok || ok && got != name {
+			t.Errorf("%s: %q %v", s, got, is)
+		}
+	}
+}
+
 func addr(t testing.TB, s string) mail.Address {
 	t.Helper()
 	a, err := mail.ParseAddress(s)

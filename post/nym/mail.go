@@ -43,6 +43,7 @@ type Prepared struct {
 	p      place
 	set    Set
 	sealed [][]byte
+	taken  int // by the last Put
 }
 
 // Prepare seals what is to be sent with blocks of a set, one each. errs.TooLarge for more than
@@ -74,6 +75,7 @@ func (p *Prepared) Shard() store.Shard { return p.p.shard }
 func (p *Prepared) Put(tx store.Tx) error {
 	const op = "post/nym.Prepared.Put"
 	full := errs.E(op, errs.Full, "the mailbox is full", nil)
+	p.taken = 0
 	st, err := p.s.read(tx, p.p)
 	if err != nil {
 		if errs.KindOf(err) == errs.NotFound {
@@ -95,13 +97,14 @@ func (p *Prepared) Put(tx store.Tx) error {
 		}
 	}
 	set.entries = set.entries[len(p.sealed):]
+	p.taken = len(p.sealed)
 	st.prune(0) // a set without blocks
 	return errs.Wrap(op, p.s.write(tx, p.p, st))
 }
 
 // Committed is called once when the transaction is durable.
 func (p *Prepared) Committed() {
-	p.s.count.used.Add(uint64(len(p.sealed)))
+	p.s.count.used.Add(uint64(p.taken))
 	p.s.poke()
 }
 

@@ -292,6 +292,9 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 	}); err != nil {
 		return errs.Wrap(op, err)
 	}
+	if err := s.nyms.Check(ctx, func(text string) { report(Finding{Part: "packets", Text: text}) }); err != nil {
+		return errs.Wrap(op, err)
+	}
 	if s.dkim != nil {
 		if err := s.dkim.Check(ctx, func(text string) { report(Finding{Part: "keys", Text: text}) }); err != nil {
 			return errs.Wrap(op, err)
@@ -329,6 +332,9 @@ func (s *Server) Reveal(ctx context.Context, emit func(Revealed)) error {
 		}
 	}
 	if err := s.packets.Reveal(ctx, say); err != nil {
+		return errs.Wrap(op, err)
+	}
+	if err := s.nyms.Reveal(ctx, say); err != nil {
 		return errs.Wrap(op, err)
 	}
 	s.revealMixKeys(say)

@@ -109,10 +109,11 @@ func (s *Server) listen() error {
 
 	workers := map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "memory of mails": s.seen.Run,
 		"certificates": s.certs.Run, "queue": s.queue.Run, "policies of others": s.book.Run, "delivery": s.out.Run,
-		"packets": s.packets.Run}
+		"packets": s.packets.Run, "reply addresses": s.nyms.Run}
 	if s.mix != nil {
 		workers["counts of the mix network"] = s.mix.stats.Run
 		workers["mail from the mix network"] = s.mix.door.Run
+		workers["mail for reply addresses"] = s.desk().Run
 		if s.mix.exit != nil {
 			workers["marks of the exit"] = s.mix.exit.Run
 		}

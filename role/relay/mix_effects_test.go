@@ -130,6 +130,7 @@ func mixEffects() map[string]func(*testing.T) {
 		},
 		"mixnet.registration":     effectOfRegistration,
 		"mixnet.key_service":      effectOfKeyService,
+		"mixnet.reply_addresses":  effectOfReplyAddresses,
 		"mixnet.mailboxes":        effectOfMailboxes,
 		"mixnet.accept_cleartext": effectOfProxyCleartext,
 		"mixnet.keep_packets": func(t *testing.T) {

@@ -9,12 +9,14 @@ import (
 	"postern.email/agent/mixbox"
 	"postern.email/agent/mixdoor"
 	"postern.email/agent/receive"
+	"postern.email/agent/reply"
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
 	"postern.email/post/mailbox"
+	"postern.email/post/nym"
 	"postern.email/post/packetbox"
 	"postern.email/post/seal"
 )
@@ -25,6 +27,34 @@ func (s *Server) proxies() deliver.Proxies {
 	if s.mix == nil {
 		return nil
 	}
+	return s.letters()
+}
+
+// openReplies opens the stocks of reply addresses.
+func (s *Server) openReplies(ctx context.Context) (err error) {
+	s.nyms, err = nym.Open(ctx, nym.Options{Store: s.db, Root: s.root, MaxNames: s.c.Mixnet.Replies, Deleted: s.boxes.NoteDeleted, Now: s.d.Now, Logger: s.d.Logger})
+	return err
+}
+
+// desk is the reply addresses of this relay in its mix network.
+func (s *Server) desk() *reply.Desk {
+	m := s.mix
+	return reply.New(reply.Options{Stock: s.nyms, Letters: s.letters(), Relay: func() packet.ID { return m.node.ID() }, Logger: s.d.Logger,
+		Send: func(ctx context.Context, block *packet.SURB, c packet.Content) error {
+			return m.node.Reply(ctx, block, c)
+		}})
+}
+
+// replies takes mail for reply addresses; nil where there are none.
+func (s *Server) replies() deliver.Replies {
+	if s.mix == nil || s.c.Mixnet.Replies == 0 {
+		return nil
+	}
+	return s.desk()
+}
+
+// letters makes letters of this relay.
+func (s *Server) letters() mixbox.Letters {
 	return mixbox.Letters{Boxes: s.packets, Signer: s.mix.name, Domain: mail.CanonicalDomain(s.c.Domain), Now: s.d.Now}
 }
 

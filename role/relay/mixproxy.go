@@ -8,12 +8,15 @@ import (
 	"time"
 
 	"postern.email/agent/keyserve"
+	"postern.email/agent/reply"
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/link"
+	"postern.email/mixnet/node"
 	"postern.email/mixnet/token"
 	"postern.email/post/packetbox"
 	"postern.email/post/seal"
@@ -181,12 +184,30 @@ func (m *mixPart) published(ctx context.Context, addr mail.Address) ([]byte, err
 }
 
 // services are what members of the network may ask this relay for.
-func (m *mixPart) services() *keyserve.Server {
+func (m *mixPart) services() node.Services {
 	o := keyserve.Options{Logger: m.s.d.Logger}
 	if m.s.c.Mixnet.Keys {
 		o.Certificate = m.published
 	}
-	return keyserve.New(o)
+	s := asked{keys: keyserve.New(o)}
+	if m.s.c.Mixnet.Replies > 0 {
+		s.replies = m.s.desk()
+	}
+	return s
+}
+
+// asked is who answers for each service.
+type asked struct {
+	keys    *keyserve.Server
+	replies *reply.Desk // nil: there are no reply addresses
+}
+
+// Serve is that of node.Services.
+func (s asked) Serve(ctx context.Context, service uint8, request []byte) (status uint8, answer []byte) {
+	if service == content.ServiceReply && s.replies != nil {
+		return s.replies.Serve(ctx, service, request)
+	}
+	return s.keys.Serve(ctx, service, request)
 }
 
 // document answers what clients ask over the link and the directory does not know.

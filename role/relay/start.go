@@ -30,6 +30,7 @@ import (
 	"postern.email/post/account"
 	"postern.email/post/dkimkey"
 	"postern.email/post/mailbox"
+	"postern.email/post/nym"
 	"postern.email/post/packetbox"
 	"postern.email/post/policybook"
 	"postern.email/post/queue"
@@ -113,6 +114,7 @@ type Server struct {
 	boxes    *mailbox.Boxes
 	seen     *seen.Seen
 	packets  *packetbox.Boxes // there also where mixnet.enabled is off: what lies in them is not lost
+	nyms     *nym.Stock       // as packets
 	mix      *mixPart         // nil: in no mix network
 	access   *access.Access
 	submit   *submit.Submit
@@ -271,6 +273,9 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	if err = s.openPackets(ctx); err != nil {
 		return err
 	}
+	if err = s.openReplies(ctx); err != nil {
+		return err
+	}
 	if err = s.openDKIM(ctx); err != nil {
 		return err
 	}
@@ -285,9 +290,9 @@ func (s *Server) openAgents() (err error) {
 	if c.Exchange.Remember > 0 {
 		memory = s.seen
 	}
-	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Letters: s.seen, Proxies: s.proxies(), Domain: c.Domain,
+	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Letters: s.seen, Proxies: s.proxies(), Replies: s.replies(), Domain: c.Domain,
 		Lifetime: c.Delivery.Lifetime.Std(), Sign: s.signer(), Now: d.Now, Rand: d.Rand, Logger: d.Logger})
-	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.rooms(), Deliver: s.deliver, Remote: c.Delivery.Remote, Guard: s.mayWrite,
+	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.rooms(), Deliver: s.deliver, Replies: s.replies(), Remote: c.Delivery.Remote, Guard: s.mayWrite,
 		PerMinute: c.Submission.MaxUserSendPerMinute, Burst: c.Submission.MaxUserSendBurst,
 		NoSecureJoin: !c.Submission.SecureJoin, NoSetupMessage: !c.Submission.SetupMessage, Now: d.Now, Logger: d.Logger})
 	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Server: s.metadata, Guard: s.mayWrite, Logger: d.Logger})

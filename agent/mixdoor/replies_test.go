@@ -1,0 +1,68 @@
+package mixdoor
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"postern.email/agent/agenttest"
+	"postern.email/agent/deliver"
+	"postern.email/agent/receive"
+	"postern.email/post/seal"
+)
+
+// TestReplyAddress: a letter for a reply address waits until the address has reply blocks, and takes one
+// of them once, however often it comes; one that nobody feeds is refused, as are too many in one letter.
+func TestReplyAddress(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.Replies()
+	w.o.Deliver = deliver.New(deliver.Options{Store: w.Store, Boxes: w.Boxes, Queue: w.queue, Accounts: w.Accounts, Letters: w.Seen, Replies: r, Domain: domain, Now: w.Clock.Now})
+	w.rules = receive.New(receive.Options{Domain: domain, Accounts: w.Accounts, Rooms: w.Boxes, Deliver: w.o.Deliver, Replies: r, Now: w.Clock.Now,
+		Proxy: func(context.Context, seal.AccountID) (bool, error) { return false, nil }})
+	w.o.Rules = w.rules
+	w.open()
+	name := strings.Repeat("b2", 13)
+	to := "reply." + name + "@" + domain
+	reported := func() int { return w.queue.Stats().Mails } // to the sender, at another relay
+	w.packets(w.seal(draft{to: []string{to}})...)
+	w.work()
+	if n := reported(); n != 1 {
+		t.Errorf("%d reports of an address that nobody feeds", n)
+	}
+	r.Feed(name, 2)
+	clear := []byte("From: " + alice + "\r\n\r\nhello\r\n") // which a reply address takes as a proxy's account does
+	bodies := w.seal(draft{to: []string{to}, raw: clear})
+	for range 2 {
+		w.packets(bodies...)
+		w.work()
+	}
+	if got := r.Sent(); len(got) != 1 || got[0] != string(clear) {
+		t.Errorf("%d packets", len(got))
+	}
+	w.packets(w.seal(draft{to: []string{to}})...)
+	w.packets(w.seal(draft{to: []string{to}, unsigned: true, raw: []byte("From: \"[Anon] Fox\" <anonymous@anonymous.invalid>\r\n\r\nhello\r\n")})...)
+	w.work()
+	if got := r.Sent(); len(got) != 2 {
+		t.Errorf("%d packets, want those that there were blocks for", len(got))
+	}
+	r.Feed(name, 1)
+	w.Clock.Add(time.Hour)
+	w.work()
+	if got := r.Sent(); len(got) != 3 || reported() != 1 {
+		t.Errorf("%d packets, %d reports", len(got), reported())
+	}
+	var many []string
+	for i := range deliver.MaxReplies + 1 {
+		name := strings.Repeat(string(rune('a'+i)), 26)
+		r.Feed(name, 1)
+		many = append(many, "reply."+name+"@"+domain)
+	}
+	w.packets(w.seal(draft{to: many})...)
+	w.work()
+	if got := r.Sent(); len(got) != 3+deliver.MaxReplies || reported() != 2 {
+		t.Errorf("%d packets, %d reports", len(got), reported())
+	}
+}
+
+var _ deliver.Replies = (*agenttest.Replies)(nil)
