@@ -32,7 +32,7 @@ var sideways = map[string][]string{
 	"agent/exit":       {"agent/deliver", "agent/mbox", "agent/vouch"},
 	"agent/mbox":       {"agent/parts"},
 	"agent/mixbox":     {"agent/vouch"},
-	"agent/reply":      {"agent/mixbox"},
+	"agent/reply":      {"agent/mixbox", "agent/vouch"},
 	"agent/mixclient":  {"agent/vouch"},
 	"agent/mixdoor":    {"agent/deliver", "agent/mixbox", "agent/parts", "agent/receive", "agent/vouch"},
 	"agent/mixreceive": {"agent/deliver", "agent/notice", "agent/vouch"},

@@ -54,6 +54,7 @@ const (
 	blocksFile   = "blocks"   // reply blocks that were given away; of commands
 	usedFile     = "used"     // reply blocks of others that were used; of commands
 	knownFile    = "known"    // letters that were collected; of commands
+	nymsFile     = "nyms"     // reply addresses; of Nyms
 	tempSuffix   = ".tmp"     // of vfs.WriteFileAtomic
 )
 
