@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"postern.email/interop/mailclient"
 	"postern.email/interop/smallworld"
+	"postern.email/kit/tooltest"
 	"postern.email/wire/dns/dnstest"
 )
 
@@ -58,17 +58,11 @@ func newPebble(t testing.TB, validity int) *pebble {
 // freePort gives a loopback address on which nobody listens at this moment.
 func freePort(t testing.TB) string {
 	t.Helper()
-	// Below the ports that a system gives to connections by itself (on Linux from 32768), so that
-	// it is still free when it is used.
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
+	addr, err := tooltest.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return addr
 }
 
 // start runs the authority until stop, or the test's end, and learns its root.
