@@ -90,7 +90,7 @@ var reachesIn = map[string][]string{
 	"bench/mixbench":     {"mixnet/packet"},
 	"bench/nodebench":    {"mixnet", "kit"},
 	"bench/storebench":   {"store", "store/pebble", "kit"},
-	"interop":            {"kit/errs", "wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
+	"interop":            {"kit/errs", "kit/tooltest", "wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
 	"interop/smallworld": {"wire/dns/dnstest"},
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"postern.email/interop/mailclient"
 	"postern.email/interop/smallworld"
+	"postern.email/kit/tooltest"
 	"postern.email/wire/dns/dnstest"
 )
 
@@ -57,12 +58,11 @@ func newPebble(t testing.TB, validity int) *pebble {
 // freePort gives a loopback address on which nobody listens at this moment.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := tooltest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // start runs the authority until stop, or the test's end, and learns its root.

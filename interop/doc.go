@@ -2,7 +2,7 @@
 // that people really use, and with crashes, full disks and strangers.
 //
 // Nothing here imports a room of the house, but for the documents and links of the mix network, where
-// tests are a node or an authority of their own. Tests that need a tool skip with its
+// tests are a node or an authority of their own, and what other tests have too (kit/tooltest). Tests that need a tool skip with its
 // name when it is missing, and fail instead with POSTERN_REQUIRE_TOOLS=1.
 //
 // Environment:
@@ -11,5 +11,5 @@
 //	POSTERN_RACE=1         build it with the race detector
 //	POSTERN_REQUIRE_TOOLS  1: a missing tool is a failure
 //	POSTERN_DELTACHAT      path of deltachat-rpc-server (default: below node_modules)
-//	POSTERN_LONG=1         the full numbers of the long tests
+//	POSTERN_LONG=1         the full numbers of the long tests, and those that take long anyhow (.ci/long)
 package interop

@@ -155,9 +155,15 @@ func (l *testLab) stop(t testing.TB) int {
 // swaks hands a mail in at a proxy and gives what swaks says.
 func (p *labProxy) swaks(t testing.TB, to string, raw []byte) result {
 	t.Helper()
-	host, port := hostPort(t, p.SMTP)
-	return command(t, nil, needTool(t, "swaks"), "--server", host, "--port", port, "--helo", "swaks.example", "--auth", "PLAIN", "--auth-user", p.Account, "--auth-password", p.Password,
-		"--from", p.Account, "--to", to, "--suppress-data", "--data", "@"+swaksFile(t, raw))
+	return swaksPlain(t, p.SMTP, p.Account, p.Password, to, raw)
+}
+
+// swaksPlain does so at any door without TLS.
+func swaksPlain(t testing.TB, at, account, password, to string, raw []byte) result {
+	t.Helper()
+	host, port := hostPort(t, at)
+	return command(t, nil, needTool(t, "swaks"), "--server", host, "--port", port, "--helo", "swaks.example", "--auth", "PLAIN", "--auth-user", account, "--auth-password", password,
+		"--from", account, "--to", to, "--suppress-data", "--data", "@"+swaksFile(t, raw))
 }
 
 // list gives how many mails curl sees at the POP3 door.
@@ -190,9 +196,21 @@ func curlFetch(t testing.TB, at, user, password string, n int) []byte {
 // await waits until there are n mails.
 func (p *labProxy) await(t testing.TB, n int, limit time.Duration) {
 	t.Helper()
+	awaitPOP3(t, p.POP3, p.Account, p.Password, n, limit)
+}
+
+// awaitPOP3 waits until there are n mails at a POP3 door. It looks by itself: a process of curl for each look
+// would take from the lab the time that it needs.
+func awaitPOP3(t testing.TB, at, user, password string, n int, limit time.Duration) {
+	t.Helper()
 	eventually(t, limit, func() error {
-		if have := p.list(t); have < n {
-			return fmt.Errorf("%s has %d mails of %d", p.Account, have, n)
+		c, have, err := dialPOP3(at, user, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if have < n {
+			return fmt.Errorf("%s has %d mails of %d", user, have, n)
 		}
 		return nil
 	})
@@ -244,7 +262,7 @@ func TestLabMail(t *testing.T) {
 	if n := to.list(t); n != 1 {
 		t.Errorf("%d mails came", n)
 	}
-	l.page(t)
+	t.Run("page", l.page)
 
 	if code := l.stop(t); code != 0 {
 		t.Errorf("exit code %d after Ctrl-C", code)

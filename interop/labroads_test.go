@@ -166,12 +166,7 @@ func (l *testLab) deltaChat(t *testing.T) {
 func (l *testLab) world(t *testing.T) {
 	p, w := &l.Proxies[0], &l.World
 	have := p.list(t)
-	host, port := hostPort(t, w.Submission)
-	send := func(to string, raw []byte) result {
-		return command(t, nil, needTool(t, "swaks"), "--server", host, "--port", port, "--auth", "PLAIN", "--auth-user", w.Account, "--auth-password", w.Password, "--from", w.Account, "--to", to,
-			"--suppress-data", "--data", "@"+swaksFile(t, raw))
-	}
-	send(p.Account, labMail(w.Account, p.Account, "from outside", "an ordinary mail")).want(t, swaksOK)
+	swaksPlain(t, w.Submission, w.Account, w.Password, p.Account, labMail(w.Account, p.Account, "from outside", "an ordinary mail")).want(t, swaksOK)
 	p.await(t, have+1, 4*time.Minute)
 	got := p.fetch(t, have+1)
 	if bodyOf(t, got) != "an ordinary mail" || !strings.Contains(string(got), "world (unencrypted mail from the Internet)") {
@@ -181,12 +176,7 @@ func (l *testLab) world(t *testing.T) {
 		from, n := &l.Proxies[i], curlCount(t, w.POP3, w.Account, w.Password)
 		subject := "Re: from outside, from " + from.Account
 		from.swaks(t, w.Account, labMail(from.Account, w.Account, subject, "an answer")).want(t, swaksOK, "250 2.0.0 queued")
-		eventually(t, 4*time.Minute, func() error {
-			if have := curlCount(t, w.POP3, w.Account, w.Password); have <= n {
-				return fmt.Errorf("nothing has come to %s", w.Account)
-			}
-			return nil
-		})
+		awaitPOP3(t, w.POP3, w.Account, w.Password, n+1, 4*time.Minute)
 		mail := curlFetch(t, w.POP3, w.Account, w.Password, n+1)
 		if bodyOf(t, mail) != "an answer" || subjectOf(mail) != subject || !strings.Contains(string(mail), "From: <"+from.Account+">") || !strings.Contains(string(mail), "List-Unsubscribe:") {
 			t.Errorf("it came as %q", mail)

@@ -36,7 +36,7 @@ func TestLabStorm(t *testing.T) {
 	l.storm(t, 1000, 40, 3*time.Hour)
 }
 
-// handIn gives a mail to a proxy by SMTP. An error of hand-in says whether the proxy may have taken it.
+// handIn gives a mail to a proxy by SMTP, and tells whether the proxy may have taken it: it may, with an error too.
 func (p *labProxy) handIn(to string, raw []byte) (maybe bool, err error) {
 	c, err := mailclient.DialSMTP(p.SMTP, mailclient.Plain, mailclient.Dialer{})
 	if err != nil {
@@ -88,7 +88,7 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 		for try := 0; ; try++ {
 			id := fmt.Sprintf("mail %d, hand-in %d", i, try)
 			maybe, err := p.handIn(q.Account, labMail(p.Account, q.Account, id, "the text of "+id))
-			if maybe || err == nil {
+			if maybe {
 				mu.Lock()
 				sent[id] = fate{to, err == nil}
 				mu.Unlock()
@@ -234,35 +234,14 @@ func (p *labProxy) byIMAP() (map[string]int, error) {
 
 // byPOP3 does so by POP3.
 func (p *labProxy) byPOP3() (map[string]int, error) {
-	c, err := textproto.Dial("tcp", p.POP3)
+	c, n, err := dialPOP3(p.POP3, p.Account, p.Password)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	ok := func(line string) error {
-		if line != "" {
-			if err := c.PrintfLine("%s", line); err != nil {
-				return err
-			}
-		}
-		said, err := c.ReadLine()
-		if err == nil && !strings.HasPrefix(said, "+OK") {
-			err = errors.New(said)
-		}
-		return err
-	}
 	got := map[string]int{}
-	for _, line := range []string{"", "USER " + p.Account, "PASS " + p.Password, "LIST"} {
-		if err := ok(line); err != nil {
-			return nil, err
-		}
-	}
-	list, err := c.ReadDotLines()
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		if err := ok(fmt.Sprintf("RETR %d", i+1)); err != nil {
+	for i := range n {
+		if err := sayPOP3(c, fmt.Sprintf("RETR %d", i+1)); err != nil {
 			return nil, err
 		}
 		raw, err := c.ReadDotBytes()
@@ -271,7 +250,42 @@ func (p *labProxy) byPOP3() (map[string]int, error) {
 		}
 		got[subjectOf(raw)]++
 	}
-	return got, ok("QUIT")
+	return got, sayPOP3(c, "QUIT")
+}
+
+// dialPOP3 begins a session at a POP3 door and gives how many mails are there.
+func dialPOP3(at, user, password string) (c *textproto.Conn, mails int, err error) {
+	if c, err = textproto.Dial("tcp", at); err != nil {
+		return nil, 0, err
+	}
+	for _, line := range []string{"", "USER " + user, "PASS " + password, "LIST"} {
+		if err == nil {
+			err = sayPOP3(c, line)
+		}
+	}
+	var list []string
+	if err == nil {
+		list, err = c.ReadDotLines()
+	}
+	if err != nil {
+		c.Close()
+		return nil, 0, err
+	}
+	return c, len(list), nil
+}
+
+// sayPOP3 sends a line, or waits for the greeting, and wants +OK.
+func sayPOP3(c *textproto.Conn, line string) error {
+	if line != "" {
+		if err := c.PrintfLine("%s", line); err != nil {
+			return err
+		}
+	}
+	said, err := c.ReadLine()
+	if err == nil && !strings.HasPrefix(said, "+OK") {
+		err = errors.New(said)
+	}
+	return err
 }
 
 // subjectOf gives the subject of a mail.

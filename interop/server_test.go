@@ -343,7 +343,7 @@ type result struct {
 	out  string // standard output and error
 }
 
-// command runs a tool to its end, for at most a minute or so.
+// command runs a tool to its end, for at most two minutes, or forty in a long run.
 func command(t testing.TB, env []string, name string, args ...string) result {
 	t.Helper()
 	cmd := exec.Command(name, args...)

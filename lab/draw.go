@@ -26,8 +26,7 @@ type line struct{ From, To, Path string }
 // placed is a member on the map.
 type placed struct {
 	seen
-	X, Y  int
-	Label string
+	X, Y int
 }
 
 // The map stands upright, so that it fits a phone.
@@ -54,7 +53,7 @@ func draw(all []seen, l *Lab) drawing {
 		d.Rows = append(d.Rows, row{names[i], y - 24})
 		for k, s := range members {
 			x := mapMargin + (2*k+1)*(mapWidth-2*mapMargin)/(2*len(members))
-			p := placed{seen: s, X: x, Y: y, Label: s.Name}
+			p := placed{seen: s, X: x, Y: y}
 			d.Members, at[s.Name] = append(d.Members, p), p
 		}
 	}
@@ -71,7 +70,7 @@ func draw(all []seen, l *Lab) drawing {
 	}
 	for _, s := range rows[1] {
 		for _, r := range rows[2] {
-			if s.Kind == "world" || l.relayName(s.Name) == r.Name {
+			if s.Kind == "world" || l.relayOf(s.Name) == r.Name {
 				straight(s, r)
 			}
 		}
@@ -89,11 +88,11 @@ func draw(all []seen, l *Lab) drawing {
 	return d
 }
 
-// relayName is the relay of a proxy, by names.
-func (l *Lab) relayName(proxy string) string {
-	for _, m := range l.of("proxy") {
+// relayOf is the relay of a proxy, by names.
+func (l *Lab) relayOf(proxy string) string {
+	for i, m := range l.of("proxy") {
 		if m.name == proxy {
-			return l.relayOf(m)
+			return memberName("relay", i%Relays)
 		}
 	}
 	return ""

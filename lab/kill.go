@@ -76,7 +76,7 @@ func (m *member) forget(ctx context.Context) error {
 	m.kill()
 	m.lab.kills.Add(1)
 	m.lab.say(m.name + " loses its keys, and packets with them")
-	if err := m.lab.command(ctx, nil, "", "mix", "delkeys", "--force", "-f", m.config); err != nil {
+	if err := m.lab.command(ctx, nil, "mix", "delkeys", "--force", "-f", m.config); err != nil {
 		return errs.Wrap("lab.forget", err)
 	}
 	return m.start(ctx)

@@ -123,7 +123,6 @@ type relayStatus struct {
 	Mixnet struct {
 		Node   string `json:"node"`
 		Listed bool   `json:"listed"`
-		Epoch  uint64 `json:"epoch"`
 		Links  struct {
 			Nodes   int `json:"nodes"`
 			Clients int `json:"clients"`
@@ -131,15 +130,11 @@ type relayStatus struct {
 		Log struct {
 			Packets int `json:"packets"`
 		} `json:"log"`
-		Mailboxes struct {
-			Packets int64 `json:"packets"`
-		} `json:"mailboxes"`
 	} `json:"mixnet"`
 }
 
 type mixStatus struct {
 	Listed  bool         `json:"listed"`
-	Epoch   uint64       `json:"epoch"`
 	Layers  []int        `json:"layers"`
 	Peers   []peerStatus `json:"peers"`
 	Packets struct {
@@ -149,17 +144,12 @@ type mixStatus struct {
 }
 
 type peerStatus struct {
-	Nickname  string `json:"nickname"`
-	Connected bool   `json:"connected"`
+	Connected bool `json:"connected"`
 }
 
 type authorityStatus struct {
 	Epoch     uint64 `json:"epoch"`
-	Health    string `json:"health"`
 	Consensus *struct {
-		Epoch    uint64   `json:"epoch"`
-		Usable   bool     `json:"usable"`
-		Nodes    int      `json:"nodes"`
 		SignedBy []string `json:"signed_by"`
 	} `json:"consensus"`
 	Agreement struct {

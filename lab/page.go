@@ -34,7 +34,7 @@ func (l *Lab) servePage(run context.Context) error {
 	if err != nil {
 		return errs.E(op, errs.Unavailable, "cannot listen on "+at, err)
 	}
-	p := &page{l: l, w: watcher{l: l}, run: run, places: make(chan struct{}, maxViewers), at: at}
+	p := &page{l: l, places: make(chan struct{}, maxViewers), at: at}
 	s := &http.Server{Handler: p.handler(), ReadHeaderTimeout: pageTime, MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return run }}
 	l.wg.Go(func() {
 		<-run.Done()
@@ -54,8 +54,6 @@ func (l *Lab) servePage(run context.Context) error {
 
 type page struct {
 	l      *Lab
-	w      watcher
-	run    context.Context
 	places chan struct{}
 	at     string
 }
@@ -83,7 +81,8 @@ func (p *page) handler() http.Handler {
 
 // show gives the page as it stands now: whole without JavaScript, which then only keeps it up to date.
 func (p *page) show(w http.ResponseWriter, r *http.Request) {
-	v := p.w.look(r.Context())
+	now := watcher{l: p.l}
+	v := now.look(r.Context())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = pageTemplate.Execute(w, struct {
 		view
@@ -119,8 +118,6 @@ func (p *page) events(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-t.C:
 		case <-r.Context().Done():
-			return
-		case <-p.run.Done():
 			return
 		}
 	}

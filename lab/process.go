@@ -254,13 +254,12 @@ func (m *member) stop() error {
 	}
 }
 
-// command runs the program once, and reads its JSON into v (nil: not read). in is its standard
-// input.
-func (l *Lab) command(ctx context.Context, v any, in string, args ...string) error {
+// command runs the program once, and reads its JSON into v (nil: not read).
+func (l *Lab) command(ctx context.Context, v any, args ...string) error {
 	const op = "lab.command"
 	cmd := exec.Command(l.c.Program, args...)
 	var out, said bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &out, &said
+	cmd.Stdout, cmd.Stderr = &out, &said
 	tie(cmd)
 	if err := l.spawn.start(cmd); err != nil {
 		return errs.E(op, errs.Unavailable, "the program cannot be started", err)

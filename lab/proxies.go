@@ -71,9 +71,7 @@ type proxyStatus struct {
 		Connected bool       `json:"connected"`
 		Sent      int        `json:"sent"`
 		Received  int        `json:"received"`
-		Cover     int        `json:"cover"`
-		Loops     int        `json:"loops"`
-		Letters   int        `json:"letters"`
+		Cover     int        `json:"cover"` // loops are among it
 		Waiting   []struct{} `json:"waiting"`
 	} `json:"lines"`
 }
@@ -101,13 +99,13 @@ func (l *Lab) initProxy(ctx context.Context, m *member, i int) error {
 		return err
 	}
 	args := []string{"proxy", "init", address, "-f", m.config, "--relay", "https://" + l.plan.at(relay, "https"), "--password-file", password}
-	if !l.there(m.config) { // else an earlier try has written it, and what follows is in it
+	if !there(m.config) { // else an earlier try has written it, and what follows is in it
 		args = append(args, "--dir", m.dir, "--ca", l.info.CA, "--set", "Proxy.AllowCleartext=true", "--set", "Management.Enable=true")
 		for _, door := range doors["proxy"] {
 			args = append(args, "--set", proxyKeys[door]+"="+l.plan.at(m.name, door))
 		}
 	}
-	return l.command(ctx, nil, "", args...)
+	return l.command(ctx, nil, args...)
 }
 
 // proxyKeys are the options of a proxy for its doors.

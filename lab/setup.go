@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"postern.email/kit/config"
@@ -26,12 +25,12 @@ func relayDomain(i int) string { return memberName("relay", i) + ".test" }
 func (l *Lab) setUp(ctx context.Context) error {
 	for i := range Authorities {
 		m := l.add("authority", i, nil)
-		m.dir, m.config = l.path(m.name, "data"), l.path(m.name, "authority.toml")
+		m.config = l.path(m.name, "authority.toml")
 		m.args = []string{"authority", "serve", "--config", m.config, "--set", "vote.parameters=" + l.c.parameters(), "--json"}
 	}
 	for i := range Mixes {
 		m := l.add("mix", i, nil)
-		m.dir, m.config = l.path(m.name, "data"), l.path(m.name, "mix.toml")
+		m.config = l.path(m.name, "mix.toml")
 		m.args = []string{"mix", "start", "--nodaemon", "--quiet", "-f", m.config, "--json"}
 	}
 	if l.plan.Made {
@@ -47,7 +46,7 @@ func (l *Lab) setUp(ctx context.Context) error {
 	mixes := l.of("mix")
 	return each(len(mixes), func(i int) error {
 		m, at := mixes[i], l.plan.at(mixes[i].name, "link")
-		return l.command(ctx, nil, "", "mix", "init", m.name, "--network", l.info.Network, "-f", m.config, "--dir", m.dir, "--address", at, "--contact", "lab@"+worldDomain, "--json",
+		return l.command(ctx, nil, "mix", "init", m.name, "--network", l.info.Network, "-f", m.config, "--dir", m.dir, "--address", at, "--contact", "lab@"+worldDomain, "--json",
 			"--set", "incoming.listen="+at, "--set", "directory.publish=true")
 	})
 }
@@ -63,8 +62,8 @@ func (l *Lab) certificates() error {
 		hosts[memberName("relay", i)] = []string{relayDomain(i), "mta-sts." + relayDomain(i), "127.0.0.1"}
 	}
 	for name, names := range hosts {
-		if err := os.MkdirAll(l.path(name), 0o700); err != nil {
-			return errs.E("lab.setUp", errs.Unavailable, "cannot make the directory "+l.path(name), err)
+		if err := l.mkdir(name); err != nil {
+			return err
 		}
 		if err := ca.issue(l.path(name, "cert.pem"), l.path(name, "cert.key"), names...); err != nil {
 			return err
@@ -86,7 +85,7 @@ func (l *Lab) initAuthorities(ctx context.Context) error {
 			Network string `json:"network"`
 		}
 		at := l.plan.at(m.name, "link")
-		if err := l.command(ctx, &made, "", "authority", "init", networkName, "--address", at, "--period", l.plan.Period.String(), "--config", m.config, "--dir", m.dir,
+		if err := l.command(ctx, &made, "authority", "init", networkName, "--address", at, "--period", l.plan.Period.String(), "--config", m.config, "--dir", m.dir,
 			"--set", "listen.link="+at, "--set", "network="+l.info.Network, "--json"); err != nil {
 			return err
 		}
@@ -99,7 +98,7 @@ func (l *Lab) initAuthorities(ctx context.Context) error {
 	if err := os.Remove(l.info.Network); err != nil && !os.IsNotExist(err) {
 		return errs.E(op, errs.Unavailable, "cannot remove "+l.info.Network, err)
 	}
-	return l.command(ctx, nil, "", append(join, "--output", l.info.Network)...)
+	return l.command(ctx, nil, append(join, "--output", l.info.Network)...)
 }
 
 // relayConfig writes the configuration of a relay.
@@ -179,14 +178,14 @@ func (l *Lab) worldConfig() (string, error) {
 
 // mkdir makes a member's directory.
 func (l *Lab) mkdir(elem ...string) error {
-	if err := os.MkdirAll(filepath.Join(append([]string{l.c.Dir}, elem...)...), 0o700); err != nil {
+	if err := os.MkdirAll(l.path(elem...), 0o700); err != nil {
 		return errs.E("lab.mkdir", errs.Unavailable, "cannot make the directory "+l.path(elem...), err)
 	}
 	return nil
 }
 
 // there tells whether a file is there.
-func (l *Lab) there(file string) bool {
+func there(file string) bool {
 	_, err := os.Stat(file)
 	return err == nil
 }

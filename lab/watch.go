@@ -32,6 +32,8 @@ type seen struct {
 	Held  int    `json:"held"`  // packets that wait in it
 	layer int
 	came  uint64 // packets that came to a proxy
+	epoch uint64 // that an authority is in
+	phase string // of the agreement
 }
 
 // move is a number of packets from one member to another. From comes from the sender's count; to whom
@@ -42,11 +44,9 @@ type move struct {
 	N    int    `json:"n"`
 }
 
-// watcher asks the members how they do.
+// watcher asks the members how they do. It is used by one goroutine.
 type watcher struct {
-	l *Lab
-
-	mu   sync.Mutex
+	l    *Lab
 	last map[string]seen
 }
 
@@ -54,35 +54,29 @@ type watcher struct {
 func (w *watcher) look(ctx context.Context) view {
 	v := view{Kills: int(w.l.kills.Load())}
 	all := make([]seen, len(w.l.members))
-	var authorities sync.Mutex
 	var wg sync.WaitGroup
 	for i, m := range w.l.members {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, askTime)
 			defer cancel()
-			var st authorityStatus
-			all[i] = m.look(ctx, &st)
-			if m.kind == "authority" && all[i].Up {
-				authorities.Lock()
-				v.Epoch, v.Phase = st.Epoch, st.Agreement.Phase
-				authorities.Unlock()
-			}
+			all[i] = m.look(ctx)
 		})
 	}
 	wg.Wait()
 	v.Members = all
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	v.Moves = w.moves(all)
 	w.last = map[string]seen{}
 	for _, s := range all {
 		w.last[s.Name] = s
+		if s.Kind == "authority" && s.Up {
+			v.Epoch, v.Phase = s.epoch, s.phase
+		}
 	}
 	return v
 }
 
 // look asks one member.
-func (m *member) look(ctx context.Context, a *authorityStatus) seen {
+func (m *member) look(ctx context.Context) seen {
 	s := seen{Name: m.name, Kind: m.kind, State: "down"}
 	if !m.up() {
 		return s
@@ -96,8 +90,12 @@ func (m *member) look(ctx context.Context, a *authorityStatus) seen {
 	}
 	switch m.kind {
 	case "authority":
-		if ask(a) && a.Consensus != nil {
-			s.State = fmt.Sprintf("signed by %d", len(a.Consensus.SignedBy))
+		var st authorityStatus
+		if ask(&st) {
+			s.epoch, s.phase = st.Epoch, st.Agreement.Phase
+			if st.Consensus != nil {
+				s.State = fmt.Sprintf("signed by %d", len(st.Consensus.SignedBy))
+			}
 		}
 	case "mix":
 		var st mixStatus
@@ -121,7 +119,7 @@ func (m *member) look(ctx context.Context, a *authorityStatus) seen {
 		var st proxyStatus
 		if ask(&st) {
 			for _, a := range st.Lines {
-				s.Sent += uint64(a.Sent + a.Cover + a.Loops)
+				s.Sent += uint64(a.Sent + a.Cover)
 				s.came += uint64(a.Received)
 				s.Held += len(a.Waiting)
 			}
@@ -162,7 +160,7 @@ func (w *watcher) moves(all []seen) (out []move) {
 			}
 		}
 	}
-	for i, s := range all {
+	for _, s := range all {
 		was, ok := w.last[s.Name]
 		if !ok || !s.Up || s.Sent < was.Sent || s.came < was.came {
 			continue
@@ -173,7 +171,7 @@ func (w *watcher) moves(all []seen) (out []move) {
 		case s.Kind == "mix" && s.layer > 0:
 			send(s.Name, fmt.Sprint("layer", s.layer+1), sent)
 		case s.Kind == "proxy":
-			relay := w.l.relayOf(w.l.members[i])
+			relay := w.l.relayOf(s.Name)
 			if n := int(min(sent, mostMoves)); n > 0 {
 				out = append(out, move{s.Name, relay, n})
 			}
@@ -191,13 +189,3 @@ const Layers = 3
 
 // mostMoves bounds what is drawn of one member at one time.
 const mostMoves = 20
-
-// relayOf is the name of a proxy's relay.
-func (l *Lab) relayOf(proxy *member) string {
-	for i, m := range l.of("proxy") {
-		if m == proxy {
-			return memberName("relay", i%Relays)
-		}
-	}
-	return ""
-}

@@ -1,8 +1,14 @@
 package lab
 
 import (
+	"context"
+	"encoding/json"
+	"os"
 	"slices"
 	"testing"
+
+	"postern.email/role/proxy"
+	"postern.email/wire/control"
 )
 
 // testLab is one with members that do not run.
@@ -109,5 +115,29 @@ func TestMoves(t *testing.T) {
 	after[at("proxy2")].Up = false
 	if moves := w.moves(after); total(moves, "mix1") != 0 || total(moves, "proxy2") != 0 {
 		t.Errorf("%v", moves)
+	}
+}
+
+// TestLookAtProxy: each packet that a proxy says it sent counts once, be it mail, or cover, among which are
+// loops.
+func TestLookAtProxy(t *testing.T) {
+	l := testLab(t)
+	m := l.of("proxy")[0]
+	must(t, os.MkdirAll(m.dir, 0o700))
+	m.proc = &process{ended: make(chan struct{})}
+	ln, err := control.Listen(m.dir)
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		done <- control.Serve(ctx, ln, map[string]control.Handler{"status": func(context.Context, json.RawMessage, func(any) error) (any, error) {
+			return proxy.Status{Lines: []proxy.AccountStatus{{Connected: true, Sent: 5, Cover: 7, Loops: 3, Received: 2, Waiting: make([]proxy.Waiting, 4)}}}, nil
+		}})
+	}()
+	s := m.look(t.Context())
+	cancel()
+	must(t, <-done)
+	if !s.Up || s.State != "connected" || s.Sent != 5+7 || s.came != 2 || s.Held != 4 {
+		t.Errorf("%+v", s)
 	}
 }

@@ -74,7 +74,7 @@ func (l *Lab) publishKeys(ctx context.Context, relays []*member) error {
 				Records []struct{ Name, Text string }
 			}
 		}
-		err := l.command(ctx, &keys, "", "dkim", "show", "--config", m.config, "--json")
+		err := l.command(ctx, &keys, "dkim", "show", "--config", m.config, "--json")
 		if err != nil || len(keys.Pairs) == 0 {
 			return errs.E("lab.publishKeys", errs.Unavailable, "the signing keys of "+m.name+" cannot be read", err)
 		}

@@ -176,7 +176,7 @@ func (d *Deliver) sign(head, tail []byte) ([]byte, error) {
 func (d *Deliver) addConfirmation(ctx context.Context, w *writes, p *Parcel) {
 	r := d.newReport(p.From, p.Options.EnvID, p.Options.Return)
 	for _, c := range p.Confirm {
-		r.Recipients = append(r.Recipients, dsn.Recipient{Final: c.To, Original: original(c), Action: dsn.Delivered, Status: "2.1.5"})
+		r.Recipients = append(r.Recipients, dsn.Recipient{Final: c.To, Original: Original(c.OriginalType, c.OriginalAddress), Action: dsn.Delivered, Status: "2.1.5"})
 	}
 	_, off, err := mail.ParseHeader(p.Head)
 	if err == nil {

@@ -17,12 +17,12 @@ func (d *Deliver) newReport(to mail.Address, envID string, ret smtp.Return) dsn.
 	return dsn.Report{Domain: d.o.Domain, To: to, EnvelopeID: envID, Full: ret == smtp.ReturnFull, Now: d.o.Now(), Rand: d.o.Rand}
 }
 
-// original is ORCPT as a report shows it.
-func original(r queue.Rcpt) string {
-	if r.OriginalType == "" {
+// Original is ORCPT (RFC 3461 §4.2), its type and its address, as a report shows it.
+func Original(kind, address string) string {
+	if kind == "" {
 		return ""
 	}
-	return r.OriginalType + ";" + r.OriginalAddress
+	return kind + ";" + address
 }
 
 // addReport adds a report to a transaction: into the mailbox of a sender who is here, signed

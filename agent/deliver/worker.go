@@ -300,7 +300,7 @@ func (o *Out) report(ctx context.Context, w *writes, it *queue.Item, rs []result
 	r := o.d.newReport(m.From, m.EnvID, smtp.Return(m.Return))
 	r.Arrival = m.Created
 	for i := range rs {
-		x := dsn.Recipient{Final: rs[i].rcpt.To, Original: original(rs[i].rcpt.Rcpt), Remote: rs[i].host, Diagnostic: rs[i].reply.String(),
+		x := dsn.Recipient{Final: rs[i].rcpt.To, Original: Original(rs[i].rcpt.OriginalType, rs[i].rcpt.OriginalAddress), Remote: rs[i].host, Diagnostic: rs[i].reply.String(),
 			Status: rs[i].reply.Enhanced}
 		switch rs[i].Outcome {
 		case queue.Failed:

@@ -26,14 +26,14 @@ const (
 	renewWarn   = 12 * time.Hour     // between two warnings
 )
 
-// Certificate gives the certificate of the client's keys, which agent/vouch reads. While Run runs it
-// is renewed. errs.NotFound where the keys are not registered.
-func (c *Client) Certificate() ([]byte, error) {
+// Certificate gives the certificate of the client's keys. While Run runs it is renewed. errs.NotFound
+// where the keys are not registered.
+func (c *Client) Certificate() (*vouch.Certificate, error) {
 	cert := c.certified()
 	if cert == nil {
 		return nil, errs.E("agent/mixclient.Certificate", errs.NotFound, "the keys of this client are not registered with its relay", nil)
 	}
-	return cert.Bytes(), nil
+	return cert, nil
 }
 
 // certified gives nil where there is no certificate.

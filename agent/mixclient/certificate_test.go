@@ -82,7 +82,7 @@ func TestRegisterKeys(t *testing.T) {
 	c, err := Open(o)
 	must(t, err)
 	got, err := c.Certificate()
-	if err != nil || !bytes.Equal(got, cert.Bytes()) || c.Identity().Sign.Public().ID() != id.Sign.Public().ID() {
+	if err != nil || !bytes.Equal(got.Bytes(), cert.Bytes()) || c.Identity().Sign.Public().ID() != id.Sign.Public().ID() {
 		t.Errorf("%v", err)
 	}
 	path := filepath.Join(o.Dir, CertificateFile)
@@ -161,12 +161,12 @@ func TestRenew(t *testing.T) {
 		time.Sleep(10 * time.Hour)
 		synctest.Wait()
 		got, err := c.Certificate()
-		if err != nil || len(asked) != 3 || len(warned) != 0 || !bytes.Equal(got, newer.Bytes()) {
+		if err != nil || len(asked) != 3 || len(warned) != 0 || !bytes.Equal(got.Bytes(), newer.Bytes()) {
 			t.Errorf("asked after %v, warned %q, %v", asked, warned, err)
 		}
 		if again, err := Open(o); err != nil {
 			t.Error(err)
-		} else if got, err := again.Certificate(); err != nil || !bytes.Equal(got, newer.Bytes()) {
+		} else if got, err := again.Certificate(); err != nil || !bytes.Equal(got.Bytes(), newer.Bytes()) {
 			t.Error("the new certificate is not on the disk", err)
 		}
 		time.Sleep(7 * 24 * time.Hour) // nobody answers any more

@@ -68,22 +68,30 @@ func (r *Receive) tell(ctx context.Context, a *Account, got client.Received, sub
 // lost tells of fragments that never became a letter (mailproxy's ReceiveTimeout), and of files that
 // cannot be read.
 func (r *Receive) lost(ctx context.Context, a *Account, in *client.Inbox) error {
-	if in.Expired > 0 {
+	r.mu.Lock()
+	l := r.losses[a.Address]
+	if l == nil {
+		l = &losses{}
+		r.losses[a.Address] = l
+	}
+	r.mu.Unlock()
+	if l.expired += in.Expired; l.expired > 0 {
 		n := notice.Note{Subject: "Mail did not come whole", Stranger: true, Text: fmt.Sprintf("Parts of mails came for you (%d packets), and the rest of them did not come in all the time in which it was waited for. They were given up. "+
-			"Their senders were told, if they asked for acknowledgements.", in.Expired)}
+			"Their senders were told, if they asked for acknowledgements.", l.expired)}
+		if err := r.o.Desk.Tell(ctx, a.Address, n); err != nil {
+			return err
+		}
+		l.expired = 0
+	}
+	if in.Damaged > l.damaged {
+		n := notice.Note{Subject: "Stored mail cannot be read", Stranger: true,
+			Text: fmt.Sprintf("%d files with packets that came for you cannot be opened any more: the disk may be damaged, or client.key is another one than before. They were left where they are.", in.Damaged)}
 		if err := r.o.Desk.Tell(ctx, a.Address, n); err != nil {
 			return err
 		}
 	}
-	r.mu.Lock()
-	told := r.told[a.Address]
-	r.told[a.Address] = in.Damaged
-	r.mu.Unlock()
-	if in.Damaged <= told {
-		return nil
-	}
-	return r.o.Desk.Tell(ctx, a.Address, notice.Note{Subject: "Stored mail cannot be read", Stranger: true,
-		Text: fmt.Sprintf("%d files with packets that came for you cannot be opened any more: the disk may be damaged, or client.key is another one than before. They were left where they are.", in.Damaged)})
+	l.damaged = in.Damaged
+	return nil
 }
 
 // word says who vouches for a mail, for its reader: an address and how far it is to be believed.

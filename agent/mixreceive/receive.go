@@ -33,7 +33,7 @@ type Account struct {
 	Relay     packet.ID // the own relay
 	Consensus func() (*directory.Consensus, error)
 
-	// Wait returns when something may have come, or ctx ends. nil: looks are by the clock. See Arrivals.
+	// Wait returns when something may have come, or ctx ends. nil: looks are by the clock.
 	Wait func(ctx context.Context)
 
 	Discover bool // keys that come with vouched mail are put into the key book, as those that are looked up
@@ -41,11 +41,10 @@ type Account struct {
 
 // Options of a Receive. Resolve, Deliver and Desk are needed.
 type Options struct {
-	Accounts func() []*Account // for Run; nil: Serve is called for each
-	Resolve  func(ctx context.Context, addr mail.Address) (account.Account, error)
-	Deliver  *deliver.Deliver // with Seen, which remembers for seen.MaxDays
-	Desk     *notice.Desk
-	Book     *keybook.Book // nil: nobody's key is known
+	Resolve func(ctx context.Context, addr mail.Address) (account.Account, error)
+	Deliver *deliver.Deliver // with Seen, which remembers for seen.MaxDays
+	Desk    *notice.Desk
+	Book    *keybook.Book // nil: nobody's key is known
 
 	// Arrived is told of each mail that was delivered and that somebody vouches for: the account, the
 	// sender that its From field names, and its header. nil: nobody asks.
@@ -60,9 +59,15 @@ type Options struct {
 type Receive struct {
 	o Options
 
-	mu   sync.Mutex
-	wait map[letter.ID]*pause
-	told map[mail.Address]int // of each account: Damaged, as it was last told
+	mu     sync.Mutex
+	wait   map[letter.ID]*pause
+	losses map[mail.Address]*losses // of each account
+}
+
+// losses is what an account's user hears of when it can be told. Serve alone uses it.
+type losses struct {
+	expired int // packets that were given up, and not told of
+	damaged int // client.Inbox.Damaged, as it was last told
 }
 
 // pause is when a letter is tried again that could not be delivered.
@@ -71,7 +76,7 @@ type pause struct {
 	due   time.Time
 }
 
-// New makes a Receive; Run works.
+// New makes a Receive; Serve works.
 func New(o Options) *Receive {
 	if o.Every <= 0 {
 		o.Every = DefaultEvery
@@ -85,26 +90,7 @@ func New(o Options) *Receive {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Receive{o: o, wait: make(map[letter.ID]*pause), told: make(map[mail.Address]int)}
-}
-
-// Arrivals makes Account.Wait of a client that runs.
-func Arrivals(c *client.Client) func(ctx context.Context) {
-	seen := -1 // what came before is looked at
-	return func(ctx context.Context) {
-		_ = c.Wait(ctx, func(s client.Status) bool { return s.Received != seen })
-		seen = c.Status().Received
-	}
-}
-
-// Run serves all accounts that there are when it begins, until ctx ends.
-func (r *Receive) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for _, a := range r.o.Accounts() {
-		wg.Go(func() { _ = r.Serve(ctx, a) })
-	}
-	wg.Wait()
-	return nil
+	return &Receive{o: o, wait: make(map[letter.ID]*pause), losses: make(map[mail.Address]*losses)}
 }
 
 // Serve takes in what comes for an account until ctx ends. It is the one user of the account's inbox.

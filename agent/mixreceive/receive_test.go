@@ -311,6 +311,37 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestLostLater: what is lost is told of once there is room for that, and then once.
+func TestLostLater(t *testing.T) {
+	full := true
+	w := newWorld(t, nil, func(o *Options) {
+		o.Desk = notice.New(notice.Options{Deliver: o.Deliver, Now: o.Now, Resolve: func(ctx context.Context, a mail.Address) (account.Account, error) {
+			if full {
+				return account.Account{}, errs.E("test", errs.Full, "", nil)
+			}
+			return o.Resolve(ctx, a)
+		}})
+	})
+	w.Create("bert", nil)
+	must(t, vfs.WriteFileAtomic(w.fs, "/data/bert/in/"+strings.Repeat("f", 16), []byte("damaged"), 0o600))
+	long := w.seal("", func(_ *vouch.Mail, l *letter.Message) { l.Content = noise(60 << 10) })
+	w.net.Give(w.bert, long.Bodies[:2]...)
+	must(t, w.pass())
+	w.Clock.Add(client.DefaultKeep + time.Hour)
+	must(t, w.pass()) // what was too old is gone now
+	if in := w.Inbox("bert"); len(in) != 0 {
+		t.Fatalf("%q", in)
+	}
+	full = false
+	must(t, w.pass())
+	must(t, w.pass())
+	in := w.Inbox("bert")
+	if len(in) != 2 || !strings.Contains(in[0], "Subject: Mail did not come whole") || !strings.Contains(in[0], "(2 packets)") ||
+		!strings.Contains(in[1], "Subject: Stored mail cannot be read") || !strings.Contains(strings.Join(strings.Fields(in[1]), " "), " 1 files with packets") {
+		t.Errorf("%q", in)
+	}
+}
+
 // noise is what does not compress.
 func noise(n int) []byte {
 	b, x := make([]byte, n), uint64(88172645463325252)
@@ -323,7 +354,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// TestServe: what comes is delivered while Run runs, and it ends with its context.
+// TestServe: what comes is delivered while Serve runs, and it ends with its context.
 func TestServe(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.Create("bert", nil)
@@ -336,11 +367,10 @@ func TestServe(t *testing.T) {
 	}
 	arrived := make(chan [2]mail.Address, 1)
 	w.r.o.Arrived = func(to, from mail.Address, h mail.Header) { arrived <- [2]mail.Address{to, from} }
-	w.r.o.Accounts = func() []*Account { return []*Account{w.account} }
 	w.r.o.Every = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- w.r.Run(ctx) }()
+	go func() { done <- w.r.Serve(ctx, w.account) }()
 	w.net.Give(w.bert, w.seal(plain, nil).Bodies...)
 	come <- struct{}{}
 	if a := <-arrived; a != [2]mail.Address{w.bert.Address, w.anna.Address} {

@@ -1,6 +1,8 @@
 package mixsubmit
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -100,8 +102,8 @@ func TestSealed(t *testing.T) {
 	}
 }
 
-// TestDamagedSpool: a file that cannot be read is counted and stays; all else goes on. A text without
-// an entry goes.
+// TestDamagedSpool: a file that cannot be read stays, and their number is logged; all else goes on. A
+// text without an entry goes.
 func TestDamagedSpool(t *testing.T) {
 	disk := vfs.NewCrashDisk()
 	w := newWorld(t, disk, nil)
@@ -112,8 +114,12 @@ func TestDamagedSpool(t *testing.T) {
 	for _, n := range []string{id + ".state", strings.Repeat("1f", 16) + ".mail", "else.state"} {
 		must(t, vfs.WriteFileAtomic(disk, "/data/anna/waiting/"+n, []byte("damaged"), 0o600))
 	}
-	next := newWorld(t, disk.Clone(vfs.Kept, 0), nil)
+	var log bytes.Buffer
+	next := newWorld(t, disk.Clone(vfs.Kept, 0), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	next.run()
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "some mails that wait cannot be read, and stay where they are\" files=1") {
+		t.Errorf("%q", text)
+	}
 	if all := next.carry(next.user("bert@two.example")); len(all) != 1 {
 		t.Errorf("%d letters", len(all))
 	}
@@ -133,6 +139,28 @@ func TestDamagedSpool(t *testing.T) {
 	w.run()
 	if in := w.Inbox("anna"); len(in) != 2 || !strings.Contains(in[0], "Status: 5.3.0") {
 		t.Errorf("%q", in)
+	}
+}
+
+// TestUnreadableSpool: where mails that wait cannot be read at all that is logged once, and mail is refused
+// for now; when they can be read again, it goes on.
+func TestUnreadableSpool(t *testing.T) {
+	var log bytes.Buffer
+	w := newWorld(t, nil, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	w.know(w.user("bert@two.example"))
+	must(t, vfs.WriteFileAtomic(w.fs, "/data/anna/waiting", []byte("no directory"), 0o600))
+	for range 3 {
+		w.run()
+	}
+	w.want("451 ", plain(), "bert@two.example")
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "mails that wait cannot be read") {
+		t.Errorf("%q", text)
+	}
+	must(t, w.fs.Remove("/data/anna/waiting"))
+	w.want("250 ", plain(), "bert@two.example")
+	w.run()
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines", n)
 	}
 }
 

@@ -2,7 +2,6 @@ package mixsubmit
 
 import (
 	"context"
-	"fmt"
 
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
@@ -105,8 +104,5 @@ const reportTime = client.DefaultResults
 
 // original is ORCPT as a report shows it.
 func original(r recipient) string {
-	if r.OriginalType == "" {
-		return ""
-	}
-	return fmt.Sprintf("%s;%s", r.OriginalType, r.OriginalAddress)
+	return deliver.Original(r.OriginalType, r.OriginalAddress)
 }

@@ -239,3 +239,35 @@ func TestTokens(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestTokensSlow: while an answer is awaited nothing is asked again, however long that takes, and each
+// token is in the wallet once.
+func TestTokensSlow(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	m := w.exits(domain, directory.ExitMail)
+	began, release := make(chan struct{}, 10), make(chan struct{})
+	var mu sync.Mutex
+	w.anna.Fetch = func(ctx context.Context, request []byte) ([]byte, error) {
+		began <- struct{}{}
+		<-release
+		mu.Lock()
+		defer mu.Unlock()
+		return m.fetch(ctx, request)
+	}
+	var wg sync.WaitGroup
+	w.s.pass(t.Context(), &wg)
+	<-began
+	for range 3 {
+		w.Clock.Add(askPause)
+		w.s.pass(t.Context(), &wg)
+	}
+	close(release)
+	wg.Wait()
+	names, all := map[string]bool{}, w.s.spools[w.anna.Address].tokens.state.Tokens
+	for _, b := range all {
+		names[m.checkToken(b)] = true
+	}
+	if len(all) != tokensADay || len(names) != tokensADay || len(m.asked) != 1 {
+		t.Errorf("%d tokens, %d different ones, asked %v", len(all), len(names), m.asked)
+	}
+}

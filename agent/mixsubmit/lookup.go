@@ -112,7 +112,7 @@ func (s *Submit) lookUp(ctx context.Context, a *Account, relay packet.ID, to mai
 	default:
 		delete(s.asked, to)
 	}
-	s.look()
+	s.Look()
 }
 
 // ask is one look-up.

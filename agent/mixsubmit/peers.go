@@ -78,7 +78,7 @@ func (s *Submit) saw(to, from mail.Address, h mail.Header) error {
 	sp.peers.Lock()
 	defer sp.peers.Unlock()
 	old, err := sp.peer(from)
-	fresh := errs.KindOf(err) == errs.NotFound && err != nil
+	fresh := errs.KindOf(err) == errs.NotFound
 	switch {
 	case err == nil && (!date.After(old.Date) || string(old.Key) == string(key)):
 		return nil // an older mail says nothing new
@@ -89,10 +89,14 @@ func (s *Submit) saw(to, from mail.Address, h mail.Header) error {
 	if err := vfs.MkdirAll(a.FS, dir, 0o700); err != nil {
 		return err
 	}
-	if names, err := a.FS.List(dir); err != nil {
-		return vfs.Error(op, err)
-	} else if fresh && len(names) >= maxPeers {
-		return errs.E(op, errs.Full, "too many correspondents", nil)
+	if fresh {
+		names, err := a.FS.List(dir)
+		if err != nil {
+			return vfs.Error(op, err)
+		}
+		if len(names) >= maxPeers {
+			return errs.E(op, errs.Full, "too many correspondents", nil)
+		}
 	}
 	b, err := json.Marshal(peer{Address: from.Canonical(), Key: key, Date: date.UTC()})
 	if err != nil {

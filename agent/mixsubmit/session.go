@@ -88,11 +88,11 @@ func (s *Submit) fits(a *Account, size int64) error {
 	if size <= most {
 		return nil
 	}
-	why := "the network carries %s for this account in %d hours, and this mail has %s"
-	if !known {
-		return &smtp.Reply{Code: 552, Enhanced: "5.3.4", Text: fmt.Sprintf("a mail has %s at most, and this one has %s", bytesText(most), bytesText(size))}
+	why := fmt.Sprintf("a mail has %s at most, and this one has %s", bytesText(most), bytesText(size))
+	if known {
+		why = fmt.Sprintf("the network carries %s for this account in %d hours, and this mail has %s", bytesText(most), int(SizeTime.Hours()), bytesText(size))
 	}
-	return &smtp.Reply{Code: 552, Enhanced: "5.3.4", Text: fmt.Sprintf(why, bytesText(most), int(SizeTime.Hours()), bytesText(size))}
+	return &smtp.Reply{Code: 552, Enhanced: "5.3.4", Text: why}
 }
 
 // Rcpt takes a recipient for whom there is a way.

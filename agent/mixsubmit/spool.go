@@ -209,10 +209,7 @@ func (s *spool) add(e *entry, raw []byte, mails int, bytes int64) error {
 	s.entries[e.ID] = nil // its place
 	s.bytes += e.Size
 	s.mu.Unlock()
-	var err error
-	if e.unmade() {
-		err = s.write(e.ID+mailSuffix, raw)
-	}
+	err := s.write(e.ID+mailSuffix, raw)
 	if err == nil {
 		err = s.save(e)
 	}
@@ -230,7 +227,7 @@ func (s *spool) add(e *entry, raw []byte, mails int, bytes int64) error {
 // text gives the mail of an entry.
 func (s *spool) text(e *entry) ([]byte, error) {
 	b, err := s.read(e.ID + mailSuffix)
-	if errs.KindOf(err) == errs.NotFound && err != nil {
+	if errs.KindOf(err) == errs.NotFound {
 		err = errs.E("agent/mixsubmit.text", errs.Corrupt, "the text of a mail that waits is missing", err)
 	}
 	return b, err

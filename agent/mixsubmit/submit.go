@@ -32,7 +32,7 @@ const (
 	DefaultLookups    = 6 // key look-ups of one account in a minute
 
 	// MaxRecipients bounds the recipients of one mail.
-	MaxRecipients = 1000
+	MaxRecipients = vouch.MaxRecipients // they may all be in one letter
 	// SizeTime is for how long a line may be busy with one mail: what it carries in that time is the
 	// largest that is taken.
 	SizeTime = 24 * time.Hour
@@ -102,7 +102,7 @@ type Submit struct {
 	wake    chan struct{}
 
 	mu     sync.Mutex
-	spools map[mail.Address]*spool // by the address of the account
+	spools map[mail.Address]*spool // by the address of the account; nil: it cannot be opened, which was logged
 	asked  map[mail.Address]*lookup
 	// Of those in the key book:
 	pins    map[mail.Address]pin
@@ -184,28 +184,33 @@ func (s *Submit) expect(a *Account, packets int) client.Forecast {
 	return client.Expect(cons.Parameters, packets, client.DelayedHops)
 }
 
-// look makes Run look at what waits.
-func (s *Submit) look() {
+// Look tells Run that something has changed that mails may wait for: a certificate has come, or a
+// message of the client's store has ended. Without it Run finds out a little later.
+func (s *Submit) Look() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Look tells Run that something has changed that mails may wait for: a certificate has come, or a
-// message of the client's store has ended. Without it Run finds out a little later.
-func (s *Submit) Look() { s.look() }
-
-// spool opens that of an account, once.
+// spool opens that of an account, once. What cannot be read is logged once.
 func (s *Submit) spool(a *Account) (*spool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.spools[a.Address]; p != nil {
+	p, told := s.spools[a.Address]
+	if p != nil {
 		return p, nil
 	}
 	p, err := openSpool(a, s.o.Rand)
 	if err != nil {
+		s.spools[a.Address] = nil
+		if !told {
+			s.o.Logger.Warn("mails that wait cannot be read", "err", err)
+		}
 		return nil, errs.Wrap("agent/mixsubmit", err)
+	}
+	if p.damaged > 0 {
+		s.o.Logger.Warn("some mails that wait cannot be read, and stay where they are", "files", p.damaged)
 	}
 	s.spools[a.Address] = p
 	return p, nil

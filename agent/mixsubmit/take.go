@@ -79,7 +79,7 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 		}
 		return "", errs.Wrap("agent/mixsubmit.take", err)
 	}
-	s.look()
+	s.Look()
 	return e.said(expected), nil
 }
 

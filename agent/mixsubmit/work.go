@@ -48,8 +48,7 @@ func (s *Submit) pass(ctx context.Context, wg *sync.WaitGroup) {
 	for _, a := range s.o.Accounts() {
 		sp, err := s.spool(a)
 		if err != nil {
-			s.o.Logger.Warn("mails that wait cannot be read", "err", err)
-			continue
+			continue // spool says why
 		}
 		s.refill(ctx, wg, sp)
 		for _, e := range sp.list() {
@@ -149,7 +148,7 @@ func (s *Submit) send(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 	case to == nil:
 		return nil // it waits for a key
 	}
-	o, err := s.letter(a, e, p, to, kind)
+	o, err := s.letter(sp, e, p, to, kind)
 	if err == nil {
 		_, err = a.Store.Queue(*o)
 	}
@@ -230,8 +229,9 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 }
 
 // letter seals the mail to a part's target.
-func (s *Submit) letter(a *Account, e *entry, p *part, to *letter.Address, k kind) (*client.Outgoing, error) {
+func (s *Submit) letter(sp *spool, e *entry, p *part, to *letter.Address, k kind) (*client.Outgoing, error) {
 	const op = "agent/mixsubmit.letter"
+	a := sp.a
 	cert, err := a.Certificate()
 	if err == nil {
 		var cons *directory.Consensus
@@ -241,10 +241,6 @@ func (s *Submit) letter(a *Account, e *entry, p *part, to *letter.Address, k kin
 	}
 	if err != nil { // it comes over the line; until then nobody would believe the letter
 		return nil, errs.E(op, errs.Unavailable, "the certificate of this account is not there yet, or has expired", err)
-	}
-	sp, err := s.spool(a)
-	if err != nil {
-		return nil, errs.Wrap(op, err)
 	}
 	raw, err := sp.text(e)
 	if err != nil {

@@ -37,6 +37,7 @@ type wallet struct {
 	state walletState
 	due   time.Time // not asked before
 	tries int       // since an answer came
+	asks  bool      // an answer is awaited, which may take long: the line is slow, or not there
 	asked *asked
 }
 
@@ -119,16 +120,24 @@ func (w *wallet) take(sp *spool, now time.Time) ([]byte, error) {
 	return t, nil
 }
 
-// wants tells whether the day's tokens are to be asked for now.
+// wants tells whether the day's tokens are to be asked for now. One request is under way at a time: two
+// answers to the same would put each token into the wallet twice.
 func (w *wallet) wants(sp *spool, now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.load(sp) != nil || now.Before(w.due) || w.state.Asked >= token.DayOf(now) {
+	if w.asks || w.load(sp) != nil || now.Before(w.due) || w.state.Asked >= token.DayOf(now) {
 		return false
 	}
-	w.due = now.Add(min(firstAskPause<<min(w.tries, 10), askPause))
+	w.asks, w.due = true, now.Add(min(firstAskPause<<min(w.tries, 10), askPause))
 	w.tries++
 	return true
+}
+
+// answered ends what a wants that was true began.
+func (w *wallet) answered() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asks = false
 }
 
 // refill asks the own relay for the day's tokens, where the network has an exit for the account.
@@ -147,12 +156,13 @@ func (s *Submit) refill(ctx context.Context, wg *sync.WaitGroup, sp *spool) {
 	}
 	wg.Go(func() {
 		err := s.askTokens(ctx, sp, relay)
+		sp.tokens.answered()
 		if err == nil {
 			sp.hurry() // what waits for a token
 		} else if ctx.Err() == nil {
 			s.o.Logger.Debug("no tokens for exits came", "err", err)
 		}
-		s.look()
+		s.Look()
 	})
 }
 

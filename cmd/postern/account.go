@@ -289,20 +289,11 @@ all mail that is stored in it becomes unreadable for ever.`,
 			}
 			a.Old = string(old)
 		}
-		first, err := readSecret(io, "New password: ")
+		fresh, err := secretOf(io, "New password: ", "", !stdin)
 		if err != nil {
 			return err
 		}
-		if !stdin && isTerminal(io.in) {
-			second, err := readSecret(io, "Again: ")
-			if err != nil {
-				return err
-			}
-			if string(first) != string(second) {
-				return errs.E("cmd.passwd", errs.Invalid, "the two passwords differ; nothing was changed", nil)
-			}
-		}
-		a.Password = string(first)
+		a.Password = string(fresh)
 		var got relay.AccountInfo
 		if err := src.call(c.Context(), command, a, &got, nil); err != nil {
 			if errs.KindOf(err) == errs.Auth {

@@ -136,7 +136,7 @@ func (s *authoritySource) again() (text string) {
 
 // authorityDeps are the surroundings that the configuration asks for.
 func authorityDeps(io streams, c authority.Config) authority.Deps {
-	d := authority.Deps{Version: nodeVersion(), Paranoia: os.Getenv("POSTERN_NO_FILE_PARANOIA") == "" && os.Getenv("MM_NO_FILE_PARANOIA") == ""}
+	d := authority.Deps{Version: nodeVersion(), Paranoia: !careless()}
 	switch c.Identity.Passphrase {
 	case "ask":
 		d.Passphrase = passphraseOf(io, "identity")

@@ -224,7 +224,7 @@ func (u *authoritySetUp) next() []string {
 	with := u.src.again()
 	start := "postern authority serve" + with
 	if u.unit != "" {
-		start = "systemctl daemon-reload && systemctl enable --now " + strings.TrimSuffix(filepath.Base(u.unit), ".service")
+		start = enable("systemctl", u.unit)
 	}
 	return []string{start, "postern authority status" + with, "postern authority list" + with}
 }

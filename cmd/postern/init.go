@@ -200,7 +200,7 @@ func (u *setUp) next() []string {
 	}
 	start := "postern serve" + with
 	if u.unit != "" {
-		start = "systemctl daemon-reload && systemctl enable --now " + strings.TrimSuffix(filepath.Base(u.unit), ".service")
+		start = enable("systemctl", u.unit)
 	}
 	return []string{start, "postern dns" + with, "postern doctor" + with}
 }

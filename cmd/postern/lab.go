@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -68,11 +66,10 @@ delays and intervals; 1 is as slow as a real network. Epochs are short in any ca
 		if cfg.Dir == "" {
 			cfg.Dir = filepath.Join(filepath.Dir(upDir()), "lab")
 		}
-		exe, err := os.Executable()
-		if err != nil {
-			return errs.E("cmd.lab", errs.Unavailable, "cannot find the program's own file", err)
+		var err error
+		if cfg.Program, err = executable(); err != nil {
+			return err
 		}
-		cfg.Program = exe
 		if err := daemon.Harden(); err != nil {
 			return err
 		}
@@ -153,10 +150,9 @@ func labWorldCommand(io streams) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		level := new(slog.LevelVar)
 		ctx, _, stopSignals := watchSignals(c.Context())
 		defer stopSignals()
-		w, err := world.Start(cfg, logs.New(io.err, logs.Options{Level: level}))
+		w, err := world.Start(cfg, logs.New(io.err, logs.Options{}))
 		if err != nil {
 			return err
 		}

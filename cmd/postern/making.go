@@ -104,6 +104,12 @@ func nextSteps(commands []string, why ...string) string {
 	return b.String()
 }
 
+// enable is the command that starts a unit, now and whenever the machine or user does; systemctl is its
+// beginning.
+func enable(systemctl, unit string) string {
+	return systemctl + " daemon-reload && " + systemctl + " enable --now " + strings.TrimSuffix(filepath.Base(unit), ".service")
+}
+
 // choice is an option that an operator must think of: it stands in a fresh file as a comment,
 // with what could stand there.
 type choice struct{ key, why, example string }
@@ -151,15 +157,24 @@ func sections(v any, choices []choice, set []string) string {
 // systemOnly are folders that a service cannot see (ProtectHome, PrivateTmp).
 var systemOnly = []string{"/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"}
 
-// ownProgram is the file of this program, for a unit that starts it with a configuration.
-func ownProgram(file string) (string, error) {
-	const op = "cmd.init"
+// executable is the file of this program.
+func executable() (string, error) {
 	exe, err := os.Executable()
 	if err == nil {
 		exe, err = filepath.EvalSymlinks(exe)
 	}
 	if err != nil {
-		return "", errs.E(op, errs.Unavailable, "cannot find the program's own file", err)
+		return "", errs.E("cmd.executable", errs.Unavailable, "cannot find the program's own file", err)
+	}
+	return exe, nil
+}
+
+// ownProgram is the file of this program, for a unit of the system that starts it with a configuration.
+func ownProgram(file string) (string, error) {
+	const op = "cmd.init"
+	exe, err := executable()
+	if err != nil {
+		return "", err
 	}
 	for _, hidden := range systemOnly {
 		if strings.HasPrefix(exe, hidden) || strings.HasPrefix(file, hidden) {

@@ -181,11 +181,7 @@ func (s *mixSource) load() (l mixLoaded, err error) {
 	if err == nil {
 		l.Server.BaseDir, err = filepath.Abs(l.Server.BaseDir)
 	}
-	for _, name := range []string{"POSTERN_NO_FILE_PARANOIA", "MM_NO_FILE_PARANOIA"} {
-		if os.Getenv(name) != "" {
-			l.Host.FileParanoia = false
-		}
-	}
+	l.Host.FileParanoia = l.Host.FileParanoia && !careless()
 	if err == nil {
 		err = l.Check()
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +22,7 @@ import (
 	"postern.email/kit/config"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
+	"postern.email/kit/tooltest"
 	"postern.email/role/mix"
 )
 
@@ -187,17 +187,11 @@ func webProxy(ts *testscript.TestScript, _ bool, args []string) {
 
 // freePort VAR puts a port of loopback that was free into a variable.
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
-	// Below the ports that a system gives to connections by itself (on Linux from 32768), so that
-	// it is still free when it is used.
-	for range 100 {
-		port := fmt.Sprint(20_000 + rand.IntN(10_000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			ts.Check(l.Close())
-			ts.Setenv(args[0], port)
-			return
-		}
-	}
-	ts.Fatalf("no port is free")
+	addr, err := tooltest.FreeAddress()
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(addr)
+	ts.Check(err)
+	ts.Setenv(args[0], port)
 }
 
 // mixID FILE VAR puts the fingerprint of a running node into a variable.

@@ -48,11 +48,7 @@ func mixUserDir() string {
 }
 
 func (u *mixUser) options(io streams) mixclient.Options {
-	o := mixclient.Options{Dir: u.dir, Warn: func(text string) { fmt.Fprintln(io.err, "Warning: "+text) }}
-	for _, name := range []string{"POSTERN_NO_FILE_PARANOIA", "MM_NO_FILE_PARANOIA"} {
-		o.Careless = o.Careless || os.Getenv(name) != ""
-	}
-	return o
+	return mixclient.Options{Dir: u.dir, Careless: careless(), Warn: func(text string) { fmt.Fprintln(io.err, "Warning: "+text) }}
 }
 
 // open opens the client; its absence is an error that says what to type.
@@ -134,18 +130,7 @@ which is printed, to the node's list of clients.`,
 }
 
 func register(c *cobra.Command, io streams, u *mixUser, url, user, passwordFile string, ca []string) (*mixclient.Profile, error) {
-	var password []byte
-	var err error
-	if passwordFile != "" {
-		var f *os.File
-		if f, err = os.Open(passwordFile); err != nil {
-			return nil, errs.E("cmd.register", errs.NotFound, "cannot read the password in "+passwordFile, err)
-		}
-		defer f.Close()
-		password, err = readLine(f)
-	} else {
-		password, err = readSecret(io, "Password of "+user+": ")
-	}
+	password, err := relayPassword(io, user, passwordFile)
 	if err != nil {
 		return nil, err
 	}

@@ -211,7 +211,7 @@ func (u *mixSetUp) next() []string {
 	}
 	start := "postern mix start" + with
 	if u.unit != "" {
-		start = "systemctl daemon-reload && systemctl enable --now " + strings.TrimSuffix(filepath.Base(u.unit), ".service")
+		start = enable("systemctl", u.unit)
 	}
 	all := []string{start, "postern mix status" + with}
 	if !u.cfg.Directory.Publish {

@@ -87,9 +87,9 @@ func (o *mixStart) load() (mixLoaded, error) {
 // detach starts the node in the background and tells how that went.
 func (o *mixStart) detach(ctx context.Context, io streams, l *mixLoaded) error {
 	const op = "cmd.mix.start"
-	exe, err := os.Executable()
+	exe, err := executable()
 	if err != nil {
-		return errs.E(op, errs.Unavailable, "cannot find the program's own file", err)
+		return err
 	}
 	if pid, err := daemon.PidOf(l.PidFile()); err == nil {
 		return mixStartError(errs.E(op, errs.Exists, fmt.Sprintf("the node runs already, as process %d", pid), nil), l)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	stdio "io"
 	"maps"
@@ -45,6 +44,12 @@ func (s *proxySource) find() error {
 		s.file = filepath.Join(base, "postern", "mailproxy.toml")
 	}
 	return absolute(&s.file)
+}
+
+// usual tells whether the file is the one that is read where none is named.
+func (s *proxySource) usual() bool {
+	var u proxySource
+	return u.find() == nil && u.file == s.file
 }
 
 // check looks at what the command line sets, before any file.
@@ -95,16 +100,12 @@ func (s *proxySource) ask(ctx context.Context, c proxy.Config, command string, a
 
 // proxyRuns tells whether a proxy answers.
 func proxyRuns(ctx context.Context, c proxy.Config) bool {
-	return control.Call(ctx, c.Proxy.DataDir, "status", nil, new(json.RawMessage), nil) == nil
+	return control.Call(ctx, c.Proxy.DataDir, "status", nil, nil, nil) == nil
 }
 
-// proxyDeps are those of the program.
+// proxyDeps are the surroundings of the program.
 func proxyDeps() proxy.Deps {
-	d := proxy.Deps{}
-	for _, name := range []string{"POSTERN_NO_FILE_PARANOIA", "MM_NO_FILE_PARANOIA"} {
-		d.Careless = d.Careless || os.Getenv(name) != ""
-	}
-	return d
+	return proxy.Deps{Version: relay.Version, Careless: careless()}
 }
 
 func proxyCommand(io streams) *cobra.Command {
@@ -207,10 +208,7 @@ func proxyRegister(ctx context.Context, io streams, cfg proxy.Config, passwordFi
 
 // relayPassword reads the password of an account at its relay.
 func relayPassword(io streams, address, file string) ([]byte, error) {
-	if file == "" {
-		return readSecret(io, "Password of "+address+" at its relay: ")
-	}
-	return firstLine(file)
+	return secretOf(io, "Password of "+address+" at its relay: ", file, false)
 }
 
 // firstLine reads the first line of a file.
@@ -259,7 +257,6 @@ func runProxy(ctx context.Context, io streams, cfg proxy.Config, js bool) error 
 		return proxyStartError(err)
 	}
 	info := s.Info()
-	info.Ready = true
 	logger.Log(ctx, proxy.LevelNotice, "ready", "smtp", info.SMTP != "", "pop3", info.POP3 != "", "imap", info.IMAP != "", "accounts", len(info.Accounts), "version", relay.Version)
 	if js {
 		if err := printJSON(io.out, info); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"postern.email/kit/config"
 	"postern.email/role/proxy"
+	"postern.email/role/relay"
 )
 
 // proxyInit DIR FILE ADDRESS PASSWORD [ARGS] is a command of the scripts: postern proxy init with the
@@ -43,5 +44,14 @@ func TestProxyReferenceIsFresh(t *testing.T) {
 	got, err := os.ReadFile("../../docs/proxy-config.md")
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("docs/proxy-config.md is stale (%v); run: go run ./cmd/postern proxy config --markdown > docs/proxy-config.md", err)
+	}
+}
+
+// TestProxyVersion: a proxy says the version of the program, which a release sets in role/relay.
+func TestProxyVersion(t *testing.T) {
+	defer func(v string) { relay.Version = v }(relay.Version)
+	relay.Version = "9.9-test"
+	if v := proxyDeps().Version; v != "9.9-test" {
+		t.Errorf("version %s", v)
 	}
 }

@@ -250,7 +250,7 @@ func (u *proxySetUp) freshText() error {
 	dir := u.src.dir
 	if dir == "" {
 		dir = filepath.Join(filepath.Dir(u.src.file), "mailproxy-data")
-		if usual := (&proxySource{}); usual.find() == nil && usual.file == u.src.file {
+		if u.src.usual() {
 			dir = filepath.Join(filepath.Dir(upDir()), "mailproxy")
 		}
 	}
@@ -319,14 +319,14 @@ func (u *proxySetUp) authority() (label, section string, err error) {
 	}
 	label = n.Name()
 	for i := 2; ; i++ {
-		a, taken := u.cfg.VotingAuthority[label]
+		_, taken := u.cfg.VotingAuthority[label]
 		_, other := u.cfg.NonvotingAuthority[label]
 		if !taken && !other {
 			break
 		}
 		if taken {
 			probe := u.account
-			if probe.Trust(&u.cfg, label) == nil && len(a.Peers) > 0 && probe.Vouches(u.account.Pin, n) == nil {
+			if probe.Trust(&u.cfg, label) == nil && probe.Vouches(u.account.Pin, n) == nil {
 				return label, "", nil
 			}
 		}
@@ -390,12 +390,9 @@ func (u *proxySetUp) unitText() (string, error) {
 		}
 		u.unit = filepath.Join(base, "systemd", "user", "postern-proxy.service")
 	}
-	exe, err := os.Executable()
-	if err == nil {
-		exe, err = filepath.EvalSymlinks(exe)
-	}
+	exe, err := executable()
 	if err != nil {
-		return "", errs.E("cmd.proxy.init", errs.Unavailable, "cannot find the program's own file", err)
+		return "", err
 	}
 	return startLine(deploy.ProxyUnit, "proxy", "%h/.config/postern/mailproxy.toml", exe, u.src.file)
 }
@@ -403,12 +400,12 @@ func (u *proxySetUp) unitText() (string, error) {
 // next are the commands to type next.
 func (u *proxySetUp) next() []string {
 	with := ""
-	if usual := (&proxySource{}); usual.find() != nil || usual.file != u.src.file {
+	if !u.src.usual() {
 		with = " -f " + u.src.file
 	}
 	start := "postern proxy" + with
 	if u.unit != "" {
-		start = "systemctl --user daemon-reload && systemctl --user enable --now " + strings.TrimSuffix(filepath.Base(u.unit), ".service")
+		start = enable("systemctl --user", u.unit)
 	}
 	return []string{start, "postern proxy status" + with, "postern proxy verify " + u.account.Address.String() + with}
 }

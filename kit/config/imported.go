@@ -64,10 +64,6 @@ type Entry struct {
 // Entries lists the keys of a (valid) TOML text in their order.
 func Entries(text []byte) []Entry {
 	var out []Entry
-	var p unstable.Parser
-	p.Reset(text)
-	var table []string
-	n := map[string]int{}
 	from := -1 // where the last key begins
 	end := func(at int) {
 		if from >= 0 {
@@ -75,6 +71,24 @@ func Entries(text []byte) []Entry {
 		}
 		from = -1
 	}
+	walk(text, func(e Entry, at int) {
+		end(1 + bytes.LastIndexByte(text[:at], '\n'))
+		if e.Key != "" {
+			from = at
+			out = append(out, e)
+		}
+	})
+	end(len(text))
+	return out
+}
+
+// walk calls fn with each table and each key of a (valid) TOML text, and with where it stands: as entries
+// without their values, and those of tables without keys.
+func walk(text []byte, fn func(e Entry, at int)) {
+	var p unstable.Parser
+	p.Reset(text)
+	var table []string
+	n := map[string]int{}
 	for p.NextExpression() {
 		e := p.Expression()
 		if e.Kind != unstable.Table && e.Kind != unstable.ArrayTable && e.Kind != unstable.KeyValue {
@@ -88,19 +102,18 @@ func Entries(text []byte) []Entry {
 				at = int(it.Node().Raw.Offset)
 			}
 		}
-		end(1 + bytes.LastIndexByte(text[:at], '\n'))
-		if e.Kind == unstable.KeyValue {
-			from = at
-			out = append(out, Entry{Line: 1 + bytes.Count(text[:at], []byte("\n")), Table: table, N: n[strings.Join(table, ".")], Key: strings.Join(key, ".")})
-			continue
+		name := ""
+		switch e.Kind {
+		case unstable.KeyValue:
+			name = strings.Join(key, ".")
+		case unstable.ArrayTable:
+			n[strings.Join(key, ".")]++
+			fallthrough
+		default:
+			table = key
 		}
-		table = key
-		if e.Kind == unstable.ArrayTable {
-			n[strings.Join(table, ".")]++
-		}
+		fn(Entry{Line: 1 + bytes.Count(text[:at], []byte("\n")), Table: table, N: n[strings.Join(table, ".")], Key: name}, at)
 	}
-	end(len(text))
-	return out
 }
 
 // oneLine gives the value of a text that sets one key.

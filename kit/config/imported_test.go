@@ -71,14 +71,16 @@ func TestRepeated(t *testing.T) {
 		t.Errorf("%v", v)
 	}
 	for text, want := range map[string]string{
-		"[Main]\nage = \"2d\"":                   `t:2: Main.Age: 2d is outside its limits: at most 1d`,
-		"[Place.x]\nHost = \"no host\"":          `t: Place.LABEL.Host: "no host": write a domain such as example.org, in lower case (xn-- for other scripts), or an IP address`,
-		"[[Place.x.Door]]\nNumber = 10":          `t: Place.LABEL.Door.Number: 10 is outside its limits: 1 to 9`,
-		"[[User]]\nKeys = [\"1\", \"2\", \"3\"]": `t:2: User.Keys: 3 entries are outside its limits: at most 2 entries`,
-		"[Place.x]\nHots = \"a\"":                `t:2: unknown key "Place.x.Hots"; the nearest known key is "Place.LABEL.Host"`,
-		"[[Place.some-where.Door]]\nNummer = 1":  `t:2: unknown key "Place.some-where.Door.Nummer"; the nearest known key is "Place.LABEL.Door.Number"`,
-		"[[User]]\nNam = \"a\"":                  `t:2: unknown key "User.Nam"; the nearest known key is "User.Name"`,
-		"[Plaice.x]\nHost = \"a.example\"":       `t:1: unknown key "Plaice.x"; the nearest known key is "Place"`,
+		"[Main]\nage = \"2d\"":                                                                `t:2: Main.Age: 2d is outside its limits: at most 1d`,
+		"[Place.x]\nHost = \"no host\"":                                                       `t: Place.LABEL.Host: "no host": write a domain such as example.org, in lower case (xn-- for other scripts), or an IP address`,
+		"[[Place.x.Door]]\nNumber = 10":                                                       `t: Place.LABEL.Door.Number: 10 is outside its limits: 1 to 9`,
+		"[[User]]\nKeys = [\"1\", \"2\", \"3\"]":                                              `t:2: User.Keys: 3 entries are outside its limits: at most 2 entries`,
+		"[[User]]\nKeys = [\"1\", \"2\", \"3\"]\n[[User]]\nKeys = []":                         `t:2: User.Keys: 3 entries are outside its limits: at most 2 entries`,
+		"[[User]]\nName = \"a\"\n[[User]]\nKeys = [\"1\", \"2\", \"3\"]\n[[User]]\nKeys = []": `t:4: User.Keys: 3 entries are outside its limits: at most 2 entries`,
+		"[Place.x]\nHots = \"a\"":                                                             `t:2: unknown key "Place.x.Hots"; the nearest known key is "Place.LABEL.Host"`,
+		"[[Place.some-where.Door]]\nNummer = 1":                                               `t:2: unknown key "Place.some-where.Door.Nummer"; the nearest known key is "Place.LABEL.Door.Number"`,
+		"[[User]]\nNam = \"a\"":                                                               `t:2: unknown key "User.Nam"; the nearest known key is "User.Name"`,
+		"[Plaice.x]\nHost = \"a.example\"":                                                    `t:1: unknown key "Plaice.x"; the nearest known key is "Place"`,
 	} {
 		err := LoadText(new(repeated), "t", []byte(text), nil)
 		if errs.KindOf(err) != errs.Invalid || errs.Public(err) != want {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 
 	"postern.email/kit/errs"
 )
@@ -104,20 +104,23 @@ func parse(v any, name string, text []byte) error {
 	lines := keyLines(text)
 	root := reflect.ValueOf(v).Elem()
 	for _, o := range Options(v) {
-		place := name
-		if line, given := lines[strings.ToLower(o.Key)]; given {
-			place = fmt.Sprintf("%s:%d", name, line)
-		} else if o.once() {
-			continue
-		}
-		why := ""
-		o.fields(root, func(f reflect.Value) {
-			if w := o.check(f); why == "" && (o.once() || !f.IsZero()) {
-				why = w
+		var bad error
+		o.fields(root, func(f reflect.Value, n int) {
+			place := name
+			line, given := lines[spot{strings.ToLower(o.Key), n}]
+			if given {
+				place = fmt.Sprintf("%s:%d", name, line)
+			}
+			// What stands once and is not given has its default; what may be repeated, its zero value.
+			if bad != nil || o.once() && !given || !o.once() && f.IsZero() {
+				return
+			}
+			if why := o.check(f); why != "" {
+				bad = errs.E(op, errs.Invalid, fmt.Sprintf("%s: %s: %s", place, o.Key, why), nil)
 			}
 		})
-		if why != "" {
-			return errs.E(op, errs.Invalid, fmt.Sprintf("%s: %s: %s", place, o.Key, why), nil)
+		if bad != nil {
+			return bad
 		}
 	}
 	return nil
@@ -232,29 +235,19 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// keyLines finds the line of each key, in lower case, that the (valid) text gives a value to.
-func keyLines(text []byte) map[string]int {
-	lines := make(map[string]int)
-	var p unstable.Parser
-	p.Reset(text)
-	table := ""
-	for p.NextExpression() {
-		e := p.Expression()
-		name, at := "", 0
-		for it := e.Key(); it.Next(); {
-			n := it.Node()
-			if name != "" {
-				name += "."
-			}
-			name += string(n.Data)
-			at = int(n.Raw.Offset)
+// spot is a key of a file: all of it in lower case, and of the how manyth [[table]] it is.
+type spot struct {
+	key string
+	n   int
+}
+
+// keyLines finds the line of each key that the (valid) text gives a value to.
+func keyLines(text []byte) map[spot]int {
+	lines := make(map[spot]int)
+	walk(text, func(e Entry, _ int) {
+		if e.Key != "" {
+			lines[spot{strings.ToLower(strings.Join(append(slices.Clone(e.Table), e.Key), ".")), e.N}] = e.Line
 		}
-		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			table = name + "."
-		case unstable.KeyValue:
-			lines[strings.ToLower(table+name)] = 1 + bytes.Count(text[:at], []byte("\n"))
-		}
-	}
+	})
 	return lines
 }

@@ -193,33 +193,34 @@ func collect(t reflect.Type, p place, all []Option) []Option {
 // once reports whether the option stands once in a file.
 func (o Option) once() bool { return o.steps == nil }
 
-// fields calls fn with every value that the option has in the struct root.
-func (o Option) fields(root reflect.Value, fn func(reflect.Value)) {
+// fields calls fn with every value that the option has in the struct root; n is the how manyth of the
+// innermost list it is in, from 1, and 0 in none.
+func (o Option) fields(root reflect.Value, fn func(v reflect.Value, n int)) {
 	if o.once() {
-		fn(root.FieldByIndex(o.index))
+		fn(root.FieldByIndex(o.index), 0)
 		return
 	}
-	var walk func(v reflect.Value, steps [][]int)
-	walk = func(v reflect.Value, steps [][]int) {
-		if len(steps) == 0 || steps[0] == nil {
-			fn(v)
+	var into func(v reflect.Value, n int, steps [][]int)
+	into = func(v reflect.Value, n int, steps [][]int) {
+		if steps[0] == nil {
+			fn(v, n)
 			return
 		}
 		f := v.FieldByIndex(steps[0])
 		switch {
 		case len(steps) == 1:
-			fn(f)
+			fn(f, n)
 		case f.Kind() == reflect.Map:
 			for _, k := range f.MapKeys() {
-				walk(f.MapIndex(k), steps[1:])
+				into(f.MapIndex(k), n, steps[1:])
 			}
 		default:
 			for i := range f.Len() {
-				walk(f.Index(i), steps[1:])
+				into(f.Index(i), i+1, steps[1:])
 			}
 		}
 	}
-	walk(root, o.steps)
+	into(root, 0, o.steps)
 }
 
 func typeName(t reflect.Type) string {

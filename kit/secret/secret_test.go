@@ -28,9 +28,17 @@ func TestHidden(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.Write(j)
-		slog.New(slog.NewTextHandler(&b, nil)).Info("x", "v", v)
+		slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: noTime})).Info("x", "v", v)
 		if out := b.String(); strings.Contains(out, "65") || strings.Contains(out, "41") || strings.Contains(out, "AAAA") || strings.Count(out, Text) != 10 {
 			t.Errorf("%T shows %s", v, out)
 		}
 	}
+}
+
+// noTime leaves the time out: its digits are no secret's.
+func noTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
 }

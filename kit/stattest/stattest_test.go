@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"postern.email/kit/racetest"
 )
 
 // probe is a test that only notes whether it has failed.
@@ -63,10 +65,13 @@ func TestTwoSamples(t *testing.T) {
 		}
 		return out
 	}
-	const tries = 1500
+	tries, large, small := 4000, 300, 200
+	if racetest.Enabled {
+		tries, large, small = 1500, 120, 80
+	}
 	below := map[float64]int{0.5: 0, 0.1: 0, 0.01: 0}
 	for range tries {
-		_, p := TwoSamples(draw(120, 1), draw(80, 1))
+		_, p := TwoSamples(draw(large, 1), draw(small, 1))
 		for limit := range below {
 			if p < limit {
 				below[limit]++
@@ -74,7 +79,7 @@ func TestTwoSamples(t *testing.T) {
 		}
 	}
 	for limit, n := range below {
-		want := limit * tries
+		want := limit * float64(tries)
 		if sigma := math.Sqrt(want * (1 - limit)); math.Abs(float64(n)-want) > 4*sigma+0.1*want {
 			t.Errorf("p is below %v in %d of %d cases", limit, n, tries)
 		}

@@ -1,4 +1,4 @@
-// Package tooltest finds programs that tests use and that need not be on every machine.
+// Package tooltest finds what tests need of a machine: programs that need not be on every one, and free ports.
 package tooltest
 
 import (

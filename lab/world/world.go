@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"postern.email/kit/config"
+	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/kit/vfs"
@@ -135,54 +136,43 @@ func signingKey(file string) (ed25519.PrivateKey, error) {
 // listen opens the doors.
 func (w *World) listen(ctx context.Context, certified *tls.Config) error {
 	const op = "lab/world.listen"
-	open := func(at string, serve func(net.Listener) error) error {
+	part := func(name string, run func(context.Context) error) {
+		w.wg.Go(daemon.Part(ctx, w.log, "world", name, w.broken, run))
+	}
+	open := func(name, at string, serve func(context.Context, net.Listener) error) error {
 		l, err := net.Listen("tcp", at)
 		if err != nil {
 			return errs.E(op, errs.Unavailable, "cannot listen on "+at, err)
 		}
-		w.part(ctx, func() error { return serve(l) })
+		part(name, func(ctx context.Context) error { return serve(ctx, l) })
 		return nil
 	}
 	udp, err := net.ListenPacket("udp", w.c.DNS)
 	if err != nil {
 		return errs.E(op, errs.Unavailable, "cannot listen on "+w.c.DNS, err)
 	}
-	w.part(ctx, func() error { return w.zone.serve(ctx, nil, udp) })
-	if err := open(w.c.DNS, func(l net.Listener) error { return w.zone.serve(ctx, l, nil) }); err != nil {
+	part("dns", func(ctx context.Context) error { return w.zone.serve(ctx, nil, udp) })
+	if err := open("dns", w.c.DNS, func(ctx context.Context, l net.Listener) error { return w.zone.serve(ctx, l, nil) }); err != nil {
 		return err
 	}
 	memory := limits.NewBytes(smtp.DefaultMemory)
 	mx := smtp.Options{Hostname: w.c.Domain, Backend: &exchange{w}, TLS: certified, Conns: limits.NewConns(maxConns, 0), Memory: memory, Logger: w.log}
-	if err := open(w.c.SMTP, func(l net.Listener) error { return smtp.Serve(ctx, l, mx) }); err != nil {
+	if err := open("smtp", w.c.SMTP, func(ctx context.Context, l net.Listener) error { return smtp.Serve(ctx, l, mx) }); err != nil {
 		return err
 	}
 	msa := smtp.Options{Hostname: w.c.Domain, Backend: &submission{w}, Private: true, OfferAuth: true, RequireAuth: true, Conns: limits.NewConns(maxConns, 0), Memory: memory, Logger: w.log}
-	if err := open(w.c.Submission, func(l net.Listener) error { return smtp.Serve(ctx, l, msa) }); err != nil {
+	if err := open("submission", w.c.Submission, func(ctx context.Context, l net.Listener) error { return smtp.Serve(ctx, l, msa) }); err != nil {
 		return err
 	}
 	pop, err := pop3.New(pop3.Options{Backend: w.boxes, Private: true, Conns: limits.NewConns(maxConns, 0), Logger: w.log})
 	if err != nil {
 		return err
 	}
-	if err := open(w.c.POP3, func(l net.Listener) error { return pop.Serve(ctx, l) }); err != nil {
+	if err := open("pop3", w.c.POP3, pop.Serve); err != nil {
 		return err
 	}
-	w.part(ctx, func() error { return w.queue.run(ctx) })
+	part("queue", w.queue.run)
 	return nil
-}
-
-// part runs a part until ctx ends.
-func (w *World) part(ctx context.Context, run func() error) {
-	w.wg.Go(func() {
-		err := run()
-		if ctx.Err() != nil {
-			return
-		}
-		select {
-		case w.broken <- errs.E("lab/world", errs.Unavailable, "a part of the world stopped", err):
-		default:
-		}
-	})
 }
 
 // Broken gives the reason when a part has ended by itself.

@@ -40,14 +40,8 @@ func (r Report) Build() ([]byte, error) {
 	// Programs are known to read the fields of the first recipient only: the worst comes first.
 	r.Recipients = slices.SortedStableFunc(slices.Values(r.Recipients), func(a, b Recipient) int { return cmp.Compare(a.Action, b.Action) })
 
-	domain := mail.CanonicalDomain(r.Domain)
 	var b bytes.Buffer
-	field(&b, "From", "Mail delivery <mailer-daemon@"+domain+">")
-	field(&b, "To", "<"+wireForm(r.To)+">")
-	field(&b, "Subject", r.subject())
-	field(&b, "Date", mail.FormatDate(r.Now.UTC()))
-	field(&b, "Message-ID", id)
-	field(&b, "Auto-Submitted", "auto-replied") // RFC 3834 §5
+	head(&b, r.Domain, r.To, r.subject(), r.Now, id, "auto-replied")
 	r.failedRecipients(&b)
 	field(&b, "MIME-Version", "1.0")
 	b.WriteString("Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"" + boundary + "\"\r\n\r\n")
@@ -55,13 +49,7 @@ func (r Report) Build() ([]byte, error) {
 	var text bytes.Buffer
 	r.words(&text)
 	b.WriteString("--" + boundary + "\r\nContent-Description: Notification\r\n")
-	if plain(text.Bytes()) {
-		b.WriteString("Content-Type: text/plain; charset=us-ascii\r\n\r\n")
-		b.Write(text.Bytes())
-	} else {
-		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
-		quoted(&b, text.Bytes())
-	}
+	textPart(&b, text.Bytes())
 
 	b.WriteString("\r\n--" + boundary + "\r\nContent-Description: Delivery report\r\nContent-Type: message/delivery-status\r\n\r\n")
 	r.fields(&b)
@@ -83,6 +71,27 @@ func (r Report) Build() ([]byte, error) {
 func wireForm(a mail.Address) string {
 	a.Domain = mail.CanonicalDomain(a.Domain)
 	return a.String()
+}
+
+// head writes the fields with which all reports begin; auto is how it came about (RFC 3834 §5).
+func head(b *bytes.Buffer, domain string, to mail.Address, subject string, now time.Time, id, auto string) {
+	field(b, "From", "Mail delivery <mailer-daemon@"+mail.CanonicalDomain(domain)+">")
+	field(b, "To", "<"+wireForm(to)+">")
+	field(b, "Subject", subject)
+	field(b, "Date", mail.FormatDate(now.UTC()))
+	field(b, "Message-ID", id)
+	field(b, "Auto-Submitted", auto)
+}
+
+// textPart writes the rest of a part for people: its type, an empty line and the text.
+func textPart(b *bytes.Buffer, text []byte) {
+	if plain(text) {
+		b.WriteString("Content-Type: text/plain; charset=us-ascii\r\n\r\n")
+		b.Write(text)
+		return
+	}
+	b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
+	quoted(b, text)
 }
 
 func field(b *bytes.Buffer, name, value string) {

@@ -34,12 +34,7 @@ func (n Note) Build() ([]byte, error) {
 		return nil, errs.Wrap(op, err)
 	}
 	var b, text bytes.Buffer
-	field(&b, "From", "Mail delivery <mailer-daemon@"+mail.CanonicalDomain(n.Domain)+">")
-	field(&b, "To", "<"+wireForm(n.To)+">")
-	field(&b, "Subject", n.Subject)
-	field(&b, "Date", mail.FormatDate(n.Now.UTC()))
-	field(&b, "Message-ID", id)
-	field(&b, "Auto-Submitted", "auto-generated") // RFC 3834 §5
+	head(&b, n.Domain, n.To, n.Subject, n.Now, id, "auto-generated")
 	field(&b, "MIME-Version", "1.0")
 	for i, p := range strings.Split(n.Text, "\n\n") {
 		if i > 0 {
@@ -53,12 +48,6 @@ func (n Note) Build() ([]byte, error) {
 			text.WriteString(shownLine(strings.ReplaceAll(line, "\t", " ")) + "\r\n")
 		}
 	}
-	if plain(text.Bytes()) {
-		b.WriteString("Content-Type: text/plain; charset=us-ascii\r\n\r\n")
-		b.Write(text.Bytes())
-	} else {
-		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
-		quoted(&b, text.Bytes())
-	}
+	textPart(&b, text.Bytes())
 	return b.Bytes(), nil
 }

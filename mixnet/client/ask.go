@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"postern.email/kit/errs"
@@ -169,6 +170,9 @@ func (c *Client) question(cons *directory.Consensus, q *question) (*outUnit, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !slices.Contains(c.asked, q) { // it was given up meanwhile
+		return nil, errs.E("mixnet/client.Ask", errs.Canceled, "", nil)
+	}
 	q.why = nil
 	q.marks = append(q.marks, mark)
 	c.answers[mark] = awaitedAnswer{q, seed}

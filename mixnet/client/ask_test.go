@@ -169,6 +169,18 @@ func TestAskBounds(t *testing.T) {
 	})
 }
 
+// TestAskGivenUp: for a question that is given up while its packet is made nothing is waited for.
+func TestAskGivenUp(t *testing.T) {
+	asks(t, false, func(t *testing.T, m *mesh, alice *user) {
+		alice.halt()
+		alice.halt = func() {}
+		_, err := alice.client.question(m.cons, &question{relay: FindNode(m.cons, "relay1").ID, service: 3})
+		if n := len(alice.client.answers); n != 0 || err == nil || errs.KindOf(err) != errs.Canceled {
+			t.Errorf("%d answers are waited for, %v", n, err)
+		}
+	})
+}
+
 // TestLine: a letter of one packet does not wait for a large one, not even for what of that is sent
 // again.
 func TestLine(t *testing.T) {

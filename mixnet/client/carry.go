@@ -1,8 +1,6 @@
 package client
 
 import (
-	"time"
-
 	"postern.email/kit/errs"
 	"postern.email/mixnet/letter"
 )
@@ -46,9 +44,5 @@ func (s *Store) Finish(name string, r Result, why string) error {
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	p.Result, p.Why, p.Ended = r, why, s.now().Truncate(time.Second)
-	if err := s.saveJSON(outDir+"/"+name+endSuffix, p); err != nil {
-		return errs.Wrap(op, err)
-	}
-	return errs.Wrap(op, s.remove(outDir, name+msgSuffix, name+stateSuffix))
+	return errs.Wrap(op, s.endAs(p, r, why))
 }

@@ -102,7 +102,6 @@ type event struct {
 	block bool          // it carries the reply block of its group
 	err   error         // from the line: nil, the relay has it
 	stay  time.Duration // there and back, as it should be
-	slack time.Duration // of the acknowledgement
 
 	ack     *link.Receipt // not nil: an acknowledgement has come
 	mark    packet.Mark   // of ack

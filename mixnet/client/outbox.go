@@ -245,6 +245,20 @@ func (s *Store) Progress(name string) (Progress, error) {
 	return p, errs.Wrap(op, err)
 }
 
+// endAs notes what became of a message, and removes it.
+func (s *Store) endAs(p Progress, r Result, why string) error {
+	p.Result, p.Why, p.Ended = r, why, s.now().Truncate(time.Second)
+	if err := s.saveJSON(outDir+"/"+p.Name+endSuffix, p); err != nil {
+		return err
+	}
+	return s.removeMessage(p.Name)
+}
+
+// removeMessage removes a message of which it is known what became.
+func (s *Store) removeMessage(name string) error {
+	return s.remove(outDir, name+msgSuffix, name+stateSuffix, name+giveSuffix)
+}
+
 // canceled is why a message ended that its sender gave up.
 const canceled = "its sender gave it up"
 

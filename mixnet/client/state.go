@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"math"
 	"time"
 
@@ -175,8 +174,8 @@ func (m *message) nextOf(g int, now time.Time) (i int, block bool) {
 	return i, true
 }
 
-// posted notes what the line said of a fragment.
-func (m *message) posted(e *event, now time.Time, r Chooser) {
+// posted notes what the line said of a fragment. slack is that of again.
+func (m *message) posted(e *event, slack time.Duration, now time.Time, r Chooser) {
 	p := &m.state.Pieces[e.piece]
 	p.busy = false
 	switch {
@@ -189,7 +188,7 @@ func (m *message) posted(e *event, now time.Time, r Chooser) {
 			g := &m.state.Groups[m.head.groupOf(e.piece)]
 			g.Tries++
 			g.Quiet++
-			g.Asker, g.Due = e.piece, again(now, e.stay, cmp.Or(e.slack, DefaultAckSlack), g.Quiet, r)
+			g.Asker, g.Due = e.piece, again(now, e.stay, slack, g.Quiet, r)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -59,7 +60,7 @@ func (m *message) send(t *testing.T, now time.Time) (sent []int, blocks []int) {
 			blocks = append(blocks, i)
 		}
 		sent = append(sent, i)
-		m.posted(&event{piece: i, block: block, stay: time.Minute}, now, rng(1))
+		m.posted(&event{piece: i, block: block, stay: time.Minute}, DefaultAckSlack, now, rng(1))
 		if len(sent) > 100 {
 			t.Fatal("sent without end")
 		}
@@ -68,13 +69,8 @@ func (m *message) send(t *testing.T, now time.Time) (sent []int, blocks []int) {
 
 func same(t *testing.T, what string, got, want []int) {
 	t.Helper()
-	if len(got) != len(want) {
+	if !slices.Equal(got, want) {
 		t.Fatalf("%s: %v, want %v", what, got, want)
-	}
-	for i := range got {
-		if got[i] != want[i] {
-			t.Fatalf("%s: %v, want %v", what, got, want)
-		}
 	}
 }
 
@@ -145,11 +141,11 @@ func TestWindowLine(t *testing.T) {
 	if i, _ := m.next(begin); i != -1 {
 		t.Fatalf("%d is on the line twice", i)
 	}
-	m.posted(&event{piece: 0}, begin, rng(1))
-	m.posted(&event{piece: 1, err: errs.E("test", errs.Busy, "", nil)}, begin, rng(1))
+	m.posted(&event{piece: 0}, DefaultAckSlack, begin, rng(1))
+	m.posted(&event{piece: 1, err: errs.E("test", errs.Busy, "", nil)}, DefaultAckSlack, begin, rng(1))
 	take(1, true)
-	m.posted(&event{piece: 2, block: true, err: errs.E("test", errs.Busy, "", nil)}, begin, rng(1))
-	m.posted(&event{piece: 1, block: true, stay: time.Second}, begin, rng(1))
+	m.posted(&event{piece: 2, block: true, err: errs.E("test", errs.Busy, "", nil)}, DefaultAckSlack, begin, rng(1))
+	m.posted(&event{piece: 1, block: true, stay: time.Second}, DefaultAckSlack, begin, rng(1))
 	if i, _ := m.next(begin); i != -1 {
 		t.Fatalf("%d is sent though an acknowledgement may come", i)
 	}

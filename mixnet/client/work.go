@@ -166,7 +166,7 @@ func (c *Client) adopt(name string) error {
 	if ok, err := vfs.Exists(s.fs, s.path(outDir+"/"+name+endSuffix)); err != nil {
 		return err
 	} else if ok { // it ended, and a crash came before it was removed
-		return s.remove(outDir, name+msgSuffix, name+stateSuffix, name+giveSuffix)
+		return s.removeMessage(name)
 	}
 	m := &message{name: name}
 	h, f, err := s.openMessage(name)
@@ -177,7 +177,7 @@ func (c *Client) adopt(name string) error {
 	}
 	switch {
 	case errs.KindOf(err) == errs.Corrupt && err != nil:
-		return c.endAs(Progress{Name: name}, Failed, errs.Public(err))
+		return c.o.Store.endAs(Progress{Name: name}, Failed, errs.Public(err))
 	case errs.KindOf(err) == errs.NotFound && err != nil:
 		return nil
 	case err != nil:
@@ -202,7 +202,7 @@ func (c *Client) end(m *message, r Result, why string) error {
 	if m.head.Ack && r == Sent {
 		r = Delivered
 	}
-	if err := c.endAs(m.state.progress(m.name, m.head), r, why); err != nil {
+	if err := c.o.Store.endAs(m.state.progress(m.name, m.head), r, why); err != nil {
 		return err
 	}
 	for g := range m.state.Groups {
@@ -226,15 +226,6 @@ func (c *Client) forget(g *group) {
 		delete(c.acks, mark)
 	}
 	g.Marks = nil
-}
-
-func (c *Client) endAs(p Progress, r Result, why string) error {
-	s := c.o.Store
-	p.Result, p.Why, p.Ended = r, why, c.o.Now().Truncate(time.Second)
-	if err := s.saveJSON(outDir+"/"+p.Name+endSuffix, p); err != nil {
-		return err
-	}
-	return s.remove(outDir, p.Name+msgSuffix, p.Name+stateSuffix, p.Name+giveSuffix)
 }
 
 // sweepEnds forgets what became of messages long ago.
@@ -275,7 +266,7 @@ func (c *Client) settle() {
 			continue
 		}
 		if e.ack == nil {
-			m.posted(&e, c.o.Now(), c.choose)
+			m.posted(&e, c.o.AckSlack, c.o.Now(), c.choose)
 			if e.err != nil {
 				if errs.KindOf(e.err) == errs.Busy {
 					c.working.later = c.o.Now().Add(laterPause)
@@ -430,7 +421,7 @@ func (c *Client) post(u *outUnit, load Load) bool {
 		c.mu.Lock()
 		c.pending--
 		if name != "" {
-			c.events = append(c.events, event{name: name, piece: u.piece, block: u.block, err: err, stay: u.stay, slack: c.o.AckSlack})
+			c.events = append(c.events, event{name: name, piece: u.piece, block: u.block, err: err, stay: u.stay})
 		}
 		if u.asked != nil {
 			u.asked.posted(c.o.Now(), u.stay, err)

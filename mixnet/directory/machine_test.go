@@ -2,7 +2,6 @@ package directory
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -463,14 +462,12 @@ func TestLiars(t *testing.T) {
 func TestLossModel(t *testing.T) {
 	// An epoch of nine authorities is some hundred signatures, so fewer are gone through than
 	// rapid's 100, unless a number is asked for.
-	checks, runs, most := flag.Lookup("rapid.checks"), 0, 30
+	most := 30
 	if racetest.Enabled {
 		most = 6
 	}
+	racetest.Runs(t, most)
 	rapid.Check(t, func(r *rapid.T) {
-		if runs++; runs > most && checks.Value.String() == checks.DefValue {
-			return
-		}
 		authorities := rapid.SampledFrom([]int{1, 2, 2, 3, 3, 3, 4, 5, 5, 6, 7, 8, 9}).Draw(r, "authorities")
 		nodes := testNodes(t, 4, someTime)
 		previous := before(t, authorities)

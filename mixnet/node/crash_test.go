@@ -170,7 +170,7 @@ func TestCrashAtEverySync(t *testing.T) {
 			}
 			for n := 1 + rand.Int64N(step); n <= total; n += step {
 				modes := []vfs.Unsynced{vfs.Dropped, vfs.Kept, vfs.Torn}
-				session(t, victim, n, n%2 == 0, modes[n%3])
+				session(t, victim, n, n/step%2 == 0, modes[n%3])
 				if t.Failed() {
 					return
 				}

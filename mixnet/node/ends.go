@@ -305,72 +305,71 @@ func (e *ends) exit(ctx context.Context, ws []waiting) {
 			n.drop("payload")
 			continue
 		}
+		var unsent []waiting // it, or others of its window, which wait for their answer
 		var err error
 		switch c.Kind {
 		case content.Inject:
-			err = e.inject(c, w)
+			unsent, err = e.inject(c, w)
 		case content.Query:
-			err = e.query(c, w)
+			unsent, err = e.query(c, w)
 		default:
-			err = e.leave(ctx, a.Name, c, w)
+			unsent, err = e.leave(ctx, a.Name, c, w)
 		}
 		switch {
-		case err == nil:
+		case len(unsent) == 0:
 			e.exits.tried(1, nil, nil)
 		case ctx.Err() != nil:
 			return
 		default:
 			n.o.Logger.Warn("a packet could not leave the network here; it is tried again", "error", errs.Public(err))
-			e.exits.tried(0, []waiting{w}, err)
+			e.exits.tried(0, unsent, err)
 		}
 	}
 }
 
-// inject uses a reply block that somebody sent, with the answer beside it.
-func (e *ends) inject(c packet.Content, w waiting) error {
+// inject uses a reply block that somebody sent, with the answer beside it. It gives what is to be
+// tried again, with the reason.
+func (e *ends) inject(c packet.Content, w waiting) (unsent []waiting, err error) {
 	surb, reply, err := content.ParseInject(c)
 	if err != nil {
 		w.p.Drop()
 		e.n.drop("inject")
-		return nil
+		return nil, nil
 	}
-	_, err = e.answer([]answer{{surb, reply, w}})
-	return err
+	return e.answer([]answer{{surb, reply, w}})
 }
 
-// leave gives a content to the exits, and acknowledges mail that they have. An error is one that
-// may pass.
-func (e *ends) leave(ctx context.Context, name [16]byte, c packet.Content, w waiting) error {
+// leave gives a content to the exits, and acknowledges mail that they have. It gives what is to be
+// tried again, with the reason.
+func (e *ends) leave(ctx context.Context, name [16]byte, c packet.Content, w waiting) (unsent []waiting, err error) {
 	n := e.n
 	kind := content.Name(c.Kind)
 	if n.o.Exits == nil {
 		w.p.Drop()
 		n.drop("exit: " + kind)
-		return nil
+		return nil, nil
 	}
 	whole := c
 	if c.Kind&content.Windowed != 0 {
-		var err error
 		if _, c, err = content.CutWindow(c); err != nil || c.Kind != content.Mail {
 			w.p.Drop()
 			n.drop("exit: window")
-			return nil
+			return nil, nil
 		}
 	}
-	err := n.o.Exits.Exit(ctx, name, c)
+	err = n.o.Exits.Exit(ctx, name, c)
 	switch {
 	case err != nil && errs.KindOf(err).Temporary():
-		return err
+		return []waiting{w}, err
 	case err != nil:
 		w.p.Drop()
 		n.count(stats.UnretriableDelivery, kind)
-		return nil
+		return nil, nil
 	}
 	n.count(stats.SuccessfulDelivery, kind)
 	if c.Kind != content.Mail {
 		w.p.Sent()
-		return nil
+		return nil, nil
 	}
-	_, err = e.answer(e.settle(packet.ID{}, whole, w))
-	return err
+	return e.answer(e.settle(packet.ID{}, whole, w))
 }

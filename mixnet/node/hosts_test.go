@@ -212,6 +212,7 @@ type exits struct {
 	mu   sync.Mutex
 	got  []packet.Content
 	fail error
+	then func() // what happens when something was taken; nil: nothing
 }
 
 func (e *exits) Exit(_ context.Context, _ [16]byte, c packet.Content) error {
@@ -222,6 +223,9 @@ func (e *exits) Exit(_ context.Context, _ [16]byte, c packet.Content) error {
 	}
 	c.Body = append([]byte(nil), c.Body...)
 	e.got = append(e.got, c)
+	if e.then != nil {
+		e.then()
+	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/link"
@@ -240,7 +241,11 @@ func TestDescriptorOnFullDisk(t *testing.T) {
 func TestLoops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, time.Hour, func(p directory.Parameters) {
-			setParameter(p, directory.MixLoopInterval, 150_000)
+			every := uint64(100_000)
+			if racetest.Enabled {
+				every = 150_000
+			}
+			setParameter(p, directory.MixLoopInterval, every)
 			setParameter(p, directory.Delay, 1_000)
 		})
 		loud := func(o *Options) { o.Publish, o.noLoops = true, false }

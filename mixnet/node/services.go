@@ -28,8 +28,9 @@ const (
 	serviceAll   = "all"
 )
 
-// query takes a query over, or answers at once that there are too many.
-func (e *ends) query(c packet.Content, w waiting) error {
+// query takes a query over, or answers at once that there are too many. It gives what is to be tried
+// again, with the reason.
+func (e *ends) query(c packet.Content, w waiting) (unsent []waiting, err error) {
 	n := e.n
 	if _, _, err := content.ParseQuery(c); err != nil || n.o.Services == nil {
 		why := "query"
@@ -38,19 +39,19 @@ func (e *ends) query(c packet.Content, w waiting) error {
 		}
 		w.p.Drop()
 		n.drop(why)
-		return nil
+		return nil, nil
 	}
 	length, _ := e.queries.state()
 	if ok, _ := e.rate.Allow(serviceAll); ok && length < n.o.ServiceQueue {
 		e.queries.put(w)
-		return nil
+		return nil, nil
 	}
 	n.count(stats.UnretriableDelivery, "query: later")
 	later, err := content.NewAnswer(content.AnswerLater, nil)
-	if err == nil {
-		_, err = e.answer([]answer{{c.SURB, later, w}})
+	if err != nil {
+		return []waiting{w}, err
 	}
-	return err
+	return e.answer([]answer{{c.SURB, later, w}})
 }
 
 func (e *ends) runQueries(ctx context.Context) error {

@@ -387,3 +387,38 @@ func TestBoxBeforeWindow(t *testing.T) {
 		}
 	}
 }
+
+// TestWindowUnanswered: a window of an exit whose answer finds no room in the log when its last packet
+// comes is answered as soon as there is room.
+func TestWindowUnanswered(t *testing.T) {
+	var faults *vfs.Faults
+	bubble(t, func(t *testing.T, w *world, alice *client) {
+		a := &asker{t: t, w: w, seed: packet.Seed{5}}
+		relay1 := w.members["relay1"]
+		send := func(i int, s *packet.SURB) {
+			a.post(alice, a.fragment(content.Mail, content.Window{ID: [16]byte{1}, Index: i, Count: 2}, s))
+			wait(time.Minute)
+		}
+		send(0, a.surb())
+		relay1.exits.mu.Lock()
+		relay1.exits.then = func() { faults.SetSpace(0) }
+		relay1.exits.mu.Unlock()
+		send(1, nil)
+		if s := relay1.Status(); s.Windows != 0 || s.Exits != 1 || len(a.acks()) != 0 {
+			t.Errorf("while the disk is full: %d windows, %d packets wait for the exit, %d acknowledgements", s.Windows, s.Exits, len(a.acks()))
+		}
+		relay1.exits.mu.Lock()
+		relay1.exits.then = nil
+		relay1.exits.mu.Unlock()
+		faults.SetSpace(-1)
+		wait(time.Hour)
+		wantAcks(t, "afterwards", a.acks(), 0b11)
+		if s := relay1.Status(); s.Windows != 0 || s.Exits != 0 || s.Log.Waiting != 0 {
+			t.Errorf("%d windows, %d packets wait for the exit, %d in the log", s.Windows, s.Exits, s.Log.Waiting)
+		}
+	}, func(w *world) {
+		m := w.members["relay1"]
+		faults = vfs.NewFaults(m.disk)
+		m.fs = faults
+	})
+}

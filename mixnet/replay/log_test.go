@@ -45,6 +45,25 @@ func TestAddReadSent(t *testing.T) {
 	}
 }
 
+// TestOneSync: tag and packet of a record share one sync, and so do all records of a call.
+func TestOneSync(t *testing.T) {
+	disk := vfs.NewSyncPoints(vfs.NewCrashDisk(), nil)
+	l := open(t, options(disk))
+	add(t, l, record(1, 0)) // with this one segment and memory are made
+	for n := 1; n <= 5; n++ {
+		before := disk.Count()
+		add(t, l, record(1, n))
+		if got := disk.Count() - before; got != 1 {
+			t.Errorf("%d syncs for a record", got)
+		}
+	}
+	before := disk.Count()
+	out, err := l.Add(t.Context(), record(1, 6), record(1, 7), record(1, 8), Record{Key: 1, Tag: tagOf(100)})
+	if got := disk.Count() - before; err != nil || len(out) != 4 || got != 1 {
+		t.Errorf("%d syncs for four records, %v", got, err)
+	}
+}
+
 // TestReplayInOneGroup: of two records with one tag in one call, one is fresh.
 func TestReplayInOneGroup(t *testing.T) {
 	l := open(t, options(vfs.NewCrashDisk()))

@@ -600,11 +600,10 @@ func TestModel(t *testing.T) {
 		"twice": storetest.Twice, // every transaction function is run again
 	} {
 		t.Run(name, func(t *testing.T) {
-			runs := 0
+			if racetest.Enabled {
+				racetest.Runs(t, 15)
+			}
 			rapid.Check(t, func(rt *rapid.T) {
-				if runs++; racetest.Enabled && runs > 15 {
-					return
-				}
 				w := newWorld(t, withStore(wrap))
 				defer w.close()
 				m := newMachine(rt, w)

@@ -417,11 +417,10 @@ func (m *machine) bytes(t *rapid.T) {
 }
 
 func TestModel(t *testing.T) {
-	runs := 0
+	if racetest.Enabled {
+		racetest.Runs(t, 15)
+	}
 	rapid.Check(t, func(rt *rapid.T) {
-		if runs++; racetest.Enabled && runs > 15 {
-			return
-		}
 		w := newWorld(t, runTwice)
 		defer w.close()
 		m := &machine{w: w, mails: map[ID]*modelMail{}}

@@ -23,7 +23,7 @@ type NodeArgs struct {
 // commands is the table of the control socket.
 func (s *Server) commands() map[string]control.Handler {
 	decide := func(exact bool, fn func(id packet.ID, n Node, a NodeArgs) error) control.Handler {
-		return withArgs(func(a NodeArgs) (any, error) {
+		return control.With(func(_ context.Context, a NodeArgs) (any, error) {
 			n, err := pick(s.core.nodes(), a.Node, exact)
 			if err != nil {
 				return nil, err
@@ -66,16 +66,5 @@ func (s *Server) commands() map[string]control.Handler {
 		}),
 		"authority.reject": decide(false, func(id packet.ID, _ Node, _ NodeArgs) error { return s.core.reject(id) }),
 		"authority.forget": decide(false, func(id packet.ID, _ Node, _ NodeArgs) error { return s.core.forget(id) }),
-	}
-}
-
-// withArgs reads a command's arguments.
-func withArgs[A any](fn func(A) (any, error)) control.Handler {
-	return func(_ context.Context, raw json.RawMessage, _ func(any) error) (any, error) {
-		var a A
-		if err := json.Unmarshal(raw, &a); err != nil {
-			return nil, errs.E("role/authority.read", errs.Invalid, "the command's arguments cannot be read", err)
-		}
-		return fn(a)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/kit/config"
+	"postern.email/kit/configtest"
 	"postern.email/kit/errs"
 	"postern.email/mixnet/directory"
 )
@@ -132,16 +133,7 @@ func second(t *testing.T, set string, at func(Info) string) {
 func isReset(err error) bool { return err != nil && strings.Contains(err.Error(), "reset by peer") }
 
 // Every option has an effect that is tested.
-func TestEffects(t *testing.T) {
-	for _, o := range config.Options(&Config{}) {
-		f := effects[o.Key]
-		if f == nil {
-			t.Errorf("no test shows what %s does", o.Key)
-			continue
-		}
-		t.Run(o.Key, f)
-	}
-}
+func TestEffects(t *testing.T) { configtest.Options(t, &Config{}, effects) }
 
 // Of consensuses so many are kept as the configuration says; of the agreements none but the
 // two that are under way.

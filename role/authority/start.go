@@ -6,14 +6,11 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	mrand "math/rand/v2"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"postern.email/kit/daemon"
@@ -281,8 +278,8 @@ func (s *Server) listen(context.Context) error {
 		}
 		if p.l = s.d.Sockets[p.name]; p.l == nil {
 			var err error
-			if p.l, err = s.d.Listen("tcp", p.addr); err != nil {
-				return bindError(p, err)
+			if p.l, err = daemon.Bind(s.d.Listen, p.addr, "listen."+p.name); err != nil {
+				return err
 			}
 		}
 	}
@@ -307,17 +304,6 @@ func (s *Server) listen(context.Context) error {
 	}
 	s.running.Go(s.supervise(ctx, "control", func(ctx context.Context) error { return control.Serve(ctx, l, s.commands()) }))
 	return nil
-}
-
-func bindError(p *port, err error) error {
-	const op = "role/authority.bind"
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return errs.E(op, errs.Exists, fmt.Sprintf("%s is in use by another program; choose another with --set listen.%s=…", p.addr, p.name), err)
-	case errors.Is(err, syscall.EACCES):
-		return errs.E(op, errs.Denied, fmt.Sprintf("%s is not allowed to this user (wanted for listen.%s)", p.addr, p.name), err)
-	}
-	return errs.E(op, errs.Unavailable, fmt.Sprintf("cannot listen on %s (wanted for listen.%s)", p.addr, p.name), err)
 }
 
 // maxWait bounds a sleep of the clock, so that a clock that was set is noticed.

@@ -7,6 +7,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mixnet/dircache"
+	"postern.email/mixnet/directory"
 	"postern.email/mixnet/node"
 )
 
@@ -51,14 +52,9 @@ func (s *Server) refreshExtra() error {
 	defer s.mu.Unlock()
 	next := s.applied
 	s.addExtra(s.c, &next)
-	if len(next.Extra) == len(s.applied.Extra) && slices.Equal(next.Insecure, s.applied.Insecure) {
-		same := true
-		for i, d := range next.Extra {
-			same = same && d.Hash() == s.applied.Extra[i].Hash()
-		}
-		if same {
-			return nil
-		}
+	same := func(a, b *directory.Descriptor) bool { return a.Hash() == b.Hash() }
+	if slices.EqualFunc(next.Extra, s.applied.Extra, same) && slices.Equal(next.Insecure, s.applied.Insecure) {
+		return nil
 	}
 	if err := s.node.Reload(next); err != nil {
 		return err

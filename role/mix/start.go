@@ -9,11 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"postern.email/kit/daemon"
@@ -286,18 +284,10 @@ func (c Config) webSources(client *http.Client) (all []dircache.Source, err erro
 
 // listen opens the ports.
 func (s *Server) listen() error {
-	const op = "role/mix.listen"
 	for _, addr := range s.c.Incoming.Listen {
-		l, err := s.d.Listen("tcp", addr)
+		l, err := daemon.Bind(s.d.Listen, addr, "incoming.listen")
 		if err != nil {
-			kind, why := errs.Unavailable, "cannot listen on "+addr
-			switch {
-			case errors.Is(err, syscall.EADDRINUSE):
-				kind, why = errs.Exists, addr+" is in use by another process"
-			case errors.Is(err, os.ErrPermission):
-				kind, why = errs.Denied, addr+" is not allowed to this user"
-			}
-			return errs.E(op, kind, why, err)
+			return err
 		}
 		s.listeners = append(s.listeners, l)
 	}

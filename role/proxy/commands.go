@@ -51,24 +51,9 @@ func (s *Server) commands() map[string]control.Handler {
 		"status":   func(context.Context, json.RawMessage, func(any) error) (any, error) { return s.Status(), nil },
 		"stop":     func(context.Context, json.RawMessage, func(any) error) (any, error) { s.stop(); return nil, nil },
 		"rescan":   func(context.Context, json.RawMessage, func(any) error) (any, error) { return s.Rescan() },
-		"password": answer(s.passwordState),
-		"passwd":   answer(s.passwd),
-		"verify":   answer(s.verify),
-	}
-}
-
-// answer makes a handler of a function with arguments.
-func answer[A, R any](fn func(context.Context, A) (R, error)) control.Handler {
-	return func(ctx context.Context, raw json.RawMessage, _ func(any) error) (any, error) {
-		var a A
-		if err := json.Unmarshal(raw, &a); err != nil {
-			return nil, errs.E("role/proxy.answer", errs.Invalid, "the command's arguments cannot be read", err)
-		}
-		r, err := fn(ctx, a)
-		if err != nil {
-			return nil, err
-		}
-		return r, nil
+		"password": control.With(s.passwordState),
+		"passwd":   control.With(s.passwd),
+		"verify":   control.With(s.verify),
 	}
 }
 

@@ -2,24 +2,16 @@ package proxy
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"syscall"
 
 	"postern.email/kit/daemon"
-	"postern.email/kit/errs"
 	"postern.email/kit/limits"
-	"postern.email/kit/serve"
 	"postern.email/wire/control"
 	"postern.email/wire/imap"
 	"postern.email/wire/management"
 	"postern.email/wire/pop3"
 	"postern.email/wire/smtp"
 )
-
-// Version is what clients are told; the program sets it.
-var Version = "0.2-dev"
 
 // Bounds of what mail programs may use.
 const (
@@ -31,7 +23,7 @@ const (
 type port struct {
 	name string // as in the configuration
 	addr string
-	l    *daemon.Listener
+	l    net.Listener
 	run  func(context.Context, net.Listener) error
 }
 
@@ -44,7 +36,11 @@ func (s *Server) listen() error {
 			{name: "IMAPAddress", addr: p.IMAPAddress, run: s.imap}, {name: "PageAddress", addr: p.PageAddress, run: s.page}}
 	}
 	for _, p := range s.ports {
-		if err := s.bind(p); err != nil {
+		if p.addr == off {
+			continue
+		}
+		var err error
+		if p.l, err = daemon.Bind(s.d.Listen, p.addr, "Proxy."+p.name); err != nil {
 			return err
 		}
 	}
@@ -90,22 +86,6 @@ func (s *Server) listen() error {
 	return nil
 }
 
-func (s *Server) bind(p *port) error {
-	const op = "role/proxy.bind"
-	if p.addr == off {
-		return nil
-	}
-	l, err := s.d.Listen("tcp", p.addr)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return errs.E(op, errs.Exists, fmt.Sprintf("%s is in use by another program; choose another with Proxy.%s in the configuration", p.addr, p.name), err)
-	case err != nil:
-		return errs.E(op, errs.Unavailable, fmt.Sprintf("cannot listen on %s (Proxy.%s)", p.addr, p.name), err)
-	}
-	p.l = daemon.NewListener(l, nil)
-	return nil
-}
-
 // at gives the address of a listener, "" where there is none.
 func (s *Server) at(name string) string {
 	for _, p := range s.ports {
@@ -116,26 +96,14 @@ func (s *Server) at(name string) string {
 	return ""
 }
 
-// smtp serves mail programs that send. How large a mail may be is looked at for each connection:
-// the network's directory says it.
+// smtp serves mail programs that send.
 func (s *Server) smtp(ctx context.Context, l net.Listener) error {
-	o := smtp.Options{Hostname: s.hostname(), Backend: s.mail.out, Private: true, OfferAuth: s.c.Proxy.SMTPAuth, RequireAuth: s.c.Proxy.SMTPAuth,
-		Conns: limits.NewConns(maxConns, 0), Memory: limits.NewBytes(mailMemory), PeerOf: daemon.PeerOf, Logger: s.d.Logger, Grace: s.d.StopGrace}
-	return serve.Listener(ctx, l, serve.Options{Grace: s.d.StopGrace,
-		Handle: func(ctx context.Context, c net.Conn, _ limits.Peer) {
-			o := o
-			if o.MaxSize = s.mail.out.Offer(); o.MaxSize == 0 {
-				o.MaxSize = usualSize
-			}
-			smtp.ServeConn(ctx, c, o)
-		}})
+	return smtp.Serve(ctx, l, smtp.Options{Hostname: hostname, Backend: s.mail.out, Private: true, OfferAuth: s.c.Proxy.SMTPAuth, RequireAuth: s.c.Proxy.SMTPAuth,
+		MaxSize: maxMail, Offer: s.mail.out.Offer, Conns: limits.NewConns(maxConns, 0), Memory: s.memory, Logger: s.d.Logger, Grace: s.d.StopGrace})
 }
 
-// usualSize is what is offered before a directory is known: that of the profile low.
-const usualSize = 10_000_000
-
 func (s *Server) pop3(ctx context.Context, l net.Listener) error {
-	srv, err := pop3.New(pop3.Options{Backend: pop3Logins{s.access.POP3(), s}, Private: true, Conns: limits.NewConns(maxConns, 0), PeerOf: daemon.PeerOf,
+	srv, err := pop3.New(pop3.Options{Backend: pop3Logins{s.access.POP3(), s}, Private: true, Conns: limits.NewConns(maxConns, 0),
 		Logger: s.d.Logger, ShutdownGrace: s.d.StopGrace})
 	if err != nil {
 		return err
@@ -144,8 +112,8 @@ func (s *Server) pop3(ctx context.Context, l net.Listener) error {
 }
 
 func (s *Server) imap(ctx context.Context, l net.Listener) error {
-	return imap.Serve(ctx, l, imap.Options{Backend: imapLogins{s.access.IMAP(), s}, Private: true, Conns: limits.NewConns(maxConns, 0), PeerOf: daemon.PeerOf,
-		Logger: s.d.Logger, Now: s.d.Now, Name: "Postern", Version: Version, MaxAppend: maxMail, Memory: limits.NewBytes(mailMemory), ShutdownGrace: s.d.StopGrace})
+	return imap.Serve(ctx, l, imap.Options{Backend: imapLogins{s.access.IMAP(), s}, Private: true, Conns: limits.NewConns(maxConns, 0),
+		Logger: s.d.Logger, Now: s.d.Now, Name: "Postern", Version: s.d.Version, MaxAppend: maxMail, Memory: s.memory, ShutdownGrace: s.d.StopGrace})
 }
 
 // pop3Logins and imapLogins say what to do where an account has no password.

@@ -212,7 +212,7 @@ func TestWords(t *testing.T) {
 		}
 	}
 	for d, want := range map[time.Duration]string{0: "1 s", 900 * time.Millisecond: "1 s", 90 * time.Second: "90 s", 90 * time.Minute: "90 min", 40 * time.Hour: "40 h", 75 * time.Hour: "3 days"} {
-		if s := Span(d); s != want {
+		if s := span(d); s != want {
 			t.Errorf("%v: %s, want %s", d, s, want)
 		}
 	}

@@ -17,7 +17,6 @@ import (
 
 // agents are those of mail.
 type agents struct {
-	s    *Server
 	desk *notice.Desk
 	out  *mixsubmit.Submit
 	in   *mixreceive.Receive
@@ -43,7 +42,6 @@ func (s *Server) logBad() {
 
 // openMail puts the agents together.
 func (s *Server) openMail() error {
-	s.mail.s = s
 	s.mail.desk = notice.New(notice.Options{Deliver: s.deliver, Resolve: s.accounts.Resolve, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
 	s.mail.out = mixsubmit.New(mixsubmit.Options{Accounts: s.submitters, Local: logins{submit.Register(s.accounts), s}, Book: s.book, Desk: s.mail.desk,
 		NoAuth: !s.c.Proxy.SMTPAuth, AllowCleartext: s.c.Proxy.AllowCleartext, Guard: s.mayWrite, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
@@ -68,16 +66,16 @@ func (s *Server) submitters() (out []*mixsubmit.Account) {
 	return out
 }
 
-// waiting gives the mails of an account that are not settled.
-func (a *agents) waiting(u *user) (out []mixsubmit.Waiting) {
+// waiting gives the mails that are not settled, by account.
+func (a *agents) waiting() map[mail.Address][]mixsubmit.Waiting {
 	all, err := a.out.Waiting()
 	if err != nil {
 		return nil
 	}
+	out := make(map[mail.Address][]mixsubmit.Waiting)
 	for _, w := range all {
-		if w.From.Equal(u.Address) {
-			out = append(out, w)
-		}
+		at := w.From.Canonical()
+		out[at] = append(out[at], w)
 	}
 	return out
 }

@@ -9,7 +9,6 @@ import (
 	"postern.email/agent/mixclient"
 	"postern.email/kit/dial"
 	"postern.email/kit/errs"
-	"postern.email/kit/vfs"
 	"postern.email/mixnet/link"
 	"postern.email/post/seal"
 )
@@ -31,10 +30,8 @@ func Generate(ctx context.Context, d Deps, c Config) (map[string]link.Key, error
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	for _, dir := range []string{s.c.Proxy.DataDir, s.path(accountsDir)} {
-		if err := vfs.MkdirAll(s.d.FS, dir, 0o700); err != nil {
-			return nil, errs.E(op, errs.KindOf(err), "cannot make the directory "+dir, err)
-		}
+	if err := s.makeDirs(); err != nil {
+		return nil, errs.Wrap(op, err)
 	}
 	if _, err := seal.OpenRoot(ctx, s.d.FS, s.path(rootFile), seal.FileSource{FS: s.d.FS, Path: s.c.Proxy.KeyFile}, s.d.Rand); err != nil {
 		return nil, errs.Wrap(op, err)

@@ -63,3 +63,31 @@ func TestMail(t *testing.T) {
 		t.Errorf("%+v", st.Lines)
 	}
 }
+
+// TestSizes: EHLO says what the line carries in a day, and what is larger is refused with both numbers; all
+// protocols together have one budget of memory for mails being received.
+func TestSizes(t *testing.T) {
+	s := newSetup(t, newRelays(t), "anna@"+one).register(t).start(t, func(d *Deps) { d.Version = "9.9-test" })
+	passwords(t, s)
+	c := submitter(t, s, "anna@"+one)
+	if _, all := c.smtp(t, "EHLO x"); !strings.Contains(all, "SIZE 10000000\n") {
+		t.Error(all)
+	}
+	if l, _ := c.smtp(t, "MAIL FROM:<anna@%s> SIZE=20000000", one); !strings.HasPrefix(l, "552 5.3.4 the network carries 10 MB for this account in 24 hours, and this mail has 20 MB") {
+		t.Error(l)
+	}
+	if v := s.Status().Version; v != "9.9-test" {
+		t.Errorf("version %s", v)
+	}
+	part := strings.Repeat("x", 78) + "\r\n"
+	for _, cmd := range []string{"MAIL FROM:<anna@" + one + ">", "RCPT TO:<anna@" + one + ">", "DATA"} {
+		c.smtp(t, "%s", cmd)
+	}
+	fmt.Fprint(c, part)
+	until(t, "SMTP takes memory", func() bool { return s.memory.Used() > 0 })
+	before := s.memory.Used()
+	i := reach(t, s.at("IMAPAddress"))
+	i.line(t)
+	fmt.Fprintf(i, "a LOGIN \"anna@%s\" %q\r\nb APPEND INBOX {1000000+}\r\n%s", one, localPassword, part)
+	until(t, "IMAP takes of the same", func() bool { return s.memory.Used() > before })
+}

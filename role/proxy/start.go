@@ -15,6 +15,7 @@ import (
 	"postern.email/agent/deliver"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/kit/passhash"
 	"postern.email/kit/sysinfo"
 	"postern.email/kit/vfs"
@@ -36,6 +37,8 @@ type Deps struct {
 	Logger *slog.Logger
 	System *sysinfo.Reader // tells the free disk
 	Cost   passhash.Cost   // of new passwords; zero: passhash.Password
+
+	Version string // of the program; clients are told
 
 	Careless  bool          // keys that others may read are not refused
 	NoSockets bool          // no control and management socket, for disks that have none
@@ -64,6 +67,9 @@ func (d Deps) withDefaults(c *Config) Deps {
 	if d.System == nil {
 		d.System = &sysinfo.Reader{FS: d.FS, Dir: c.Proxy.DataDir}
 	}
+	if d.Version == "" {
+		d.Version = "unknown"
+	}
 	if d.StopGrace <= 0 {
 		d.StopGrace = defaultGrace
 	}
@@ -90,6 +96,7 @@ type Server struct {
 	book     *keybook.Book
 	users    []*user
 	mail     agents
+	memory   *limits.Bytes // for mails being received, by all protocols
 
 	ports []*port
 
@@ -135,7 +142,7 @@ func prepare(d Deps, c Config) (*Server, error) {
 		return nil, err
 	}
 	d = d.withDefaults(&c)
-	s := &Server{c: c, d: d, started: d.Now(), queries: make(chan query, maxQueries), asked: make(chan struct{}, 1), broken: make(chan error, 1), serve: func() {}, work: func() {}}
+	s := &Server{c: c, d: d, started: d.Now(), memory: limits.NewBytes(mailMemory), queries: make(chan query, maxQueries), asked: make(chan struct{}, 1), broken: make(chan error, 1), serve: func() {}, work: func() {}}
 	all, err := c.Accounts()
 	if err != nil {
 		return nil, err
@@ -173,13 +180,20 @@ func (s *Server) open(ctx context.Context) error {
 // path names something in DataDir.
 func (s *Server) path(name string) string { return s.d.FS.PathJoin(s.c.Proxy.DataDir, name) }
 
-// hold makes the directories and takes the lock.
-func (s *Server) hold() error {
-	const op = "role/proxy.hold"
+// makeDirs makes DataDir, and in it that of accounts.
+func (s *Server) makeDirs() error {
 	for _, dir := range []string{s.c.Proxy.DataDir, s.path(accountsDir)} {
 		if err := vfs.MkdirAll(s.d.FS, dir, 0o700); err != nil {
-			return errs.E(op, errs.KindOf(err), "cannot make the directory "+dir, err)
+			return errs.E("role/proxy.makeDirs", errs.KindOf(err), "cannot make the directory "+dir, err)
 		}
+	}
+	return nil
+}
+
+// hold makes the directories and takes the lock.
+func (s *Server) hold() error {
+	if err := s.makeDirs(); err != nil {
+		return err
 	}
 	lock, err := daemon.Hold(s.d.FS, s.c.Proxy.DataDir, s.d.Now())
 	if err != nil {
@@ -217,7 +231,7 @@ func (s *Server) openState(ctx context.Context) (err error) {
 		return err
 	}
 	s.opened = append(s.opened, func() error { s.accounts.Close(); return nil })
-	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: s.seen, Accounts: s.accounts, Domain: s.hostname(), Now: d.Now, Rand: d.Rand, Logger: d.Logger})
+	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: s.seen, Accounts: s.accounts, Domain: hostname, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Guard: s.mayWrite, Logger: d.Logger})
 	return err
 }
@@ -247,7 +261,7 @@ func (s *Server) domains() []string {
 }
 
 // hostname is what the proxy calls itself.
-func (s *Server) hostname() string { return "localhost" }
+const hostname = "localhost"
 
 // mayWrite is asked before a mail is taken.
 func (s *Server) mayWrite() error {

@@ -105,9 +105,9 @@ type Ended struct {
 	Ended   time.Time `json:"ended"`
 }
 
-// Info tells where the running proxy is reached. Ready is set by who has tried.
+// Info tells where the running proxy is reached.
 func (s *Server) Info() Info {
-	i := Info{Dir: s.c.Proxy.DataDir, SMTP: s.at("SMTPAddress"), POP3: s.at("POP3Address"), IMAP: s.at("IMAPAddress"), Page: s.pageURL(), Accounts: []AccountInfo{}}
+	i := Info{Ready: true, Dir: s.c.Proxy.DataDir, SMTP: s.at("SMTPAddress"), POP3: s.at("POP3Address"), IMAP: s.at("IMAPAddress"), Page: s.pageURL(), Accounts: []AccountInfo{}}
 	if s.c.Management.Enable && !s.d.NoSockets {
 		i.Management = s.c.Management.Path
 	}
@@ -124,13 +124,13 @@ func (u *user) connected() bool {
 
 // Status tells how the proxy stands.
 func (s *Server) Status() Status {
-	st := Status{Info: s.Info(), Version: Version, PID: os.Getpid(), Since: s.started.UTC(), Health: "ok", Warnings: s.c.Warnings(), Lines: []AccountStatus{}}
-	st.Ready = true
+	st := Status{Info: s.Info(), Version: s.d.Version, PID: os.Getpid(), Since: s.started.UTC(), Health: "ok", Warnings: s.c.Warnings(), Lines: []AccountStatus{}}
 	if err := s.mayWrite(); err != nil {
 		st.Health = errs.Public(err)
 	}
+	waiting := s.mail.waiting()
 	for _, u := range s.users {
-		st.Lines = append(st.Lines, u.status())
+		st.Lines = append(st.Lines, u.status(waiting[u.Address.Canonical()]))
 	}
 	for _, e := range s.book.List() {
 		st.Keys.Known++
@@ -147,8 +147,8 @@ func (s *Server) Status() Status {
 	return st
 }
 
-// status tells how one account stands.
-func (u *user) status() AccountStatus {
+// status tells how one account stands, of which these mails wait.
+func (u *user) status(waiting []mixsubmit.Waiting) AccountStatus {
 	u.mu.Lock()
 	c, live, problem := u.client, u.live, u.problem
 	st := AccountStatus{Address: u.Address.String(), Registered: c != nil, Notes: append([]string(nil), u.notes...)}
@@ -180,7 +180,7 @@ func (u *user) status() AccountStatus {
 			st.Problem = errs.Public(l.Problem)
 		}
 	}
-	st.mails(u.s.mail.waiting(u), messages(c, live))
+	st.mails(waiting, messages(c, live))
 	return st
 }
 
@@ -258,7 +258,7 @@ func (a *AccountStatus) Words() (out []string) {
 	}
 	if a.Send > 0 && a.Connected {
 		say("Protection: at random moments a packet leaves, about every %s, and one comes, about every %s, whether there is mail or not; who watches the line does not see when you write, how much, or with whom. %s since the start.",
-			Span(seconds64(a.Leave)), Span(seconds64(a.Fetch)), plural(a.Cover, "packet of cover", "packets of cover"))
+			span(seconds64(a.Leave)), span(seconds64(a.Fetch)), plural(a.Cover, "packet of cover", "packets of cover"))
 	}
 	if a.Registered && !a.Connected {
 		say("Protection: while there is no connection, an observer sees that this proxy is off line.")
@@ -281,7 +281,7 @@ func (w *Waiting) Words() string {
 	case w.Packets > 0 && w.Acked == 0 && w.Sent == w.Packets:
 		s += "; its arrival is not confirmed yet"
 	case w.Mean > 0:
-		s += fmt.Sprintf("; arrives in about %s, most likely within %s", Span(seconds64(w.Mean)), Span(seconds64(w.P95)))
+		s += fmt.Sprintf("; arrives in about %s, most likely within %s", span(seconds64(w.Mean)), span(seconds64(w.P95)))
 	}
 	if w.Why != "" {
 		s += " (" + w.Why + ")"
@@ -298,8 +298,8 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// Span says a length of time to people, in its two largest units at most.
-func Span(d time.Duration) string {
+// span says a length of time to people, in its two largest units at most.
+func span(d time.Duration) string {
 	switch {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%d s", max(1, int(d.Round(time.Second).Seconds())))

@@ -136,8 +136,8 @@ func (u *user) once(ctx context.Context) error {
 		u.s.mail.out.Look()
 	}
 	return c.Run(ctx, mixclient.Mode{}, func(ctx context.Context, live *client.Client) error {
-		u.set(live, nil)
-		defer u.set(nil, nil)
+		u.set(live)
+		defer u.set(nil)
 		return u.watch(ctx, live)
 	})
 }
@@ -194,10 +194,11 @@ func (u *user) fail(err error) {
 	}
 }
 
-func (u *user) set(live *client.Client, err error) {
+// set notes the client that runs now, or that none does.
+func (u *user) set(live *client.Client) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.live, u.problem = live, err
+	u.live, u.problem = live, nil
 }
 
 func (u *user) opened() *mixclient.Client {
@@ -222,11 +223,7 @@ func (u *user) certificate() (*vouch.Certificate, error) {
 	if c == nil {
 		return nil, errs.E("role/proxy", errs.NotFound, "the account is not registered", nil)
 	}
-	b, err := c.Certificate()
-	if err != nil {
-		return nil, err
-	}
-	return vouch.Parse(b)
+	return c.Certificate()
 }
 
 // expect is when a mail arrives that is queued now; zero where nobody can tell.

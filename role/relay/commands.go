@@ -139,7 +139,7 @@ func (s *Server) commands() map[string]control.Handler {
 	} {
 		h[name] = func(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
 			var a AccountArgs
-			if err := read(args, &a); err != nil {
+			if err := control.Args(args, &a); err != nil {
 				return nil, err
 			}
 			addr, err := s.address(a.Address)
@@ -227,7 +227,7 @@ func (s *Server) setAccount(ctx context.Context, addr mail.Address, a AccountArg
 
 func (s *Server) listAccounts(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
 	var a AccountArgs
-	if err := read(args, &a); err != nil {
+	if err := control.Args(args, &a); err != nil {
 		return nil, err
 	}
 	page, next, err := s.accounts.List(ctx, a.Cursor, listPage)

@@ -13,6 +13,7 @@ import (
 	"postern.email/kit/dial"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/wire/control"
 	"postern.email/wire/dns"
 	"postern.email/wire/web"
 )
@@ -56,7 +57,7 @@ func (d *diagnoses) advise(what, next, format string, args ...any) {
 func (s *Server) askDoctor(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
 	var a DoctorArgs
 	if len(args) > 0 {
-		if err := read(args, &a); err != nil {
+		if err := control.Args(args, &a); err != nil {
 			return nil, err
 		}
 	}

@@ -64,7 +64,11 @@ func exitOf(t *testing.T, files map[string]string, set ...string) *exitRelay {
 	x.s = begin(t, Deps{FS: fs, NoControl: true, NewToken: someToken}, n.config(fs, set...))
 	x.cons = n.join(x.s)
 	_, x.cert = x.proxy.register(t, x.s, anna, annas, false)
-	_, x.line = clientOf(t, x.s, "annas proxy")
+	u, line := clientOf(t, x.s, "annas proxy")
+	u.mu.Lock()
+	u.hold = true // what comes for anna stays in her box, where the test looks at it
+	u.mu.Unlock()
+	x.line = line
 	return x
 }
 

@@ -1,9 +1,6 @@
 package relay
 
 import (
-	"encoding/json"
-
-	"postern.email/kit/errs"
 	"postern.email/wire/certs"
 )
 
@@ -87,12 +84,4 @@ type Status struct {
 		Bytes        uint64 `json:"bytes_written"`
 	} `json:"store"`
 	Mixnet *MixStatus `json:"mixnet,omitempty"` // nil: in no mix network
-}
-
-// read decodes a command's arguments; unknown ones are refused.
-func read(args json.RawMessage, into any) error {
-	if err := json.Unmarshal(args, into); err != nil {
-		return errs.E("role/relay.read", errs.Invalid, "the command's arguments cannot be read", err)
-	}
-	return nil
 }

@@ -3,18 +3,14 @@ package relay
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
-	"syscall"
 	"time"
 
 	"postern.email/agent/receive"
 	"postern.email/kit/config"
 	"postern.email/kit/daemon"
-	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/wire/certs"
 	"postern.email/wire/control"
@@ -160,8 +156,8 @@ func (s *Server) bind(p *port) error {
 	l := s.d.Sockets[p.name]
 	if l == nil {
 		var err error
-		if l, err = s.d.Listen("tcp", p.addr); err != nil {
-			return bindError(p, err)
+		if l, err = daemon.Bind(s.d.Listen, p.addr, p.option()); err != nil {
+			return err
 		}
 	}
 	p.l = daemon.NewListener(l, s.c.trusted())
@@ -174,17 +170,6 @@ func (p *port) option() string {
 		return "mixnet.listen"
 	}
 	return "listen." + p.name
-}
-
-func bindError(p *port, err error) error {
-	const op = "role/relay.bind"
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return errs.E(op, errs.Exists, fmt.Sprintf("%s is in use by another program (wanted for %s); choose another with --set %s=…", p.addr, p.name, p.option()), err)
-	case errors.Is(err, syscall.EACCES):
-		return errs.E(op, errs.Denied, fmt.Sprintf("%s is not allowed to this user (wanted for %s); ports below 1024 need root or CAP_NET_BIND_SERVICE", p.addr, p.name), err)
-	}
-	return errs.E(op, errs.Unavailable, fmt.Sprintf("cannot listen on %s (wanted for %s)", p.addr, p.name), err)
 }
 
 // table lists the ports with what is served on each.

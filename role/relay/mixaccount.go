@@ -10,6 +10,7 @@ import (
 	"postern.email/kit/limits"
 	"postern.email/post/account"
 	"postern.email/post/seal"
+	"postern.email/wire/control"
 	"postern.email/wire/web"
 )
 
@@ -47,7 +48,7 @@ var errNoMix error = errs.E("role/relay.mix", errs.Unsupported, "this relay is i
 func (s *Server) mixAccount(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
 	const op = "role/relay.mixAccount"
 	var a AccountArgs
-	if err := read(args, &a); err != nil {
+	if err := control.Args(args, &a); err != nil {
 		return nil, err
 	}
 	addr, err := s.address(a.Address)

@@ -20,6 +20,7 @@ import (
 	"postern.email/mixnet/token"
 	"postern.email/post/packetbox"
 	"postern.email/post/seal"
+	"postern.email/wire/control"
 	"postern.email/wire/web"
 )
 
@@ -62,7 +63,7 @@ type Invited struct {
 func (s *Server) invite(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
 	const op = "role/relay.invite"
 	var a AccountArgs
-	if err := read(args, &a); err != nil {
+	if err := control.Args(args, &a); err != nil {
 		return nil, err
 	}
 	if s.mix == nil {

@@ -89,7 +89,7 @@ func (s *Server) queueCommands() map[string]control.Handler {
 	} {
 		h["queue."+name] = func(ctx context.Context, args json.RawMessage, progress func(any) error) (any, error) {
 			var a QueueArgs
-			if err := read(args, &a); err != nil {
+			if err := control.Args(args, &a); err != nil {
 				return nil, err
 			}
 			return fn(ctx, a, progress)

@@ -15,6 +15,7 @@ import (
 	"postern.email/kit/config"
 	"postern.email/kit/errs"
 	"postern.email/post/dkimkey"
+	"postern.email/wire/control"
 	"postern.email/wire/dns"
 	"postern.email/wire/mtasts"
 	"postern.email/wire/web"
@@ -136,7 +137,7 @@ type ZoneArgs struct {
 
 func (s *Server) askZone(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
 	var a ZoneArgs
-	if err := read(args, &a); err != nil {
+	if err := control.Args(args, &a); err != nil {
 		return nil, err
 	}
 	return s.Zone(ctx, a.Check)

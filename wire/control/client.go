@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/serve"
 )
 
 // Call sends one command to the server that holds dir and decodes its result into
@@ -36,13 +36,7 @@ func Call(ctx context.Context, dir, command string, args, result any, progress f
 	if len(line) >= MaxLine {
 		return errs.E(op, errs.TooLarge, "the request is too large", nil)
 	}
-	short, done, err := reach(dir)
-	if err != nil {
-		return errs.E(op, errs.NotFound, "no server is running in "+dir, err)
-	}
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", filepath.Join(short, SocketName))
-	done()
+	c, err := serve.DialPrivate(ctx, filepath.Join(dir, SocketName))
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 			return errs.E(op, errs.NotFound, "no server is running in "+dir, err)

@@ -166,3 +166,16 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// TestWith: a command's arguments come in as they were sent; what cannot be read as them is refused.
+func TestWith(t *testing.T) {
+	h := With(func(_ context.Context, a struct{ Name string }) (string, error) { return "for " + a.Name, nil })
+	if got, err := h(t.Context(), json.RawMessage(`{"name":"anna"}`), nil); got != "for anna" || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, raw := range []string{"", "{", `{"name":1}`} {
+		if got, err := h(t.Context(), json.RawMessage(raw), nil); got != nil || errs.KindOf(err) != errs.Invalid || errs.Public(err) != "the command's arguments cannot be read" {
+			t.Errorf("%q: %v, %v", raw, got, err)
+		}
+	}
+}

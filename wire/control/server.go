@@ -4,13 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
-	"strconv"
-	"sync"
 	"time"
 
 	"postern.email/kit/errs"
@@ -30,56 +26,8 @@ type Handler func(ctx context.Context, args json.RawMessage, progress func(any) 
 // Listen makes the socket in dir, removing one that a killed server left there.
 // The caller holds the lock of dir, so nobody else listens on it.
 func Listen(dir string) (net.Listener, error) {
-	const op = "wire/control.Listen"
-	path := filepath.Join(dir, SocketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, errs.E(op, errs.Unavailable, "cannot replace "+path, err)
-	}
-	short, done, err := reach(dir)
-	if err != nil {
-		return nil, errs.E(op, errs.Unavailable, "cannot open "+dir, err)
-	}
-	defer done()
-	l, err := net.Listen("unix", filepath.Join(short, SocketName))
-	if err != nil {
-		return nil, errs.E(op, errs.Unavailable, "cannot make the control socket in "+dir, err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // its name may lead through a closed descriptor
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, errs.E(op, errs.Unavailable, "cannot protect the control socket", err)
-	}
-	return &listener{Listener: l, path: path}, nil
-}
-
-type listener struct {
-	net.Listener
-	path string
-	once sync.Once
-	err  error
-}
-
-// Close stops listening and removes the socket. Who calls it second waits for the
-// first: afterwards another server may make its socket there.
-func (l *listener) Close() error {
-	l.once.Do(func() { l.err = errors.Join(l.Listener.Close(), os.Remove(l.path)) })
-	return l.err
-}
-
-// maxSun is the longest path of a unix socket (sun_path of unix(7), with its zero).
-const maxSun = 107
-
-// reach gives a name of dir that is short enough to hold a socket: dir itself, or
-// one through a descriptor of it. done must be called after the name was used.
-func reach(dir string) (short string, done func(), err error) {
-	if len(filepath.Join(dir, SocketName)) <= maxSun {
-		return dir, func() {}, nil
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return "", nil, err
-	}
-	return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())), func() { f.Close() }, nil
+	l, err := serve.Private(filepath.Join(dir, SocketName))
+	return l, errs.Wrap("wire/control.Listen", err)
 }
 
 // Serve answers commands on l until ctx ends; then running commands end too.

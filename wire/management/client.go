@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/serve"
 )
 
 // Client speaks to a running proxy. It is used by one goroutine.
@@ -24,8 +25,7 @@ type Client struct {
 // somebody else's.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	const op = "wire/management.Dial"
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
+	c, err := serve.DialPrivate(ctx, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, errs.E(op, errs.NotFound, "no proxy answers on the management socket "+path, err)

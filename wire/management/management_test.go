@@ -200,7 +200,11 @@ func TestSocket(t *testing.T) {
 	if len(left) != 1 {
 		t.Errorf("%v", left)
 	}
-	l.(*listener).Listener.Close() // as a kill does
+	must(t, l.Close())
+	killed, err := net.Listen("unix", path)
+	must(t, err)
+	killed.(*net.UnixListener).SetUnlinkOnClose(false)
+	must(t, killed.Close()) // as a kill does
 	l, err = Listen(path)
 	must(t, err)
 	must(t, l.Close())

@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"postern.email/kit/errs"
@@ -25,50 +22,10 @@ const (
 )
 
 // Listen makes the socket, removing one that a killed proxy left there. The caller holds the lock
-// of the proxy's directory. Only the owner of the socket may connect.
+// of the proxy's directory. Only the owner of the socket may connect. See serve.Private for errors.
 func Listen(path string) (net.Listener, error) {
-	const op = "wire/management.Listen"
-	st, err := os.Lstat(path)
-	switch {
-	case err == nil && st.Mode()&os.ModeSocket == 0:
-		return nil, errs.E(op, errs.Exists, "there is something else in the place of the management socket "+path, nil)
-	case err == nil:
-		if err := os.Remove(path); err != nil {
-			return nil, errs.E(op, errs.Unavailable, "cannot replace the management socket "+path, err)
-		}
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, errs.E(op, errs.Unavailable, "cannot look at the management socket "+path, err)
-	}
-	// Until the rights are set, the socket lies in a directory that only the owner can enter.
-	private, err := os.MkdirTemp(filepath.Dir(path), ".s")
-	if err != nil {
-		return nil, errs.E(op, errs.Unavailable, "cannot make the management socket "+path, err)
-	}
-	defer os.RemoveAll(private)
-	fresh := filepath.Join(private, "s")
-	l, err := net.Listen("unix", fresh)
-	if err != nil {
-		return nil, errs.E(op, errs.Unavailable, "cannot make the management socket "+path+"; a shorter Management.Path may help", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(fresh, 0o600), os.Rename(fresh, path)); err != nil {
-		l.Close()
-		return nil, errs.E(op, errs.Unavailable, "cannot make the management socket "+path, err)
-	}
-	return &listener{Listener: l, path: path}, nil
-}
-
-type listener struct {
-	net.Listener
-	path string
-	once sync.Once
-	err  error
-}
-
-// Close stops listening and removes the socket.
-func (l *listener) Close() error {
-	l.once.Do(func() { l.err = errors.Join(l.Listener.Close(), os.Remove(l.path)) })
-	return l.err
+	l, err := serve.Private(path)
+	return l, errs.Wrap("wire/management.Listen", err)
 }
 
 // Serve answers on l until ctx ends.
