@@ -44,6 +44,7 @@ var sideways = map[string][]string{
 	"wire/imap":        {"wire/lineio", "wire/sasl", "wire/imap/imaptest"},
 	"wire/pop3":        {"wire/lineio", "wire/sasl"},
 	"wire/management":  {"wire/lineio"},
+	"wire/alias":       {"wire/sasl", "wire/web"},
 	"wire/mxdeliv":     {"wire/lineio"},
 	"wire/dns":         {"wire/dns/dnstest"},
 	"wire/dane":        {"wire/dns"},
@@ -99,7 +100,7 @@ var reachesIn = map[string][]string{
 var forTests = []string{"agent/agenttest", "kit/clocktest", "kit/configtest", "kit/stattest", "kit/tooltest", "kit/disktest", "kit/racetest", "mixnet/dirtest", "store/storetest"}
 
 // embedded are folders of files in the binary, and who may read them.
-var embedded = map[string][]string{"web": {"wire/web", "role/relay", "role/authority"}, "deploy": {"cmd/postern"}}
+var embedded = map[string][]string{"web": {"wire/alias", "wire/web", "role/relay", "role/authority"}, "deploy": {"cmd/postern"}}
 
 type pkg struct {
 	ImportPath                         string
