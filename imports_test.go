@@ -72,6 +72,7 @@ var sideways = map[string][]string{
 	"mixnet/sim":       {"mixnet/pool", "mixnet/client", "mixnet/directory", "mixnet/packet", "mixnet/letter"},
 	"store/pebble":     {"store"},
 	"store/storetest":  {"store"},
+	"mail/align":       {"mail"},
 	"mail/anon":        {"mail"},
 	"mail/blacklist":   {"mail"},
 	"mail/dkim":        {"mail"},
@@ -80,6 +81,7 @@ var sideways = map[string][]string{
 	"mail/openpgp":     {"mail", "mail/pgpmime"},
 	"mail/pgpmime":     {"mail", "mail/mime"},
 	"mail/sanitize":    {"mail"},
+	"mail/spf":         {"mail"},
 }
 
 // outside are the top folders that use the built binary over sockets or hold
