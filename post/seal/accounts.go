@@ -13,14 +13,19 @@ const accountPage = 256
 // number, outside of any transaction, until fn returns an error. Numbers come in portions, so
 // that neither memory nor a snapshot is held for long.
 func EachAccount(ctx context.Context, st store.Store, fn func(store.Shard, AccountID) error) error {
+	return EachNumber(ctx, st, AccountPrefix, fn)
+}
+
+// EachNumber is EachAccount for numbers behind another first byte than that of accounts.
+func EachNumber(ctx context.Context, st store.Store, prefix byte, fn func(store.Shard, AccountID) error) error {
 	shards, err := st.Occupied(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range shards {
-		start := []byte{AccountPrefix}
+		start := []byte{prefix}
 		for start != nil {
-			page, next, err := accounts(ctx, st, s, start)
+			page, next, err := numbers(ctx, st, s, prefix, start)
 			if err != nil {
 				return err
 			}
@@ -35,9 +40,9 @@ func EachAccount(ctx context.Context, st store.Store, fn func(store.Shard, Accou
 	return nil
 }
 
-// accounts skips from account to account without reading what lies between.
-func accounts(ctx context.Context, st store.Store, s store.Shard, start []byte) (page []AccountID, next []byte, err error) {
-	end := []byte{AccountPrefix + 1}
+// numbers skips from number to number without reading what lies between.
+func numbers(ctx context.Context, st store.Store, s store.Shard, prefix byte, start []byte) (page []AccountID, next []byte, err error) {
+	end := []byte{prefix + 1}
 	err = st.View(ctx, s, func(r store.Reader) error {
 		page, next = nil, start
 		for next != nil && len(page) < accountPage {
@@ -47,7 +52,7 @@ func accounts(ctx context.Context, st store.Store, s store.Shard, start []byte) 
 				var id AccountID
 				copy(id[:], k[1:])
 				page = append(page, id)
-				next = id.End()
+				next = id.EndOf(prefix)
 				return false, nil
 			})
 			if err != nil {

@@ -49,14 +49,18 @@ func (id AccountID) Shard() store.Shard {
 
 // Prefix gives a fresh slice: 'a' and the number. Every key of the account in
 // its shard begins with it.
-func (id AccountID) Prefix() []byte {
-	return append([]byte{AccountPrefix}, id[:]...)
-}
+func (id AccountID) Prefix() []byte { return id.PrefixOf(AccountPrefix) }
+
+// PrefixOf is Prefix with another first byte.
+func (id AccountID) PrefixOf(first byte) []byte { return append([]byte{first}, id[:]...) }
 
 // End gives the first key after all keys of the account, or nil for the end of
 // the shard's keys.
-func (id AccountID) End() []byte {
-	k := id.Prefix()
+func (id AccountID) End() []byte { return id.EndOf(AccountPrefix) }
+
+// EndOf is End with another first byte.
+func (id AccountID) EndOf(first byte) []byte {
+	k := id.PrefixOf(first)
 	for i := len(k) - 1; i >= 0; i-- {
 		if k[i]++; k[i] != 0 {
 			return k[:i+1]

@@ -22,6 +22,10 @@ const (
 	PurposeMixIdentity                // the public keys of an account's mail proxy
 	PurposeMixKey                     // keys of the node in the mix network
 	PurposeMixReply                   // reply blocks of reply addresses, and what is to be sent with them
+	PurposeAliasOwner                 // an owner of aliases: where its mail goes
+	PurposeAliasRules                 // an alias, its rules and its counts
+	PurposeAliasToken                 // a token for aliases: whose it is and what it may
+	PurposeAliasKey                   // the key of an owner's derived aliases
 	numPurposes
 )
 
@@ -35,7 +39,7 @@ type PurposeDoc struct {
 }
 
 var purposeDocs = [numPurposes]PurposeDoc{
-	PurposeName: {PurposeName, "account-name", "which account number an address belongs to, or the day on which the address was deleted",
+	PurposeName: {PurposeName, "account-name", "which account number an address belongs to, as its own or as an alias, or the day on which the address was deleted",
 		"mail and logins name an address; its owner need not be there"},
 	PurposeInfo: {PurposeInfo, "account-info", "address, class, blocked or not, accepts cleartext or not, quota, day of creation and of last login",
 		"policy is applied to mail that comes while the owner is away, and unused accounts are removed"},
@@ -65,6 +69,14 @@ var purposeDocs = [numPurposes]PurposeDoc{
 		"a node takes and gives packets by itself"},
 	PurposeMixReply: {PurposeMixReply, "mix-reply", "of each reply address (a hash of its name; the name is not kept): its reply blocks with the first hop and the hour in which each expires, the keys that letters are sealed to, and the packets that are to be sent with blocks (sealed end to end); not whose it is",
 		"mail for it comes while its owner, whom this server does not know, is away"},
+	PurposeAliasOwner: {PurposeAliasOwner, "alias-owner", "of each owner of aliases (an account number, or one without account): the address elsewhere that its mail goes to, if it has one, how many aliases it has, the days on which it began and was here last, and the account's wrapping of the key to its labels (not the key)",
+		"mail for an alias is sent on while its owner is away"},
+	PurposeAliasRules: {PurposeAliasRules, "alias-rules", "of each alias: its address, the account number of its owner, mode, class, dates and limits, how many mails came, were refused and went, and on which day the last; of each correspondent a keyed hash with its key (so that a guessed address can be tested), days, count and state; not its label, site or note, and no correspondent's address",
+		"mail for an alias is judged by its rules while its owner is away"},
+	PurposeAliasToken: {PurposeAliasToken, "alias-token", "of each token for aliases: the account number of its owner, what it may, the days on which it was made and used last; not the token (a keyed hash of it is kept), nor its name",
+		"a token is shown without a password"},
+	PurposeAliasKey: {PurposeAliasKey, "alias-key", "of each owner of aliases the key by which its derived aliases are recognised: its holder can make such addresses and can tell whose one is",
+		"mail for an alias that nothing is stored of comes while its owner is away"},
 }
 
 // Purposes gives the table of everything that is ever sealed under the node key.

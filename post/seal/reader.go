@@ -78,14 +78,9 @@ func (o *Opened) isClosed() bool {
 	return o.closed
 }
 
-// decapsulate gives the first state of a chain. The private half is made anew
-// from the seed: it is large, and needed once an hour at most for new mail.
+// decapsulate gives the first state of a chain: once an hour at most for new mail.
 func (o *Opened) decapsulate(chain ChainID, encap []byte) (first chainState, err error) {
-	var priv hpke.PrivateKey
-	err = o.withSeed(func(seed []byte) (err error) {
-		priv, err = hpke.MLKEM768X25519().NewPrivateKey(seed)
-		return err
-	})
+	priv, err := o.private()
 	if err != nil {
 		return first, err
 	}

@@ -35,6 +35,7 @@ type Root struct {
 	seen    [KeyLen]byte
 	named   [KeyLen]byte
 	mix     [KeyLen]byte
+	alias   [KeyLen]byte
 	purpose [numPurposes]cipher.AEAD
 	rand    io.Reader
 }
@@ -53,7 +54,7 @@ func NewRoot(key []byte, random io.Reader) (*Root, error) {
 	for _, x := range []struct {
 		out   []byte
 		label string
-	}{{r.name[:], labelRootName}, {r.shard[:], labelRootShard}, {r.seen[:], labelRootSeen}, {r.named[:], labelRootNamed}, {r.mix[:], labelRootMix}} {
+	}{{r.name[:], labelRootName}, {r.shard[:], labelRootShard}, {r.seen[:], labelRootSeen}, {r.named[:], labelRootNamed}, {r.mix[:], labelRootMix}, {r.alias[:], labelRootAlias}} {
 		if err := expandInto(x.out, key, x.label); err != nil {
 			return nil, errs.E(op, errs.Internal, "", err)
 		}

@@ -1,0 +1,2 @@
+// Package alias holds the aliases of accounts, and of owners whose mailbox is elsewhere.
+package alias
