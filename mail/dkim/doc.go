@@ -3,7 +3,7 @@
 // keys is passed in, and so are the keys that sign.
 //
 // Verifier answers one question: does this mail carry a valid signature of exactly this
-// domain? Signatures of other domains are not verified and cost no look-up. Signer signs
+// domain, or of one that the caller counts? Signatures of other domains are not verified and cost no look-up. Signer signs
 // the mails of one domain; Record and ZoneLine are what the domain has to publish.
 //
 // Where the RFCs leave a choice:

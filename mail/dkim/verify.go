@@ -39,6 +39,11 @@ type Result struct {
 	Verdict   Verdict
 	Authentic bool   // of a Valid one: DNSSEC vouches for the key
 	Reason    string // why not Valid: a fixed text for the debug log, of the last signature of the domain
+
+	// Of a Valid one: whose signature it is, what it covers, and the key record that it fits, as it was looked up.
+	Domain, Selector string   // canonical
+	Signed           []string // names of the fields, in lower case, each as often as the signature names it
+	Record           string
 }
 
 // Verifier verifies. It may be used by many goroutines.
@@ -54,12 +59,18 @@ type Verifier struct {
 // U-labels are equal; never a parent or child domain). raw is the whole mail as
 // received, with CRLF line ends; it is not kept.
 func (v *Verifier) Verify(ctx context.Context, raw []byte, domain string) Result {
+	domain = mail.CanonicalDomain(domain)
+	return v.VerifyFor(ctx, raw, func(d string) bool { return d == domain })
+}
+
+// VerifyFor is Verify for every domain that counts says of: it is asked with the d= of each
+// signature, in canonical form, and costs nothing where it says no.
+func (v *Verifier) VerifyFor(ctx context.Context, raw []byte, counts func(domain string) bool) Result {
 	h, off, err := mail.ParseHeader(raw)
 	if err != nil {
 		return Result{Verdict: Invalid, Reason: "malformed header"}
 	}
 	m := message{fields: h.Fields(), body: raw[off:]}
-	domain = mail.CanonicalDomain(domain)
 	res := Result{Reason: "no signature"}
 	read, tried := 0, 0
 	for i, f := range m.fields {
@@ -73,7 +84,7 @@ func (v *Verifier) Verify(ctx context.Context, raw []byte, domain string) Result
 			res.Verdict, res.Reason = Invalid, "no signature of the domain"
 		}
 		s, why := parseSignature(f.Raw)
-		if s.domain != domain {
+		if s.domain == "" || !counts(s.domain) {
 			continue
 		}
 		tried++
@@ -86,10 +97,10 @@ func (v *Verifier) Verify(ctx context.Context, raw []byte, domain string) Result
 			}
 			continue
 		}
-		verdict, authentic, why := v.key(ctx, s, m.digest(s, i))
+		verdict, record, authentic, why := v.key(ctx, s, m.digest(s, i))
 		switch {
 		case verdict == Valid:
-			return Result{Verdict: Valid, Authentic: authentic}
+			return Result{Verdict: Valid, Authentic: authentic, Domain: s.domain, Selector: s.selector, Signed: s.headers, Record: record}
 		case verdict == Temporary, res.Verdict != Temporary:
 			res.Verdict, res.Reason = verdict, why
 		}
@@ -105,15 +116,15 @@ func (v *Verifier) now() time.Time {
 }
 
 // key looks up the keys of a signature and tries them on the digest of the header.
-func (v *Verifier) key(ctx context.Context, s signature, digest []byte) (verdict Verdict, authentic bool, why string) {
+func (v *Verifier) key(ctx context.Context, s signature, digest []byte) (verdict Verdict, record string, authentic bool, why string) {
 	name := RecordName(s.selector, s.domain)
 	txts, authentic, err := v.Lookup(ctx, name)
 	switch {
 	case err == nil:
 	case errs.KindOf(err) == errs.NotFound:
-		return Invalid, false, "no key"
+		return Invalid, "", false, "no key"
 	default:
-		return Temporary, false, "the key cannot be looked up now"
+		return Temporary, "", false, "the key cannot be looked up now"
 	}
 	why = "no key"
 	for _, t := range txts[:min(len(txts), MaxRecords)] {
@@ -122,12 +133,12 @@ func (v *Verifier) key(ctx context.Context, s signature, digest []byte) (verdict
 			fault = k.verify(s, digest)
 		}
 		if fault == "" {
-			return Valid, authentic, ""
+			return Valid, t, authentic, ""
 		}
 		why = fault
 	}
 	if v.Forget != nil {
 		v.Forget(name)
 	}
-	return Invalid, false, why
+	return Invalid, "", false, why
 }
