@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestVerifyFor: signatures of domains that do not count cost no look-up, and a valid one tells
@@ -14,7 +13,7 @@ func TestVerifyFor(t *testing.T) {
 	s := newSigner()
 	record, asked := "v=DKIM1; p="+s.rsaRecord(), []string{}
 	keys := records(map[string][]string{"k._domainkey.mail.a.example": {"v=DKIM1; p=AAAA", record}, "k._domainkey.a.example": {record}})
-	v := &Verifier{Now: func() time.Time { return now }}
+	v := &Verifier{}
 	v.Lookup = func(ctx context.Context, name string) ([]string, bool, error) {
 		asked = append(asked, name)
 		return keys(ctx, name)
