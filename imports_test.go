@@ -83,6 +83,7 @@ var sideways = map[string][]string{
 	"mail/openpgp":     {"mail", "mail/pgpmime"},
 	"mail/pgpmime":     {"mail", "mail/mime"},
 	"mail/sanitize":    {"mail"},
+	"mail/verp":        {"mail"},
 	"mail/spf":         {"mail"},
 }
 
