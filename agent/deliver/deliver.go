@@ -19,6 +19,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
+	"postern.email/mail/dsn"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
 	"postern.email/post/queue"
@@ -52,9 +53,13 @@ type Options struct {
 	// Sign gives the DKIM-Signature fields of a mail that leaves; nil: it goes unsigned.
 	Sign     func(header []byte, body ...[]byte) (fields []byte, err error)
 	Accounts Recipients
-	Proxies  Proxies          // nil: all accounts are read without a mail proxy
-	Replies  Replies          // nil: there are no reply addresses
-	Domain   string           // of the sender of reports
+	Proxies  Proxies // nil: all accounts are read without a mail proxy
+	Replies  Replies // nil: there are no reply addresses
+	Domain   string  // of the sender of reports
+	// Returned is shown each report on a mail of the queue, before it is sent, and gives the one to be
+	// sent in its place (nil: none); is is false for a mail that is nothing to it. nil: nobody is
+	// asked. agent/forward, whose envelope senders stand for nobody's mailbox, has one.
+	Returned func(ctx context.Context, r dsn.Report) (instead *dsn.Report, is bool)
 	Lifetime time.Duration    // how long a mail may wait for another host; 0: DefaultLifetime
 	Seen     *seen.Seen       // remembers parcels with a Proof; nil: nothing is remembered
 	Letters  *seen.Seen       // remembers parcels with a Letter; nil: there are none

@@ -47,9 +47,27 @@ type Parcel struct {
 	// nil as well. Empty: nothing is remembered.
 	Proof [][]byte
 
+	// Also are changes that belong to the mail, and are written in its transaction.
+	Also []Write
+
 	// Letter is what the whole parcel is made of: it is taken once, and whenever it comes again
 	// the answer is nil and nothing is written. nil: nothing is remembered. Home must be its shard.
 	Letter *seen.Letter
+}
+
+// Write is a change that somebody else prepared: of an alias that got a mail, for example.
+type Write interface {
+	Shard() store.Shard
+	Put(tx store.Tx) error // in Shard; it must be quick, and may be run again
+	Committed()            // the transaction is durable
+}
+
+// also gives the writes that belong to a parcel.
+func (p *Parcel) also() (list []localCopy) {
+	for _, a := range p.Also {
+		list = append(list, localCopy{shard: a.Shard(), put: a.Put, durable: a.Committed})
+	}
+	return list
 }
 
 // Hand takes responsibility for a mail: nil is the acknowledgement. Copies for mailboxes here are
@@ -60,7 +78,7 @@ type Parcel struct {
 // into the mailboxes.
 //
 // Errors: errs.Full when a mailbox has no room, or a reply address not enough reply blocks (which one is not said),
-// errs.Unavailable for an account that went away meanwhile and for a store that
+// what a Write of the parcel answers, errs.Unavailable for an account that went away meanwhile and for a store that
 // takes no more writes, errs.Busy when too many copies are being sealed at one time, or the
 // queue is full, errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
 // a header that cannot be read), errs.Unsupported (there is no queue), errs.Canceled.
@@ -98,6 +116,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
+	replies = append(replies, p.also()...)
 	w.copies = append(w.copies, replies...)
 	if len(p.Remote) > 0 {
 		if err := d.addQueued(ctx, &w, &p, p.Remote, !p.Unsigned); err != nil {
@@ -203,15 +222,15 @@ func (d *Deliver) addRefusal(ctx context.Context, w *writes, p *Parcel) {
 	}
 }
 
-// later puts a mail into the queue for all of its recipients, those here included, but for reply
-// addresses.
-func (d *Deliver) later(ctx context.Context, p *Parcel, replies []localCopy) error {
+// later puts a mail into the queue for all of its recipients, those here included. more is what cannot
+// wait there: what is for reply addresses, and what the parcel also changes.
+func (d *Deliver) later(ctx context.Context, p *Parcel, more []localCopy) error {
 	rcpts := make([]queue.Rcpt, 0, len(p.Local)+len(p.Remote))
 	for _, a := range p.Local {
 		rcpts = append(rcpts, queue.Rcpt{To: a.Address})
 	}
 	rcpts = append(rcpts, p.Remote...)
-	w := writes{once: d.onceLetter(p.Letter), shard: p.Home, copies: replies}
+	w := writes{once: d.onceLetter(p.Letter), shard: p.Home, copies: more}
 	defer w.discard()
 	for len(rcpts) > 0 {
 		n := min(len(rcpts), queue.MaxRcpts)

@@ -330,6 +330,14 @@ func (o *Out) report(ctx context.Context, w *writes, it *queue.Item, rs []result
 		return nil
 	}
 	r.Header = o.header(ctx, it)
+	if o.d.o.Returned != nil {
+		if instead, is := o.d.o.Returned(ctx, r); is {
+			if instead == nil {
+				return nil
+			}
+			r = *instead
+		}
+	}
 	return o.d.addReport(ctx, w, r, m.Shard)
 }
 
