@@ -107,7 +107,7 @@ func (s *Site) mixClient(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	status := mixStatus(errs.KindOf(err))
+	status := Status(errs.KindOf(err))
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", basicRealm)
 	}
@@ -192,8 +192,8 @@ func readKey(body io.Reader) (key [32]byte, err error) {
 	return [32]byte(raw), nil
 }
 
-// mixStatus turns kinds of errors into what HTTP calls them (RFC 9110 §15).
-func mixStatus(k errs.Kind) int {
+// Status turns kinds of errors into what HTTP calls them (RFC 9110 §15).
+func Status(k errs.Kind) int {
 	switch k {
 	case errs.Auth:
 		return http.StatusUnauthorized
@@ -203,6 +203,8 @@ func mixStatus(k errs.Kind) int {
 		return http.StatusNotFound
 	case errs.Invalid:
 		return http.StatusBadRequest
+	case errs.TooLarge:
+		return http.StatusRequestEntityTooLarge
 	case errs.Exists, errs.Full:
 		return http.StatusConflict
 	case errs.Busy:

@@ -19,7 +19,9 @@ import (
 type ServeOptions struct {
 	// TLS must list in NextProtos what is spoken here: "h2", "http/1.1" and the
 	// names of Protocols. ServePlain does not read it.
-	TLS     *tls.Config
+	TLS *tls.Config
+	// Handler answers. One that takes a connection over (http.Hijacker) has it until it returns;
+	// the connection is closed then.
 	Handler http.Handler
 	// Protocols are the other protocols that share the port, by ALPN name. Each
 	// serves one connection, on which the handshake is done, and closes it.
@@ -71,9 +73,9 @@ func serveHTTP(ctx context.Context, l net.Listener, o ServeOptions) error {
 	}
 	p := &port{conns: make(chan net.Conn), stop: make(chan struct{}), addr: l.Addr(), grace: o.Grace, open: make(map[net.Conn]*httpConn)}
 	h := &http.Server{
-		Handler: o.Handler, ReadHeaderTimeout: requestTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
+		Handler: p.handler(o.Handler), ReadHeaderTimeout: requestTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0), // it would name addresses
-		ConnContext: withPeer(o.PeerOf), ConnState: p.state,
+		ConnContext: p.context(withPeer(o.PeerOf)), ConnState: p.state,
 	}
 	done := make(chan struct{})
 	go func() {
@@ -119,8 +121,9 @@ type port struct {
 	open  map[net.Conn]*httpConn
 }
 
-// httpConn is a connection that the HTTP server has.
+// httpConn is a connection that the HTTP server has, or gave to its handler for good.
 type httpConn struct {
+	c       net.Conn
 	state   http.ConnState
 	changed chan struct{} // capacity 1
 	ended   chan struct{}
@@ -146,7 +149,7 @@ func (p *port) Addr() net.Addr { return p.addr }
 // serve hands c to the HTTP server and waits until it is closed. When ctx ends, a
 // connection without a request is closed at once; one with a request has the grace.
 func (p *port) serve(ctx context.Context, c net.Conn, h *http.Server) {
-	x := &httpConn{changed: make(chan struct{}, 1), ended: make(chan struct{})}
+	x := &httpConn{c: c, changed: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.mu.Lock()
 	p.open[c] = x
 	p.mu.Unlock()
@@ -196,7 +199,7 @@ func (p *port) state(c net.Conn, s http.ConnState) {
 		return
 	}
 	x.state = s
-	if s == http.StateClosed || s == http.StateHijacked {
+	if s == http.StateClosed {
 		delete(p.open, c)
 		close(x.ended)
 		return
@@ -205,4 +208,37 @@ func (p *port) state(c net.Conn, s http.ConnState) {
 	case x.changed <- struct{}{}:
 	default:
 	}
+}
+
+// connKey is the key of the connection in a request's context.
+type connKey struct{}
+
+// context adds the connection to what then puts into a request's context.
+func (p *port) context(then func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, c net.Conn) context.Context {
+		p.mu.Lock()
+		x := p.open[c]
+		p.mu.Unlock()
+		return context.WithValue(then(ctx, c), connKey{}, x)
+	}
+}
+
+// handler is h, with the end of a connection that h took over: the HTTP server says nothing
+// about it any more.
+func (p *port) handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			x, _ := r.Context().Value(connKey{}).(*httpConn)
+			if x == nil {
+				return
+			}
+			p.mu.Lock()
+			taken := x.state == http.StateHijacked
+			p.mu.Unlock()
+			if taken {
+				p.state(x.c, http.StateClosed)
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
 }

@@ -127,19 +127,7 @@ func New(o Options) (*Site, error) {
 
 // ServeHTTP answers one request.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-	if !s.o.SelfSigned {
-		h.Set("Strict-Transport-Security", "max-age=31536000")
-	}
-	// Credentials must not stay anywhere; the rest is small.
-	h.Set("Cache-Control", "no-store")
+	SetHeaders(w.Header(), !s.o.SelfSigned)
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	switch requestHost(r) {
 	case policyHost + s.site:
@@ -152,6 +140,24 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// SetHeaders sets what every page of this program says about itself: nothing from elsewhere, no
+// scripts, no frames, no traces. vouched: authorities vouch for the certificate, so that browsers
+// may insist on HTTPS from now on (RFC 6797).
+func SetHeaders(h http.Header, vouched bool) {
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+	if vouched {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	// Credentials must not stay anywhere; the rest is small.
+	h.Set("Cache-Control", "no-store")
 }
 
 // server is a row of the settings table.

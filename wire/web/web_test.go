@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -385,6 +386,46 @@ func TestStop(t *testing.T) {
 		t.Errorf("the request under way: %q", b)
 	}
 	<-stopped
+}
+
+// TestTakenOver: a connection that a handler takes over (a WebSocket) lives until the handler
+// returns, takes a place for as long, and no longer.
+func TestTakenOver(t *testing.T) {
+	conns := limits.NewConns(1, 1)
+	went := make(chan bool)
+	addr, stop := start(t, ServeOptions{Conns: conns, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer close(went)
+		c, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(c, "mine\n")
+		line, _ := rw.ReadString('\n')
+		io.WriteString(c, "got "+line)
+	})})
+	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if line, err := in.ReadString('\n'); line != "mine\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if n := conns.Open(); n != 1 {
+		t.Errorf("%d places taken", n)
+	}
+	io.WriteString(c, "word\n")
+	if rest, _ := io.ReadAll(in); string(rest) != "got word\n" {
+		t.Errorf("%q", rest)
+	}
+	<-went
+	stop() // returns when no connection is left
+	if n := conns.Open(); n != 0 {
+		t.Errorf("%d places taken at the end", n)
+	}
 }
 
 // TestSlowHandshake: a client that says nothing does not hold a place for ever.
