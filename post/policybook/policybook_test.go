@@ -69,7 +69,7 @@ func TestBook(t *testing.T) {
 	after.load("a.example", "\x03newer", 0)
 	after.load("b.example", "\x09second", 0)
 	after.now = after.now.Add(4 * 24 * time.Hour)
-	if err := after.b.sweep(t.Context()); err != nil || after.told != 1 {
+	if err := after.b.Sweep(t.Context()); err != nil || after.told != 1 {
 		t.Errorf("%v, told %d times", err, after.told)
 	}
 	after.load("a.example", "", errs.NotFound)
@@ -82,58 +82,35 @@ func TestBook(t *testing.T) {
 	}
 }
 
-// TestNamesAreNowhere: neither a domain nor its policy can be read in any record.
-func TestNamesAreNowhere(t *testing.T) {
-	w := newWorld(t, vfs.NewCrashDisk())
-	if err := w.b.Save(t.Context(), "secret-friend.example", []byte("\x05mx: mx.secret-friend.example")); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	err := w.st.Walk(t.Context(), func(_ store.Shard, k, v []byte) (bool, error) {
-		n++
-		if bytes.Contains(k, []byte("secret")) || bytes.Contains(v, []byte("secret")) {
-			t.Errorf("%q %q", k, v)
-		}
-		return true, nil
-	})
-	if err != nil || n != 1 {
-		t.Errorf("%d records, %v", n, err)
-	}
-}
-
-// TestDamage: what cannot be read is an error, and Check names it.
-func TestDamage(t *testing.T) {
+// TestPlace: where a record lies, and in what form, is that of stores which are there.
+func TestPlace(t *testing.T) {
 	w := newWorld(t, vfs.NewCrashDisk())
 	if err := w.b.Save(t.Context(), "a.example", []byte("\x05x")); err != nil {
 		t.Fatal(err)
 	}
-	n, err := w.b.o.Root.Named("a.example")
+	root, err := seal.NewRoot(bytes.Repeat([]byte{7}, seal.KeyLen), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := func(want int) {
-		t.Helper()
-		found := 0
-		if err := w.b.Check(t.Context(), func(string) { found++ }); err != nil || found != want {
-			t.Errorf("%d findings, %v", found, err)
-		}
+	n, err := root.Named("a.example")
+	if err != nil {
+		t.Fatal(err)
 	}
-	check(0)
-	for _, v := range [][]byte{{}, {9, 0, 0, 0, 0, 1}, {version, 0, 0}} {
-		if err := w.st.Update(t.Context(), n.Shard, func(tx store.Tx) error { return tx.Set(key(n), v) }); err != nil {
-			t.Fatal(err)
+	err = w.st.View(t.Context(), n.Shard, func(r store.Reader) error {
+		v, err := r.Get(append([]byte("p"), n.Place[:]...))
+		if err != nil {
+			return err
 		}
-		w.load("a.example", "", errs.Corrupt)
-		check(1)
+		record, err := n.Open(v[5:])
+		if !bytes.Equal(v[:5], []byte{1, 0, 0, 0x51, 0x66}) || string(record) != "\x05x" {
+			t.Errorf("%x %q", v[:5], record)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
-}
-
-// TestRun ends with its context.
-func TestRun(t *testing.T) {
-	w := newWorld(t, vfs.NewCrashDisk())
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := w.b.Run(ctx); err != nil {
+	if err := w.b.Check(t.Context(), func(s string) { t.Error(s) }); err != nil {
 		t.Error(err)
 	}
 }
