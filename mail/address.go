@@ -369,5 +369,28 @@ func lower(s string) string {
 	return string(b)
 }
 
+// Mailbox gives the canonical form without a subaddress: "name+tag" is the mailbox "name"
+// (RFC 5233 §1).
+func (a Address) Mailbox() Address {
+	a = a.Canonical()
+	if i := strings.IndexByte(a.Local, '+'); i > 0 {
+		a.Local = a.Local[:i]
+	}
+	return a
+}
+
 // Equal compares the canonical forms.
 func (a Address) Equal(b Address) bool { return a == b || a.Canonical() == b.Canonical() }
+
+// PlainLocal reports whether a local part has only the characters a-z, 0-9, dot, underscore
+// and hyphen, and needs no quotes for its dots (RFC 5321 §4.1.2, Dot-string): what every mail
+// program and every form on the web takes.
+func PlainLocal(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return isDotString(s)
+}

@@ -1,0 +1,158 @@
+package aliasname
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write testdata/derived.json anew")
+
+// vector is one line of testdata/derived.json, which addon/ reads as well.
+type vector struct {
+	Key    string `json:"key"` // hex
+	Domain string `json:"domain"`
+	Label  string `json:"label"`
+	N      uint32 `json:"n"`
+	Local  string `json:"local"`
+}
+
+type vectors struct {
+	Derived   []vector `json:"derived"`
+	NotOfForm []string `json:"not_of_form"` // DerivedForm says no
+	NotOfKey  []vector `json:"not_of_key"`  // of the form, but not made by the key for the domain
+}
+
+func vectorFile(t testing.TB) vectors {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", "derived.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vectors
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func keyOf(t testing.TB, h string) (key [KeyLen]byte) {
+	t.Helper()
+	raw, err := hex.DecodeString(h)
+	if err != nil || len(raw) != KeyLen {
+		t.Fatalf("%q is no key", h)
+	}
+	copy(key[:], raw)
+	return key
+}
+
+func testKey(n int) (key [KeyLen]byte) {
+	copy(key[:], fmt.Sprintf("alias key %022d", n))
+	return key
+}
+
+func makeVectors() vectors {
+	var v vectors
+	zero, one := [KeyLen]byte{}, testKey(1)
+	var count [KeyLen]byte
+	for i := range count {
+		count[i] = byte(i)
+	}
+	for _, c := range []struct {
+		key    [KeyLen]byte
+		domain string
+		label  string
+		n      uint32
+	}{
+		{zero, "example.org", "", 0},
+		{count, "example.org", "shop.example", 0},
+		{count, "example.org", "shop.example", 1},
+		{count, "example.org", "shop.example", 0xffffffff},
+		{count, "EXAMPLE.org", "Shop.Example", 0}, // as the first: capitals do not count
+		{count, "alias.example.net", "shop.example", 0},
+		{count, "xn--bcher-kva.example", "bücher.example", 0},
+		{count, "xn--bcher-kva.example", "BÜCHER.example", 0}, // only ASCII is folded
+		{one, "example.org", strings.Repeat("a long label ", 30), 7},
+		{one, "example.org", "日本", 2},
+		{testKey(2), "example.org", "shop.example", 0},
+	} {
+		v.Derived = append(v.Derived, vector{hex.EncodeToString(c.key[:]), c.domain, c.label, c.n, Derive(&c.key, c.domain, c.label, c.n)})
+	}
+	good := v.Derived[1].Local
+	v.NotOfForm = []string{
+		"", good[:19], good + "a", strings.Repeat("a", 20),
+		swap(good, 1), swap(good, 18), "1" + good[1:], good[:9] + "-" + good[10:], good[:19] + "8",
+		otherVersion(good),
+	}
+	changed := parts{}
+	changed, _ = parse(good)
+	changed.tag ^= 1
+	v.NotOfKey = []vector{
+		{v.Derived[1].Key, "example.org", "shop.example", 0, changed.String()},
+		{v.Derived[1].Key, "example.net", "shop.example", 0, good},
+		{v.Derived[0].Key, "example.org", "shop.example", 0, good},
+	}
+	return v
+}
+
+// swap exchanges two neighbouring characters.
+func swap(s string, i int) string {
+	return s[:i] + s[i+1:i+2] + s[i:i+1] + s[i+2:]
+}
+
+// otherVersion gives the same with version 2 and a right check sum.
+func otherVersion(local string) string {
+	head, _ := readChars(local[:9])
+	b := appendChars(nil, head&(1<<41-1)|2<<41, 9)
+	b = append(b, local[9:18]...)
+	return string(appendChars(b, uint64(checkSum(b)), 2))
+}
+
+// TestVectors: the file that every implementation is tested with is what this one makes.
+func TestVectors(t *testing.T) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(makeVectors()); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join("testdata", "derived.json")
+	if *update {
+		if err := os.WriteFile(name, buf.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(raw, buf.Bytes()) {
+		t.Fatalf("testdata/derived.json is not what is made now:\n%s", buf.Bytes())
+	}
+	for _, v := range vectorFile(t).Derived {
+		key := keyOf(t, v.Key)
+		if got := Derive(&key, v.Domain, v.Label, v.N); got != v.Local {
+			t.Errorf("%s, %q, %d: %q, want %q", v.Domain, v.Label, v.N, got, v.Local)
+		}
+		if !DerivedForm(v.Local) || !DerivedForm(strings.ToUpper(v.Local)) || !Verify(&key, v.Domain, strings.ToUpper(v.Local)) {
+			t.Errorf("%q is not recognized", v.Local)
+		}
+	}
+	for _, s := range vectorFile(t).NotOfForm {
+		if DerivedForm(s) {
+			t.Errorf("%q passes for a derived one", s)
+		}
+	}
+	for _, v := range vectorFile(t).NotOfKey {
+		key := keyOf(t, v.Key)
+		if !DerivedForm(v.Local) || Verify(&key, v.Domain, v.Local) {
+			t.Errorf("%q of %s: form %v, verified", v.Local, v.Domain, DerivedForm(v.Local))
+		}
+	}
+}
