@@ -28,6 +28,8 @@ type hereMail struct {
 	from       mail.Address
 	head, tail []byte
 	proof      [][]byte // see Parcel
+	fields     []byte   // see ForAlias; nil: the header rules of final delivery apply
+	change     Write    // see ForAlias; nil: nothing is changed
 }
 
 // read tells which of the accounts are read with a mail proxy.
@@ -63,7 +65,7 @@ func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts [
 	var delivery *mailbox.Delivery
 	if len(to) > 0 {
 		var err error
-		if delivery, err = d.prepare(ctx, m.from, to, m.head, m.tail); err != nil {
+		if delivery, err = d.prepare(ctx, m, to); err != nil {
 			return err
 		}
 		w.unused = append(w.unused, delivery.Discard)
@@ -81,6 +83,9 @@ func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts [
 			}
 			n++
 		}
+		if m.change != nil {
+			c.put, c.durable = with(m.change, c.shard, c.put), both(c.durable, m.change.Committed)
+		}
 		if d.o.Seen != nil && len(m.proof) > 0 {
 			c.put = d.once(a.ID, m.proof, c.put)
 		}
@@ -89,7 +94,8 @@ func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts [
 	return nil
 }
 
-// letter seals a mail to the proxy of an account.
+// letter seals a mail to the proxy of an account. The fields of an alias stay away: a mail proxy takes
+// what begins like them for forged.
 func (d *Deliver) letter(ctx context.Context, m *hereMail, a account.Account) (*packetbox.Prepared, error) {
 	text := join(m.head, m.tail)
 	defer text.release()
@@ -97,15 +103,30 @@ func (d *Deliver) letter(ctx context.Context, m *hereMail, a account.Account) (*
 	return p, errs.Wrap("agent/deliver.letter", err)
 }
 
-// prepare seals a mail to mailboxes under the header rules of final delivery.
-func (d *Deliver) prepare(ctx context.Context, from mail.Address, to []mailbox.Target, head, tail []byte) (*mailbox.Delivery, error) {
-	header, body, err := sanitize.Delivery(head, from)
-	if err != nil {
-		return nil, err
+// prepare seals a mail to mailboxes, under the header rules of final delivery or behind the fields of an
+// alias.
+func (d *Deliver) prepare(ctx context.Context, m *hereMail, to []mailbox.Target) (*mailbox.Delivery, error) {
+	front, rest := m.fields, m.head
+	if front == nil {
+		header, body, err := sanitize.Delivery(m.head, m.from)
+		if err != nil {
+			return nil, err
+		}
+		front, rest = header, m.head[body:]
 	}
-	text := join(header, head[body:], tail)
+	text := join(front, rest, m.tail)
 	defer text.release()
 	return d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
+}
+
+func both(a, b func()) func() {
+	if a == nil {
+		return b
+	}
+	return func() {
+		a()
+		b()
+	}
 }
 
 // distinct gives each account once, in the order of the recipients.

@@ -55,6 +55,8 @@ type Options struct {
 	Accounts Recipients
 	Proxies  Proxies // nil: all accounts are read without a mail proxy
 	Replies  Replies // nil: there are no reply addresses
+	Aliases  Aliases // nil: there are no aliases; with Numbers
+	Numbers  Numbers // accounts by their numbers, of the owners of aliases
 	Domain   string  // of the sender of reports
 	// Returned is shown each report on a mail of the queue, before it is sent, and gives the one to be
 	// sent in its place (nil: none); is is false for a mail that is nothing to it. nil: nobody is

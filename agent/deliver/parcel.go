@@ -21,6 +21,8 @@ type Parcel struct {
 	Remote []queue.Rcpt // at other hosts
 	// Replies are reply addresses here (Options.Replies).
 	Replies []mail.Address
+	// Aliases are copies for aliases here, each into the mailbox of its owner.
+	Aliases []ForAlias
 	Home    store.Shard // where what waits for other hosts lies: the sender's
 
 	// Options of the envelope: UTF8, RequireTLS, Return and EnvID go along to other hosts
@@ -78,7 +80,7 @@ func (p *Parcel) also() (list []localCopy) {
 // into the mailboxes.
 //
 // Errors: errs.Full when a mailbox has no room, or a reply address not enough reply blocks (which one is not said),
-// what a Write of the parcel answers, errs.Unavailable for an account that went away meanwhile and for a store that
+// what a Write of the parcel answers (errs.Denied of an alias that has changed meanwhile), errs.Unavailable for an account that went away meanwhile and for a store that
 // takes no more writes, errs.Busy when too many copies are being sealed at one time, or the
 // queue is full, errs.NoSpace, errs.TooLarge, errs.Invalid (no recipient, or
 // a header that cannot be read), errs.Unsupported (there is no queue), errs.Canceled.
@@ -86,7 +88,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	const op = "agent/deliver.Hand"
 	defer m.done()
 	d := m.d
-	if len(p.Local)+len(p.Remote)+len(p.Replies)+len(p.Refused) == 0 || p.Letter != nil && (d.o.Letters == nil || p.Letter.Shard != p.Home) {
+	if len(p.Local)+len(p.Remote)+len(p.Replies)+len(p.Aliases)+len(p.Refused) == 0 || p.Letter != nil && (d.o.Letters == nil || p.Letter.Shard != p.Home) {
 		return errs.E(op, errs.Invalid, "no recipients", nil)
 	}
 	to := distinct(p.Local)
@@ -98,7 +100,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	if len(p.Remote) > 0 {
 		size += int64(len(p.Head) + len(p.Tail))
 	}
-	size += 2 * int64(len(p.Replies)*(len(p.Head)+len(p.Tail)))
+	size += 2 * int64((len(p.Replies)+len(p.Aliases))*(len(p.Head)+len(p.Tail)))
 	if !d.reserve(size) {
 		return errs.E(op, errs.Busy, "too many mails at once, try again later", nil)
 	}
@@ -116,8 +118,13 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	replies = append(replies, p.also()...)
-	w.copies = append(w.copies, replies...)
+	apart := append(replies, p.also()...)
+	for i := range p.Aliases {
+		if apart, err = d.addAlias(ctx, &w, apart, &p, &p.Aliases[i]); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
+	w.copies = append(w.copies, apart...)
 	if len(p.Remote) > 0 {
 		if err := d.addQueued(ctx, &w, &p, p.Remote, !p.Unsigned); err != nil {
 			return errs.Wrap(op, err)
@@ -141,7 +148,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 		return nil
 	case len(to) > 0 && d.o.Queue != nil && (k == errs.Unsupported || k == errs.TooLarge && len(to) > 1):
 		// No common log, or more bytes than one transaction may hold.
-		return errs.Wrap(op, d.later(ctx, &p, replies))
+		return errs.Wrap(op, d.later(ctx, &p, apart))
 	}
 	return refusal(op, err)
 }
@@ -223,7 +230,7 @@ func (d *Deliver) addRefusal(ctx context.Context, w *writes, p *Parcel) {
 }
 
 // later puts a mail into the queue for all of its recipients, those here included. more is what cannot
-// wait there: what is for reply addresses, and what the parcel also changes.
+// wait there: what is for reply addresses and aliases, and what the parcel also changes.
 func (d *Deliver) later(ctx context.Context, p *Parcel, more []localCopy) error {
 	rcpts := make([]queue.Rcpt, 0, len(p.Local)+len(p.Remote))
 	for _, a := range p.Local {

@@ -37,24 +37,36 @@ func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home s
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	if d.o.Accounts == nil || !d.o.Accounts.Ours(r.To) {
+	a, err := d.ownerOf(ctx, r.To)
+	switch k := errs.KindOf(err); {
+	case err != nil && k != errs.NotFound:
+		return errs.Wrap(op, err)
+	case err == nil:
+		return errs.Wrap(op, d.addNotice(ctx, w, a, raw))
+	case d.o.Aliases != nil && d.o.Aliases.Ours(r.To) && (d.o.Accounts == nil || !d.o.Accounts.Ours(r.To)):
+		return nil // an alias that is gone, or whose owner has no mailbox here
+	case d.o.Accounts == nil || !d.o.Accounts.Ours(r.To):
 		p := Parcel{Home: home, Head: raw}
 		p.Options.UTF8 = !ascii([]byte(r.To.String()))
 		return errs.Wrap(op, d.addQueued(ctx, w, &p, []queue.Rcpt{{To: r.To, Notify: uint8(smtp.NotifyNever)}}, true))
 	}
-	a, err := d.o.Accounts.Resolve(ctx, r.To)
-	if err != nil {
+	if a, err = d.o.Accounts.Resolve(ctx, r.To); err != nil {
 		if errs.KindOf(err) == errs.NotFound {
 			return nil
 		}
 		return errs.Wrap(op, err)
 	}
+	return errs.Wrap(op, d.addNotice(ctx, w, a, raw))
+}
+
+// addNotice adds a mail of ours to a transaction, into the mailbox of an account.
+func (d *Deliver) addNotice(ctx context.Context, w *writes, a account.Account, raw []byte) error {
 	to := []account.Account{a}
 	proxied, err := d.read(ctx, to)
 	if err != nil {
-		return errs.Wrap(op, err)
+		return err
 	}
-	return errs.Wrap(op, d.addCopies(ctx, w, &hereMail{head: raw}, to, proxied))
+	return d.addCopies(ctx, w, &hereMail{head: raw}, to, proxied)
 }
 
 // Wanted tells whether a sender is to be told of what became of a recipient (RFC 3461

@@ -19,8 +19,9 @@ import (
 var submissionDrops = [...]string{"Received", "X-Originating-IP", "X-Mailer", "User-Agent", "Return-Path", "Bcc"}
 
 // deliveryDrops lists what a mail's way and its checks left in it. Our own checks are done,
-// and a client must not take a stranger's results for ours (RFC 8601 §5).
-var deliveryDrops = [...]string{"DKIM-Signature", "Authentication-Results", "Received", "Return-Path"}
+// and a client must not take a stranger's results for ours (RFC 8601 §5), nor fields that only
+// Alias writes.
+var deliveryDrops = [...]string{"DKIM-Signature", "Authentication-Results", "Received", "Return-Path", AliasField, KeyField}
 
 // subject replaces every Subject on submission: the real one is inside the encryption.
 const subject = "Subject: [...]\r\n"
