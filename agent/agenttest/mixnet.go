@@ -97,7 +97,10 @@ func (n *MixNet) User(fs vfs.FS, dir, address string, now func() time.Time) *Mix
 }
 
 // Give puts a letter into the user's inbox, sealed as it comes.
-func (n *MixNet) Give(to *MixUser, bodies ...[]byte) {
+func (n *MixNet) Give(to *MixUser, bodies ...[]byte) { n.TB.Helper(); n.GiveWith(to, "", bodies...) }
+
+// GiveWith does so as if it had come with reply blocks that have a note.
+func (n *MixNet) GiveWith(to *MixUser, note string, bodies ...[]byte) {
 	n.TB.Helper()
 	for _, b := range bodies {
 		f, err := letter.Open(to.Identity.Letter, b)
@@ -105,7 +108,7 @@ func (n *MixNet) Give(to *MixUser, bodies ...[]byte) {
 			n.TB.Fatal(err)
 		}
 		n.item++
-		if err := to.Store.Put(n.item, f); err != nil {
+		if err := to.Store.Put(n.item, f, note); err != nil {
 			n.TB.Fatal(err)
 		}
 	}

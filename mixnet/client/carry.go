@@ -31,10 +31,11 @@ func (s *Store) Message(name string) (*Outgoing, error) {
 	return &o, nil
 }
 
-// Put keeps a fragment that has come, under the number of its item in the relay's box. It is durable
-// on return; the same item again changes nothing. errs.Full when too much was not collected.
-func (s *Store) Put(item uint64, f *letter.Fragment) error {
-	return errs.Wrap("mixnet/client.Store.Put", s.put(item, f))
+// Put keeps a fragment that has come, under the number of its item in the relay's box; with is the
+// Note of the reply block that it came with, empty without one. It is durable on return; the same item
+// again changes nothing. errs.Full when too much was not collected.
+func (s *Store) Put(item uint64, f *letter.Fragment, with string) error {
+	return errs.Wrap("mixnet/client.Store.Put", s.put(item, f, with))
 }
 
 // Finish notes what became of a message that waits, and removes it. It is durable on return.

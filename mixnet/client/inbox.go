@@ -1,9 +1,10 @@
 package client
 
 import (
+	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"postern.email/kit/errs"
@@ -11,9 +12,10 @@ import (
 	"postern.email/mixnet/letter"
 )
 
-// put keeps a fragment under the number of its item. It is durable on return; the same item
-// again changes nothing. errs.Full when too much was not collected.
-func (s *Store) put(item uint64, f *letter.Fragment) error {
+// put keeps a fragment under the number of its item. with is the Note of the reply block that it came
+// with, empty without one. It is durable on return; the same item again changes nothing. errs.Full
+// when too much was not collected.
+func (s *Store) put(item uint64, f *letter.Fragment, with string) error {
 	const op = "mixnet/client.Store.put"
 	name := fmt.Sprintf("%016x", item)
 	path := s.path(inDir + "/" + name)
@@ -30,6 +32,9 @@ func (s *Store) put(item uint64, f *letter.Fragment) error {
 		return errs.E(op, errs.Full, "the inbox is full", nil)
 	}
 	plain := strconv.AppendInt(nil, s.now().Unix(), 16)
+	if with != "" {
+		plain = strconv.AppendQuoteToASCII(append(plain, ' '), with)
+	}
 	plain = append(plain, '\n')
 	if plain, err = f.AppendBinary(plain); err != nil {
 		return errs.Wrap(op, err)
@@ -41,25 +46,39 @@ func (s *Store) put(item uint64, f *letter.Fragment) error {
 	return errs.Wrap(op, vfs.WriteFileAtomic(s.fs, path, b, 0o600))
 }
 
-// stored reads a fragment, and when it came.
-func (s *Store) stored(name string) (*letter.Fragment, time.Time, error) {
+// storedItem is a fragment of the inbox.
+type storedItem struct {
+	*letter.Fragment
+	at   time.Time // it came
+	with string    // of put
+}
+
+func (s *Store) stored(name string) (it storedItem, err error) {
+	const op = "mixnet/client.Store.stored"
 	b, err := vfs.ReadFile(s.fs, s.path(inDir+"/"+name))
 	if err != nil {
-		return nil, time.Time{}, err
+		return it, err
 	}
 	if b, err = s.id.open(name, b); err != nil {
-		return nil, time.Time{}, err
+		return it, err
 	}
-	i := slices.Index(b, '\n')
-	if i < 0 {
-		return nil, time.Time{}, errs.E("mixnet/client.Store.stored", errs.Corrupt, "", nil)
+	line, rest, ok := bytes.Cut(b, []byte("\n"))
+	if !ok {
+		return it, errs.E(op, errs.Corrupt, "", nil)
 	}
-	at, err := strconv.ParseInt(string(b[:i]), 16, 64)
+	stamp, with, ok := strings.Cut(string(line), " ")
+	if ok {
+		if it.with, err = strconv.Unquote(with); err != nil {
+			return it, errs.E(op, errs.Corrupt, "", err)
+		}
+	}
+	at, err := strconv.ParseInt(stamp, 16, 64)
 	if err != nil {
-		return nil, time.Time{}, errs.E("mixnet/client.Store.stored", errs.Corrupt, "", err)
+		return it, errs.E(op, errs.Corrupt, "", err)
 	}
-	f, err := letter.ParseOpened(b[i+1:])
-	return f, time.Unix(at, 0), err
+	it.at = time.Unix(at, 0)
+	it.Fragment, err = letter.ParseOpened(rest)
+	return it, err
 }
 
 // Received is a letter that has come, or an error in its place.
@@ -68,7 +87,10 @@ type Received struct {
 	At     time.Time // when its last fragment came
 	Letter *letter.Letter
 	Err    error // the letter is whole, but not in order
-	items  []string
+	// With is the Note of the reply blocks that it came with; empty: it came without. Only who got those
+	// blocks can have sent it so.
+	With  string
+	items []string
 }
 
 // Inbox is what Collect found.
@@ -115,12 +137,13 @@ func (s *Store) Collect() (*Inbox, error) {
 		size    int
 		items   []string
 		last    time.Time
+		with    string
 	}
 	groups := make(map[letter.ID]*group)
 	var order []letter.ID
 	var over []string // not needed any more
 	for _, n := range names {
-		f, at, err := s.stored(n)
+		f, err := s.stored(n)
 		switch {
 		case err != nil && errs.KindOf(err) == errs.NotFound:
 			continue
@@ -130,21 +153,21 @@ func (s *Store) Collect() (*Inbox, error) {
 		case seen[f.ID]:
 			over = append(over, n)
 			continue
-		case now.Sub(at) > s.limits.Keep:
+		case now.Sub(f.at) > s.limits.Keep:
 			in.Expired++
 			over = append(over, n)
 			continue
 		}
 		g := groups[f.ID]
 		if g == nil {
-			g = &group{size: len(f.Data)}
+			g = &group{size: len(f.Data), with: f.with}
 			groups[f.ID] = g
 			order = append(order, f.ID)
 		}
 		g.headers = append(g.headers, f.Header)
 		g.items = append(g.items, n)
-		if at.After(g.last) {
-			g.last = at
+		if f.at.After(g.last) {
+			g.last = f.at
 		}
 	}
 	if err := s.remove(inDir, over...); err != nil {
@@ -161,7 +184,7 @@ func (s *Store) Collect() (*Inbox, error) {
 			in.Partial++
 			continue
 		}
-		in.Letters = append(in.Letters, Received{ID: id, At: g.last, Letter: l, Err: err, items: g.items})
+		in.Letters = append(in.Letters, Received{ID: id, At: g.last, Letter: l, Err: err, With: g.with, items: g.items})
 	}
 	return in, nil
 }
@@ -170,11 +193,11 @@ func (s *Store) Collect() (*Inbox, error) {
 func (s *Store) assemble(items []string) (*letter.Letter, error) {
 	a := letter.NewAssembler(letter.Limits{Letters: 1, Bytes: 2 * letter.MaxWhole})
 	for _, n := range items {
-		f, at, err := s.stored(n)
+		f, err := s.stored(n)
 		if err != nil {
 			return nil, nil // it was readable a moment ago: the next time
 		}
-		if l, err := a.Add(f, at); l != nil || err != nil {
+		if l, err := a.Add(f.Fragment, f.at); l != nil || err != nil {
 			return l, err
 		}
 	}

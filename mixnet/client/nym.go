@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"io"
@@ -34,8 +35,10 @@ type Nym struct {
 	Made   time.Time
 	Minute int       // of the day, UTC, at which it is fed; drawn once, so that the moment tells nothing of its use
 	Fed    time.Time // when the last feed was complete; zero: never
-	Blocks int       // that the relay had then
+	Blocks int       // that the relay had when it was asked last
 	Until  time.Time // the address lives until then; zero: it does not
+	// Answered is how many answers had come by then, of those blocks that are remembered.
+	Answered int `json:",omitempty"`
 }
 
 // Name is the name in the address.
@@ -118,26 +121,87 @@ func (y *Nyms) Get(label string) (Nym, error) {
 	return n, errs.Wrap(op, y.save(append(list, n)))
 }
 
-// Due gives the labels of the addresses that are to be fed now.
-func (y *Nyms) Due() (labels []string, err error) {
-	list, err := y.List()
-	now := y.o.Now()
-	for i := range list {
-		if !now.Before(list[i].Next()) {
-			labels = append(labels, list[i].Label)
-		}
+// Forget takes an address from the list, so that it is fed no more. What was given to the relay stays
+// there until it expires, and answers that come with it can still be read. It is durable on return.
+// errs.NotFound.
+func (y *Nyms) Forget(label string) error {
+	const op = "mixnet/client.Nyms.Forget"
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	list, err := y.load()
+	if err != nil {
+		return errs.Wrap(op, err)
 	}
-	return labels, err
+	i := slices.IndexFunc(list, func(n Nym) bool { return n.Label == label })
+	if i < 0 {
+		return errs.Wrap(op, noNym())
+	}
+	return errs.Wrap(op, y.save(slices.Delete(list, i, i+1)))
 }
 
+func noNym() error {
+	return errs.E("mixnet/client.Nyms", errs.NotFound, "there is no such reply address", nil)
+}
+
+// Left tells for each address, by its name, how many blocks the relay can still use, as far as that is
+// known here: those that it had when it was asked last, without those that an answer has come with
+// since, and that have expired.
+func (y *Nyms) Left() (map[string]int, error) {
+	const op = "mixnet/client.Nyms.Left"
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	list, err := y.load()
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	count, err := y.count()
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	left := make(map[string]int, len(list))
+	for i := range list {
+		n, c := &list[i], count[list[i].Name()]
+		left[n.Name()] = max(0, min(c.open, n.Blocks-max(0, c.answered-n.Answered)))
+	}
+	return left, nil
+}
+
+// countedBlocks are the blocks of one name that are remembered: those that a relay may still use, and those
+// whose answer has come.
+type countedBlocks struct{ open, answered int }
+
+func (y *Nyms) count() (map[string]countedBlocks, error) {
+	made, err := y.o.Store.Blocks()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]countedBlocks)
+	last := y.o.Now().Add(leastLife)
+	for i := range made {
+		c := out[made[i].Note]
+		switch b := &made[i]; {
+		case b.Answered:
+			c.answered++
+		case last.Before(b.Expires):
+			c.open++
+		}
+		out[made[i].Note] = c
+	}
+	return out, nil
+}
+
+// leastLife is for how long before its end a block is not used any more (docs/content.md §10).
+const leastLife = time.Hour
+
 // Feed gives the relay a set of DailyBlocks fresh blocks for an address, in as many questions as that
-// takes, and notes what it has then. A feed that is broken off may be repeated: the relay keeps what it
-// got, up to its bound. Each block is noted before it is given away, and each serial before it is used.
+// takes, and notes what it has after each answer; more, if it is not nil, is called then. A feed that is
+// broken off may be repeated: the relay keeps what it got, up to its bound. Each block is noted before it
+// is given away, and each serial before it is used.
 //
-// errs.NotFound without such an address; errs.Unavailable, with a public text, when the relay has no
-// reply addresses, or does not answer, or the directory is not there; errs.Busy when it takes no more
-// now; the errors of NewSet and RememberSet.
-func (y *Nyms) Feed(ctx context.Context, label string) (Nym, error) {
+// errs.NotFound without such an address; errs.Unsupported, with a public text, when the relay has no
+// reply addresses; errs.Unavailable when it does not answer, or the directory is not there; errs.Busy
+// when it takes no more now; the errors of NewSet and RememberSet.
+func (y *Nyms) Feed(ctx context.Context, label string, more func()) (Nym, error) {
 	const op = "mixnet/client.Nyms.Feed"
 	cons, err := y.o.Consensus()
 	if err != nil {
@@ -152,7 +216,7 @@ func (y *Nyms) Feed(ctx context.Context, label string) (Nym, error) {
 	if err != nil {
 		return Nym{}, errs.Wrap(op, err)
 	}
-	for _, r := range requests {
+	for i, r := range requests {
 		status, answer, err := y.o.Ask(ctx, home.Relay.ID, content.ServiceReply, r)
 		if err != nil {
 			return n, errs.Wrap(op, err)
@@ -162,7 +226,7 @@ func (y *Nyms) Feed(ctx context.Context, label string) (Nym, error) {
 		case content.AnswerLater:
 			return n, errs.E(op, errs.Busy, "the relay takes no reply blocks now", nil)
 		default:
-			return n, errs.E(op, errs.Unavailable, "the relay has no reply addresses", nil)
+			return n, errs.E(op, errs.Unsupported, "the relay of this account has no reply addresses", nil)
 		}
 		blocks, until, err := content.ParseStock(answer)
 		if err != nil {
@@ -175,14 +239,21 @@ func (y *Nyms) Feed(ctx context.Context, label string) (Nym, error) {
 				n.Until = most
 			}
 		}
+		if i == len(requests)-1 {
+			n.Fed = now
+		}
+		if err := y.update(&n); err != nil {
+			return n, errs.Wrap(op, err)
+		}
+		if more != nil {
+			more()
+		}
 	}
-	n.Fed = now
-	return n, errs.Wrap(op, y.update(n))
+	return n, nil
 }
 
 // requests makes the questions of one feed.
 func (y *Nyms) requests(label string, cons *directory.Consensus, home Home, now time.Time) (Nym, [][]byte, error) {
-	const op = "mixnet/client.Nyms.requests"
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	list, err := y.load()
@@ -191,7 +262,7 @@ func (y *Nyms) requests(label string, cons *directory.Consensus, home Home, now 
 	}
 	i := slices.IndexFunc(list, func(n Nym) bool { return n.Label == label })
 	if i < 0 {
-		return Nym{}, nil, errs.E(op, errs.NotFound, "there is no such reply address", nil)
+		return Nym{}, nil, noNym()
 	}
 	seed, err := y.o.Store.Seed()
 	if err != nil {
@@ -224,21 +295,28 @@ func (y *Nyms) requests(label string, cons *directory.Consensus, home Home, now 
 	return n, out, y.save(list)
 }
 
-// update writes what a feed found out; the serial may be a later one meanwhile.
-func (y *Nyms) update(n Nym) error {
+// update writes what a feed found out; the serial may be a later one meanwhile, and the address be
+// forgotten.
+func (y *Nyms) update(n *Nym) error {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	list, err := y.load()
 	if err != nil {
 		return err
 	}
+	count, err := y.count()
+	if err != nil {
+		return err
+	}
 	for i := range list {
-		if list[i].Label == n.Label {
+		if list[i].Label == n.Label && bytes.Equal(list[i].Key, n.Key) {
 			n.Serial = max(n.Serial, list[i].Serial)
-			list[i] = n
+			n.Answered = count[n.Name()].answered
+			list[i] = *n
+			return y.save(list)
 		}
 	}
-	return y.save(list)
+	return noNym()
 }
 
 func (y *Nyms) load() (list []Nym, err error) {

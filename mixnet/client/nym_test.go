@@ -66,7 +66,7 @@ func TestNymFeed(t *testing.T) {
 	}
 	for range 2 {
 		k.got = nil
-		n, err = y.Feed(t.Context(), "fox")
+		n, err = y.Feed(t.Context(), "fox", nil)
 		must(t, err)
 		if n.Blocks != DailyBlocks || !n.Until.Equal(hour(begin).Add(BlockLife)) || !n.Alive(begin.Add(47*time.Hour)) || n.Alive(begin.Add(48*time.Hour)) || len(k.got) != DailyBlocks/content.MaxFeed {
 			t.Errorf("%+v in %d questions", n, len(k.got))
@@ -110,14 +110,20 @@ func TestNymClock(t *testing.T) {
 	}
 	due := func() string {
 		t.Helper()
-		l, err := y.Due()
+		list, err := y.List()
 		must(t, err)
+		var l []string
+		for i := range list {
+			if !now.Before(list[i].Next()) {
+				l = append(l, list[i].Label)
+			}
+		}
 		return strings.Join(l, " ")
 	}
 	if got := due(); got != "fox owl" {
 		t.Error(got)
 	}
-	n, err = y.Feed(t.Context(), "fox")
+	n, err = y.Feed(t.Context(), "fox", nil)
 	must(t, err)
 	at := n.Next()
 	if u := at.Sub(*now); u <= 0 || u > 24*time.Hour || at.UTC().Hour()*60+at.UTC().Minute() != n.Minute {
@@ -140,19 +146,19 @@ func TestNymClock(t *testing.T) {
 // TestNymRefused: what stands in the way is said, and the address is as it was.
 func TestNymRefused(t *testing.T) {
 	y, k, _ := nyms(t)
-	_, err := y.Feed(t.Context(), "fox")
+	_, err := y.Feed(t.Context(), "fox", nil)
 	wantKind(t, err, errs.NotFound, "")
 	_, err = y.Get(strings.Repeat("f", maxLabel+1))
 	wantKind(t, err, errs.Invalid, "")
 	_, err = y.Get("fox")
 	must(t, err)
-	for status, want := range map[uint8]errs.Kind{content.AnswerLater: errs.Busy, content.AnswerRefused: errs.Unavailable, content.AnswerUnknown: errs.Unavailable} {
+	for status, want := range map[uint8]errs.Kind{content.AnswerLater: errs.Busy, content.AnswerRefused: errs.Unsupported, content.AnswerUnknown: errs.Unsupported} {
 		k.status = status
-		_, err = y.Feed(t.Context(), "fox")
+		_, err = y.Feed(t.Context(), "fox", nil)
 		wantKind(t, err, want, "")
 	}
 	k.status, k.fail = content.AnswerOK, errs.E("test", errs.Unavailable, "no answer", nil)
-	_, err = y.Feed(t.Context(), "fox")
+	_, err = y.Feed(t.Context(), "fox", nil)
 	wantKind(t, err, errs.Unavailable, "")
 	if list, err := y.List(); err != nil || len(list) != 1 || !list[0].Fed.IsZero() || list[0].Serial != 4*DailyBlocks/content.MaxFeed {
 		t.Errorf("%+v %v", list, err)

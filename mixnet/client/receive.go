@@ -59,7 +59,7 @@ func (c *Client) takeLetter(u content.BoxUnit, r link.Receipt) {
 
 // keep puts a fragment into the inbox and answers.
 func (c *Client) keep(item uint64, f *letter.Fragment, r link.Receipt) bool {
-	if err := c.o.Store.put(item, f); err != nil {
+	if err := c.o.Store.put(item, f, ""); err != nil {
 		c.problem(err)
 		r.Later()
 		return false
@@ -182,7 +182,7 @@ func (c *Client) takeAnswer(u content.BoxUnit, r link.Receipt) error {
 		if err != nil {
 			break
 		}
-		if err := s.put(u.Item, f); err != nil {
+		if err := s.put(u.Item, f, b.Note); err != nil {
 			return err
 		}
 		answered[u.Mark] = b.Expires.Add(seedLinger)

@@ -86,7 +86,7 @@ func TestStoreCrash(t *testing.T) {
 			if items[i] == nil {
 				items[i] = s.fragments(t, fmt.Sprint("letter ", i))
 			}
-			must(t, s.put(uint64(i+1), items[i][0]))
+			must(t, s.put(uint64(i+1), items[i][0], ""))
 			w.put++
 		}
 		must(t, s.RememberSet(set, seed, ""))
@@ -176,10 +176,10 @@ func TestStoreBounds(t *testing.T) {
 	wantKind(t, err, errs.Full, "too much waits to be sent already")
 	s = openTest(t, crvfs.NewMem(), StoreLimits{Inbox: 2}, atBegin)
 	f := s.fragments(t, "x")[0]
-	must(t, s.put(1, f))
-	must(t, s.put(2, f))
-	must(t, s.put(2, f)) // the same again
-	wantKind(t, s.put(3, f), errs.Full, "the inbox is full")
+	must(t, s.put(1, f, ""))
+	must(t, s.put(2, f, ""))
+	must(t, s.put(2, f, "")) // the same again
+	wantKind(t, s.put(3, f, ""), errs.Full, "the inbox is full")
 
 	for name, o := range map[string]Outgoing{
 		"nothing":       {Kind: content.Letter, Relay: packet.ID{1}, Mailbox: packet.ID{1}},
@@ -219,7 +219,7 @@ func TestSeizedStore(t *testing.T) {
 	o.Note, o.Path, o.Bodies[0] = canary, canary, bytes.Repeat([]byte(canary+" "), 500)
 	name, err := s.Queue(o)
 	must(t, err)
-	must(t, s.put(7, s.fragments(t, canary)[0]))
+	must(t, s.put(7, s.fragments(t, canary)[0], ""))
 	c := usual(t, 1)
 	set, err := NewSet(1, c, begin, rng(1), Home{FindNode(c, "relay0"), packet.ID{5}}, &packet.Seed{}, 0, Want{}, rngReader{rng(2)})
 	must(t, err)
@@ -284,8 +284,8 @@ func TestInbox(t *testing.T) {
 	if len(long) < 2 {
 		t.Fatal("one fragment")
 	}
-	must(t, s.put(1, long[0]))
-	must(t, s.put(2, s.fragments(t, "whole")[0]))
+	must(t, s.put(1, long[0], ""))
+	must(t, s.put(2, s.fragments(t, "whole")[0], ""))
 	in, err := s.Collect()
 	must(t, err)
 	if in.Partial != 1 || len(in.Letters) != 1 || string(in.Letters[0].Letter.Content) != "whole" || !in.Letters[0].At.Equal(begin) {
@@ -293,14 +293,14 @@ func TestInbox(t *testing.T) {
 	}
 	must(t, in.Settle(s, in.Letters[0]))
 	now = now.Add(47 * time.Hour)
-	must(t, s.put(3, long[1]))
+	must(t, s.put(3, long[1], ""))
 	in, err = s.Collect()
 	must(t, err)
 	if len(long) == 2 && (len(in.Letters) != 1 || in.Partial != 0) {
 		t.Fatalf("%+v", in)
 	}
 	must(t, in.Settle(s, in.Letters[0]))
-	must(t, s.put(4, long[0])) // it comes again
+	must(t, s.put(4, long[0], "")) // it comes again
 	in, err = s.Collect()
 	must(t, err)
 	if len(in.Letters) != 0 || in.Partial != 0 {
@@ -309,7 +309,7 @@ func TestInbox(t *testing.T) {
 	if items, err := s.items(); err != nil || len(items) != 0 {
 		t.Errorf("%v %v", items, err)
 	}
-	must(t, s.put(5, s.fragments(t, text("other", 60_000))[0]))
+	must(t, s.put(5, s.fragments(t, text("other", 60_000))[0], ""))
 	now = now.Add(49 * time.Hour)
 	in, err = s.Collect()
 	must(t, err)
@@ -322,7 +322,7 @@ func TestInbox(t *testing.T) {
 	must(t, err)
 	f, err := letter.Open(s.id.Letter, sealed.Bodies[0])
 	must(t, err)
-	must(t, s.put(6, f))
+	must(t, s.put(6, f, ""))
 	in, err = s.Collect()
 	must(t, err)
 	if len(in.Letters) != 1 || errs.KindOf(in.Letters[0].Err) != errs.Auth {
