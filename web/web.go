@@ -6,5 +6,5 @@ import "embed"
 // Files are base.html with the frame, one page each in the others, and what is
 // served as it is.
 //
-//go:embed *.html style.css favicon.svg
+//go:embed *.html style.css alias.css favicon.svg
 var Files embed.FS

@@ -8,6 +8,7 @@ package alias
 
 import (
 	"crypto/rand"
+	"html/template"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/wire/sasl"
+	"postern.email/wire/web"
 )
 
 // Paths of the server, beside that of the WebSocket.
@@ -71,8 +73,11 @@ type Options struct {
 
 // Server is the handlers. Its methods may be called by many goroutines.
 type Server struct {
-	o   Options
-	mux *http.ServeMux
+	o        Options
+	mux      *http.ServeMux
+	pages    *template.Template
+	sessions *sessions
+	cross    *http.CrossOriginProtection // forms from other sites
 }
 
 // New makes a Server. errs.Invalid for Options that cannot be served.
@@ -111,7 +116,15 @@ func New(o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, mux: http.NewServeMux()}
+	if o.Domain == "" {
+		o.Domain = "this server"
+	}
+	s := &Server{o: o, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), sessions: newSessions(o.Sessions, o.Idle, o.Now, o.Rand)}
+	s.mux.HandleFunc("GET "+o.WebSocketPath, s.socket)
+	s.routesAPI()
+	if err := s.routesPages(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -124,8 +137,19 @@ func (s *Server) Owns(path string) bool {
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	web.SetHeaders(w.Header(), s.o.HSTS)
+	r.Body = http.MaxBytesReader(w, r.Body, MaxBody+1)
+	api := strings.HasPrefix(r.URL.Path, APIPath)
 	if !sasl.MayAuth(sasl.Conn{TLS: r.TLS != nil, Private: s.o.Private}) {
-		http.Error(w, "this needs HTTPS", http.StatusForbidden)
+		const text = "this needs HTTPS: a token or password must not cross the network in clear"
+		if api {
+			fail(w, http.StatusForbidden, codeDenied, text)
+		} else {
+			http.Error(w, text, http.StatusForbidden)
+		}
+		return
+	}
+	if api && !s.cors(w, r) {
 		return
 	}
 	s.mux.ServeHTTP(w, r)
