@@ -106,7 +106,7 @@ var reachesIn = map[string][]string{
 
 // forTests are packages that only tests import, from rooms beside or above them. They may
 // choose an engine, as tests may.
-var forTests = []string{"agent/agenttest", "kit/clocktest", "kit/configtest", "kit/stattest", "kit/tooltest", "kit/disktest", "kit/racetest", "mixnet/dirtest", "store/storetest"}
+var forTests = []string{"agent/agenttest", "agent/migrate/migratetest", "kit/clocktest", "kit/configtest", "kit/stattest", "kit/tooltest", "kit/disktest", "kit/racetest", "mixnet/dirtest", "store/storetest"}
 
 // embedded are folders of files in the binary, and who may read them.
 var embedded = map[string][]string{"web": {"wire/alias", "wire/web", "role/relay", "role/authority"}, "deploy": {"cmd/postern"}}
