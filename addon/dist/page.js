@@ -1,0 +1,59 @@
+// What the add-on's own pages share: texts, elements, the clipboard, calls to the background.
+import { Failure } from './kinds.js';
+/** The text of a message. */
+export function text(name, ...args) {
+    return chrome.i18n.getMessage(name, args) || name;
+}
+/** Puts the texts into elements with data-text, data-label (accessible name) or data-hint (placeholder). */
+export function translate(root = document) {
+    document.documentElement.lang = chrome.i18n.getUILanguage();
+    document.documentElement.dir = text('@@bidi_dir');
+    for (const el of root.querySelectorAll('[data-text]'))
+        el.textContent = text(el.dataset['text']);
+    for (const el of root.querySelectorAll('[data-label]'))
+        el.setAttribute('aria-label', text(el.dataset['label']));
+    for (const el of root.querySelectorAll('[data-hint]'))
+        el.setAttribute('placeholder', text(el.dataset['hint']));
+}
+export function byId(id) {
+    return document.getElementById(id);
+}
+/** An element with text inside. */
+export function make(tag, content = '', cls = '') {
+    const el = document.createElement(tag);
+    if (content)
+        el.textContent = content;
+    if (cls)
+        el.className = cls;
+    return el;
+}
+/** A button of one line. */
+export function button(name, run, cls = '') {
+    const el = make('button', text(name), cls);
+    el.type = 'button';
+    el.addEventListener('click', run);
+    return el;
+}
+/** Asks the background. Throws Failure. */
+export async function call(what, args) {
+    const answer = (await chrome.runtime.sendMessage({ do: what, ...args }));
+    if (answer && 'ok' in answer)
+        return answer.ok;
+    throw new Failure(answer?.error ?? 'answer');
+}
+/** What to say of an error. */
+export function failure(err) {
+    const code = err instanceof Failure ? err.code : 'answer';
+    return text('error_' + code);
+}
+/** Puts an address into the clipboard; false if the browser does not let us. */
+export async function copy(address, field) {
+    try {
+        await navigator.clipboard.writeText(address);
+        return true;
+    }
+    catch {
+        field?.select();
+        return !!field && document.execCommand('copy');
+    }
+}
