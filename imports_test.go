@@ -28,6 +28,7 @@ var floors = [][]string{
 var sideways = map[string][]string{
 	"lab":              {"lab/world"},
 	"agent/access":     {},
+	"agent/aliases":    {},
 	"agent/aliasmail":  {"agent/deliver", "agent/forward"},
 	"agent/deliver":    {"agent/road"},
 	"agent/exit":       {"agent/deliver", "agent/mbox", "agent/vouch"},

@@ -1,0 +1,129 @@
+package aliases
+
+import (
+	"strings"
+	"time"
+
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/align"
+	"postern.email/post/alias"
+	wire "postern.email/wire/alias"
+)
+
+// view shows an alias to its owner.
+func (d *Desk) view(v *alias.Vault, al *alias.Alias) (View, error) {
+	n, err := v.Notes(al)
+	if err != nil {
+		return View{}, err
+	}
+	out := d.bare(al)
+	out.Site, out.Label, out.Note = n.Site, n.Label, n.Note
+	out.Derived, out.Created, out.Last = al.Derived, day(al.Created), day(al.Last)
+	out.Received, out.Refused, out.Sent = al.Received, al.Refused, al.Sent
+	out.MaxMails, out.IdleDays = al.MaxMails, al.IdleDays
+	if !al.Expires.IsZero() {
+		out.Expires = al.Expires.UTC().Format(time.RFC3339)
+	}
+	for _, p := range n.Correspondents {
+		out.Correspondents = append(out.Correspondents, Correspondent{Address: p.Address, First: day(p.First), Last: day(p.Last), State: p.State, Mails: p.Mails})
+	}
+	out.Leaked = leaked(n)
+	return out, nil
+}
+
+// bare is what somebody sees of an alias who may change aliases but not see them.
+func (d *Desk) bare(al *alias.Alias) View {
+	return View{Address: al.Address.String(), Mode: al.Mode.String(), Class: al.Class.String(), State: d.state(al), Correspondents: []Correspondent{}}
+}
+
+func (d *Desk) state(al *alias.Alias) string {
+	switch {
+	case al.Deleted != 0:
+		return wire.StateDeleted
+	case al.Judge(mail.Address{}, d.o.Now()).Action == alias.Expired:
+		return wire.StateExpired
+	case al.Paused:
+		return wire.StatePaused
+	}
+	return wire.StateActive
+}
+
+func day(d alias.Day) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
+// leaked reports whether somebody wrote who had no reason to know the alias: of another
+// organization than the site that it was made for, the sender that is pinned, those whom the
+// owner allowed or wrote to, and, where there is none of these, the first that wrote.
+func leaked(n alias.Notes) bool {
+	known := make(map[string]bool)
+	add := func(address string) {
+		if _, domain, ok := strings.Cut(address, "@"); ok && domain != "" {
+			known[align.Organization(domain)] = true
+		}
+	}
+	if n.Site != "" {
+		add("@" + n.Site)
+	}
+	var first alias.Correspondent
+	for _, p := range n.Correspondents {
+		switch p.State {
+		case alias.StatePinned, alias.StateAllowed, alias.StateWrittenTo:
+			add(p.Address)
+		default:
+			if p.Mails > 0 && p.Address != "" && (first.Address == "" || p.First < first.First) {
+				first = p
+			}
+		}
+	}
+	if len(known) == 0 {
+		add(first.Address)
+	}
+	for _, p := range n.Correspondents {
+		_, domain, ok := strings.Cut(p.Address, "@")
+		if ok && p.Mails > 0 && (p.State == alias.StateSeen || p.State == alias.StateAsks || p.State == alias.StateBlocked) && !known[align.Organization(domain)] {
+			return true
+		}
+	}
+	return false
+}
+
+// matches reports whether an alias is what a search looks for; search is in lower case.
+func matches(v *View, search, site string) bool {
+	if site != "" && !strings.EqualFold(v.Site, site) {
+		return false
+	}
+	if search == "" {
+		return true
+	}
+	for _, s := range []string{v.Address, v.Site, v.Label, v.Note} {
+		if strings.Contains(strings.ToLower(s), search) {
+			return true
+		}
+	}
+	for _, p := range v.Correspondents {
+		if strings.Contains(strings.ToLower(p.Address), search) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseEnd reads when an alias ends: RFC 3339, or a day, at whose end it does; "": never.
+func parseEnd(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.DateOnly, text); err == nil {
+		return t.AddDate(0, 0, 1), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, errs.E("agent/aliases.parseEnd", errs.Invalid, textDay, nil)
+	}
+	return t, nil
+}
