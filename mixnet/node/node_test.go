@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -328,6 +329,9 @@ func TestNoBufferPerHop(t *testing.T) {
 			units[i] = w.build(packet.Route{First: 1, Hops: []packet.Hop{mix.hop(time.Second), next.hop(0)}}, packet.Dest{Command: packet.Drop}, packet.Content{})
 		}
 		pass := func(units [][]byte) uint64 {
+			// A collection in between would empty the pools of buffers, and what is made anew then is
+			// not what a packet costs.
+			defer debug.SetGCPercent(debug.SetGCPercent(-1))
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			for i := 0; i < len(units); i += 50 {
@@ -341,7 +345,12 @@ func TestNoBufferPerHop(t *testing.T) {
 		}
 		wait(10 * time.Minute)
 		pass(units[:packets])
-		got := pass(units[packets:])
+		// What the log writes at once is gathered in a buffer that grows with the largest group so far: when a
+		// busy machine makes a larger one, that is seen in one pass. So the least of several counts.
+		got := uint64(1 << 40)
+		for part := range slices.Chunk(units[packets:], packets/4) {
+			got = min(got, pass(part))
+		}
 		t.Logf("%d bytes are allocated for a packet that passes, at sender, mix and receiver together", got)
 		if got > packet.Size/2 {
 			t.Errorf("%d bytes are allocated for a packet", got)
