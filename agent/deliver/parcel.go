@@ -29,6 +29,10 @@ type Parcel struct {
 	// and into reports.
 	Options smtp.MailOptions
 
+	// Verified asks that what goes to other hosts goes only to such as have proved who they are, also
+	// where the operator asks for less (agent/road).
+	Verified bool
+
 	Head, Tail []byte // the mail in two pieces, of which the first holds the whole header
 
 	// Unsigned leaves out the signatures of this relay from what waits in the queue: it is for
@@ -159,7 +163,7 @@ func (d *Deliver) addQueued(ctx context.Context, w *writes, p *Parcel, rcpts []q
 	if d.o.Queue == nil {
 		return errs.E(op, errs.Unsupported, "this relay does not deliver to other hosts", nil)
 	}
-	q := queue.Mail{From: p.From, Kind: queue.Submission, UTF8: p.Options.UTF8, RequireTLS: p.Options.RequireTLS,
+	q := queue.Mail{From: p.From, Kind: queue.Submission, UTF8: p.Options.UTF8, RequireTLS: p.Options.RequireTLS, Verified: p.Verified,
 		Return: uint8(p.Options.Return), EnvID: p.Options.EnvID, EightBit: !ascii(p.Head) || !ascii(p.Tail),
 		Created: d.o.Now(), Shard: p.Home, Head: p.Head, Tail: p.Tail, Rcpts: rcpts}
 	q.Expires = q.Created.Add(d.o.Lifetime)

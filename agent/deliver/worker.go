@@ -226,7 +226,7 @@ func (o *Out) lateReply(d *destination, it *queue.Item) *smtp.Reply {
 // job puts a queued mail in the words of the road.
 func job(it *queue.Item, body queue.Body) road.Job {
 	m := &it.Mail
-	j := road.Job{From: m.From, Body: body,
+	j := road.Job{From: m.From, Body: body, Verified: m.Verified,
 		Options: smtp.MailOptions{Size: body.Size(), UTF8: m.UTF8, Return: smtp.Return(m.Return), EnvID: m.EnvID, RequireTLS: m.RequireTLS, Body: smtp.Body7Bit}}
 	if m.EightBit {
 		j.Options.Body = smtp.Body8Bit

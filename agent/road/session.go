@@ -25,6 +25,8 @@ type Job struct {
 	Options smtp.MailOptions
 	Rcpts   []smtp.Recipient
 	Body    smtp.Content
+	// Verified asks for the strictest trust, whatever the operator's routes and the exceptions say.
+	Verified bool
 }
 
 // Outcome is what became of a Job.
@@ -99,6 +101,11 @@ func (s *Session) Send(ctx context.Context, j Job) Outcome {
 	why := &smtp.Reply{Code: 421, Enhanced: "4.4.1", Text: "Failed to connect to any mail server"}
 	for i := range p.targets {
 		t := &p.targets[i]
+		if j.Verified {
+			strict := *t
+			strict.trust = Verified
+			t = &strict
+		}
 		if out, ok := s.try(ctx, reach, p, t, j); ok {
 			return out
 		} else if out.Unreached != nil {
@@ -223,7 +230,7 @@ func (r *Roads) dial(ctx context.Context, a netip.Addr, port uint16) (net.Conn, 
 // overSMTP sends over the open connection. false: the mail was not judged and may be sent over
 // another connection.
 func (s *Session) overSMTP(ctx context.Context, j Job) (Outcome, bool) {
-	if j.Options.RequireTLS && !s.vouched {
+	if j.Options.RequireTLS && !s.vouched || j.Verified && s.at.trust != Verified {
 		s.Close()
 		return Outcome{}, false
 	}

@@ -131,7 +131,7 @@ func check(m *Mail) ([]Rcpt, error) {
 // seal makes the records but the body, and the entry of the schedule.
 func (x *Entry) seal(id ID, k *seal.MailKey, m *Mail, rcpts []Rcpt, size int64) (err error) {
 	root := x.q.o.Root
-	rec := mailRecord{Info{From: m.From, EightBit: m.EightBit, UTF8: m.UTF8, RequireTLS: m.RequireTLS, Return: m.Return,
+	rec := mailRecord{Info{From: m.From, EightBit: m.EightBit, UTF8: m.UTF8, RequireTLS: m.RequireTLS, Verified: m.Verified, Return: m.Return,
 		EnvID: m.EnvID, Kind: m.Kind, Created: m.Created, Expires: m.Expires, Size: size}}
 	if x.meta, err = sealMail(root, id, k, &rec); err != nil {
 		return err

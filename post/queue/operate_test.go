@@ -250,7 +250,7 @@ func TestReveal(t *testing.T) {
 	got := reveal()
 	for _, want := range []string{
 		"queue-mail: queued mail " + id.String() + ": from=<sender-canary@here.example> kind=submission size=",
-		"created=2026-03-01T12:00:00Z expires=2026-03-03T12:00:00Z 8bit=true utf8=false requiretls=false return=2 envid=\"envid-canary\"",
+		"created=2026-03-01T12:00:00Z expires=2026-03-03T12:00:00Z 8bit=true utf8=false requiretls=false verified=false return=2 envid=\"envid-canary\"",
 		"queue-body: queued mail " + id.String() + ": the key of its bytes",
 		"queue-recipient: queued mail " + id.String() + " recipient 0: to=<rcpt-canary@x.example> destination=x.example tries=1 due=2026-03-01T13:00:00Z held=false" +
 			" notify=3 orcpt=\"rfc822;original-rcpt-canary@x.example\" last=\"why-canary\"",

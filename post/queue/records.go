@@ -64,12 +64,13 @@ const (
 	flagEightBit = 1 << iota
 	flagUTF8
 	flagRequireTLS
+	flagVerified
 	flagsKnown = 1<<iota - 1
 )
 
 func (m *mailRecord) encode() []byte {
 	var flags byte
-	for i, on := range [...]bool{m.EightBit, m.UTF8, m.RequireTLS} {
+	for i, on := range [...]bool{m.EightBit, m.UTF8, m.RequireTLS, m.Verified} {
 		if on {
 			flags |= 1 << i
 		}
@@ -89,6 +90,7 @@ func decodeMail(b []byte) (m mailRecord, err error) {
 	r := codec.NewReader(b, formatVersion)
 	flags := r.Byte()
 	m.EightBit, m.UTF8, m.RequireTLS = flags&flagEightBit != 0, flags&flagUTF8 != 0, flags&flagRequireTLS != 0
+	m.Verified = flags&flagVerified != 0
 	m.Return, m.Kind = r.Byte(), Kind(r.Byte())
 	m.Created, m.Expires = timeOf(r.Int(math.MaxInt64/2)), timeOf(r.Int(math.MaxInt64/2))
 	m.Size = r.Int(math.MaxInt64)

@@ -75,6 +75,7 @@ type Mail struct {
 	EightBit   bool         // BODY=8BITMIME (RFC 6152)
 	UTF8       bool         // SMTPUTF8 (RFC 6531)
 	RequireTLS bool         // REQUIRETLS (RFC 8689)
+	Verified   bool         // only to hosts that prove who they are, whatever the operator asks for
 	Return     uint8        // ReturnUnset, ReturnFull, ReturnHeaders
 	EnvID      string       // ENVID, decoded
 	Kind       Kind
@@ -98,6 +99,7 @@ type Rcpt struct {
 type Info struct {
 	From                       mail.Address
 	EightBit, UTF8, RequireTLS bool
+	Verified                   bool
 	Return                     uint8
 	EnvID                      string
 	Kind                       Kind
