@@ -87,7 +87,7 @@ var sideways = map[string][]string{
 	"mail/mime":        {"mail"},
 	"mail/openpgp":     {"mail", "mail/pgpmime"},
 	"mail/pgpmime":     {"mail", "mail/mime"},
-	"mail/sanitize":    {"mail"},
+	"mail/sanitize":    {"mail", "mail/mime"},
 	"mail/verp":        {"mail"},
 	"mail/spf":         {"mail"},
 }
