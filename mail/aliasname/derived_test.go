@@ -156,3 +156,123 @@ func TestVectors(t *testing.T) {
 		}
 	}
 }
+
+// TestDerivedErrors: one wrong character, and two neighbours exchanged, are always found by the
+// form alone.
+func TestDerivedErrors(t *testing.T) {
+	key := testKey(3)
+	for n := range uint32(50) {
+		local := Derive(&key, "example.org", "shop.example", n)
+		for i := range len(local) {
+			for _, c := range derivedLetters {
+				wrong := local[:i] + string(c) + local[i+1:]
+				if wrong != local && DerivedForm(wrong) {
+					t.Fatalf("%q for %q has the form", wrong, local)
+				}
+			}
+			if i+1 < len(local) {
+				if wrong := swap(local, i); wrong != local && DerivedForm(wrong) {
+					t.Fatalf("%q for %q has the form", wrong, local)
+				}
+			}
+		}
+	}
+}
+
+// TestTag: a local part with the form that nobody derived fits no key, whichever bit of the tag
+// is another, and neither does one of another domain.
+func TestTag(t *testing.T) {
+	key := testKey(4)
+	p, ok := parse(Derive(&key, "example.org", "a", 0))
+	if !ok || !Verify(&key, "example.org", p.String()) {
+		t.Fatal("not its own")
+	}
+	for bit := range tagBits {
+		q := p
+		q.tag ^= 1 << bit
+		if !DerivedForm(q.String()) || Verify(&key, "example.org", q.String()) {
+			t.Errorf("bit %d of the tag does not count", bit)
+		}
+	}
+	for i := range p.nonce {
+		q := p
+		q.nonce[i] ^= 1
+		if Verify(&key, "example.org", q.String()) {
+			t.Errorf("byte %d of the nonce does not count", i)
+		}
+	}
+	for i := range key {
+		other := key
+		other[i] ^= 0x80
+		if Verify(&other, "example.org", p.String()) {
+			t.Errorf("byte %d of the key does not count", i)
+		}
+	}
+	if Verify(&key, "example.net", p.String()) || !Verify(&key, "EXAMPLE.ORG", p.String()) {
+		t.Error("the domain counts without its capitals")
+	}
+}
+
+func TestFind(t *testing.T) {
+	keys := [][KeyLen]byte{testKey(0), testKey(1), testKey(2), testKey(1)}
+	for i, want := range []int{0, 1, 2, 1} {
+		if got := Find(keys, "example.org", Derive(&keys[i], "example.org", "x", 9)); got != want {
+			t.Errorf("key %d is found as %d", i, got)
+		}
+	}
+	other := testKey(9)
+	for _, s := range []string{Derive(&other, "example.org", "x", 9), "amber-falcon-48217", ""} {
+		if got := Find(keys, "example.org", s); got != -1 {
+			t.Errorf("%q is found as %d", s, got)
+		}
+	}
+	if Find(nil, "example.org", Derive(&other, "example.org", "x", 9)) != -1 {
+		t.Error("found among none")
+	}
+}
+
+func TestMadeFor(t *testing.T) {
+	key, other := testKey(5), testKey(6)
+	local := Derive(&key, "example.org", "Shop.Example", 2)
+	for _, c := range []struct {
+		key           [KeyLen]byte
+		domain, label string
+		most          uint32
+		want          bool
+	}{
+		{key, "example.org", "shop.example", 3, true}, {key, "example.org", "shop.example", 2, false}, {key, "example.org", "bank.example", 3, false},
+		{other, "example.org", "shop.example", 3, false}, {key, "example.net", "shop.example", 3, false},
+	} {
+		if got := MadeFor(&c.key, c.domain, local, c.label, c.most); got != c.want {
+			t.Errorf("%s, %s, %d: %v", c.domain, c.label, c.most, got)
+		}
+	}
+	if MadeFor(&key, "example.org", "amber-falcon-48217", "shop.example", 9) {
+		t.Error("a handle that nobody derived was made for a label")
+	}
+}
+
+// FuzzDerived: what has the form is read and written again to the same, in lower case, and no
+// text makes it fail.
+func FuzzDerived(f *testing.F) {
+	v := vectorFile(f)
+	for _, d := range v.Derived {
+		f.Add(d.Local, d.Domain)
+	}
+	for _, s := range v.NotOfForm {
+		f.Add(s, "")
+	}
+	key := testKey(7)
+	f.Fuzz(func(t *testing.T, local, domain string) {
+		p, ok := parse(local)
+		if ok != DerivedForm(local) {
+			t.Fatal("form and parser differ")
+		}
+		if ok && p.String() != strings.ToLower(local) {
+			t.Fatalf("%q becomes %q", local, p.String())
+		}
+		if Verify(&key, domain, local) {
+			t.Fatal("guessed")
+		}
+	})
+}

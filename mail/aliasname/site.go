@@ -3,6 +3,7 @@ package aliasname
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"strings"
 	"unicode"
@@ -20,7 +21,7 @@ const maxSiteName = 24
 
 // Site draws a handle that begins with the name of a site: the label under the public suffix,
 // folded to [a-z0-9], then six digits and a letter, "shop-482109k": 2^24 possibilities. site is
-// anything that SiteHost reads; of a name without a letter or digit of these "site" is left.
+// anything that SiteHost reads; of an address, and of a name without a letter or digit of these, "site" is left.
 // errs.Invalid when SiteHost refuses it.
 func Site(r io.Reader, site string) (string, error) {
 	host, err := SiteHost(site)
@@ -61,6 +62,9 @@ func SiteHost(site string) (string, error) {
 
 // siteName folds the registrable label of a host name to [a-z0-9].
 func siteName(host string) string {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return "site"
+	}
 	label, _, _ := strings.Cut(align.Organization(host), ".")
 	if u, err := idna.ToUnicode(label); err == nil {
 		label = u
