@@ -127,7 +127,7 @@ func TestSite(t *testing.T) {
 			t.Errorf("%s: %q is no handle: %v", site, got, err)
 		}
 	}
-	for _, site := range []string{"", " ", "https://", "a b.example", "192.0.2.1:80x", "[::1]", "@", "ex ample"} {
+	for _, site := range []string{"", " ", "https://", "a b.example", "192.0.2.1:80x", "[::1]", "@", "ex ample", strings.Repeat("a.", MaxSite) + "example"} {
 		if got, err := Site(zeros{}, site); errs.KindOf(err) != errs.Invalid || got != "" {
 			t.Errorf("%q: %q, %v", site, got, err)
 		}

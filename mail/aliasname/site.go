@@ -19,10 +19,13 @@ import (
 // maxSiteName bounds what of a site's name stands in a handle, in characters.
 const maxSiteName = 24
 
+// MaxSite bounds what SiteHost reads, in bytes.
+const MaxSite = 2048
+
 // Site draws a handle that begins with the name of a site: the label under the public suffix,
 // folded to [a-z0-9], then six digits and a letter, "shop-482109k": 2^24 possibilities. site is
-// anything that SiteHost reads; of an address, and of a name without a letter or digit of these, "site" is left.
-// errs.Invalid when SiteHost refuses it.
+// anything that SiteHost reads; of an address, and of a name without a letter or digit of
+// these, "site" is left. errs.Invalid when SiteHost refuses it.
 func Site(r io.Reader, site string) (string, error) {
 	host, err := SiteHost(site)
 	if err != nil {
@@ -42,6 +45,9 @@ func Site(r io.Reader, site string) (string, error) {
 // SiteHost gives the host name of a site, canonical and without "www.": of a host name, with or
 // without a port, or of a URL. errs.Invalid for anything else.
 func SiteHost(site string) (string, error) {
+	if len(site) > MaxSite {
+		return "", errs.E("aliasname.SiteHost", errs.Invalid, "the site is too long", nil)
+	}
 	s := strings.TrimSpace(site)
 	if !strings.Contains(s, "://") {
 		s = "https://" + s
