@@ -20,6 +20,16 @@ import (
 // errs.NotFound: no server runs there. Errors of the command keep their kind and
 // public text.
 func Call(ctx context.Context, dir, command string, args, result any, progress func(json.RawMessage)) error {
+	return call(ctx, filepath.Join(dir, SocketName), "in "+dir, command, args, result, progress)
+}
+
+// CallAt is Call to the server whose socket is at path.
+func CallAt(ctx context.Context, path, command string, args, result any, progress func(json.RawMessage)) error {
+	return call(ctx, path, "at "+path, command, args, result, progress)
+}
+
+// call is Call; where names the server in error texts.
+func call(ctx context.Context, path, where, command string, args, result any, progress func(json.RawMessage)) error {
 	const op = "wire/control.Call"
 	var raw json.RawMessage
 	if args != nil {
@@ -36,12 +46,12 @@ func Call(ctx context.Context, dir, command string, args, result any, progress f
 	if len(line) >= MaxLine {
 		return errs.E(op, errs.TooLarge, "the request is too large", nil)
 	}
-	c, err := serve.DialPrivate(ctx, filepath.Join(dir, SocketName))
+	c, err := serve.DialPrivate(ctx, path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-			return errs.E(op, errs.NotFound, "no server is running in "+dir, err)
+			return errs.E(op, errs.NotFound, "no server is running "+where, err)
 		}
-		return errs.E(op, errs.Unavailable, "cannot reach the server in "+dir, err)
+		return errs.E(op, errs.Unavailable, "cannot reach the server "+where, err)
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()

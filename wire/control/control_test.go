@@ -90,6 +90,32 @@ func TestCall(t *testing.T) {
 	}
 }
 
+// TestAt: a socket may have a name of its own.
+func TestAt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "other.sock")
+	if err := CallAt(t.Context(), path, "echo", nil, nil, nil); errs.KindOf(err) != errs.NotFound || errs.Public(err) != "no server is running at "+path {
+		t.Errorf("no server: %v", err)
+	}
+	l, err := ListenAt(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- Serve(ctx, l, echo) }()
+	var got map[string]int
+	if err := CallAt(t.Context(), path, "echo", map[string]int{"a": 1}, &got, nil); err != nil || got["a"] != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v", st, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestKilledServer: the socket file of a killed server is replaced.
 func TestKilledServer(t *testing.T) {
 	dir := t.TempDir()

@@ -26,7 +26,12 @@ type Handler func(ctx context.Context, args json.RawMessage, progress func(any) 
 // Listen makes the socket in dir, removing one that a killed server left there.
 // The caller holds the lock of dir, so nobody else listens on it.
 func Listen(dir string) (net.Listener, error) {
-	l, err := serve.Private(filepath.Join(dir, SocketName))
+	return ListenAt(filepath.Join(dir, SocketName))
+}
+
+// ListenAt is Listen with the socket at a path of its own; the caller holds a lock that belongs to it.
+func ListenAt(path string) (net.Listener, error) {
+	l, err := serve.Private(path)
 	return l, errs.Wrap("wire/control.Listen", err)
 }
 
