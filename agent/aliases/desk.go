@@ -3,6 +3,7 @@ package aliases
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"strings"
@@ -77,6 +78,10 @@ type Options struct {
 	Map func(ctx context.Context) error
 	// CheckTarget refuses an address elsewhere, before it becomes an owner's. nil: any.
 	CheckTarget func(ctx context.Context, target mail.Address) error
+
+	// Evidence makes the file that shows who passed an alias on, from the mailbox of the account.
+	// nil: there are no mailboxes.
+	Evidence func(ctx context.Context, s *account.Session, v *alias.Vault, al *alias.Alias) (json.RawMessage, error)
 
 	Now    func() time.Time // default time.Now
 	Rand   io.Reader        // default crypto/rand.Reader

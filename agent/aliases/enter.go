@@ -178,5 +178,11 @@ const (
 	textWider    = "a token cannot give what it does not have"
 	textDrawn    = "no free name was found; try again"
 	textNoToken  = "there is no such token"
-	textTarget   = "this is not a mail address"
+	textNothing  = "nothing is to be changed"
+	textTooMany  = "too many aliases at once"
+	textTaken    = "the name is taken, or was"
+	textPassword = "this takes the account's address and password: a token does not open mail"
+
+	textNoEvidence = "there are no mailboxes here from which evidence could be taken"
+	textTarget     = "this is not a mail address"
 )

@@ -43,7 +43,7 @@ func Site(r io.Reader, site string) (string, error) {
 }
 
 // SiteHost gives the host name of a site, canonical and without "www.": of a host name, with or
-// without a port, or of a URL. errs.Invalid for anything else.
+// without a port, or of a URL, of up to MaxSite bytes. errs.Invalid for anything else.
 func SiteHost(site string) (string, error) {
 	if len(site) > MaxSite {
 		return "", errs.E("aliasname.SiteHost", errs.Invalid, "the site is too long", nil)
