@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"postern.email/kit/day"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/post/seal"
@@ -41,17 +42,11 @@ func ParseClass(s string) (Class, error) {
 	return 0, errs.E("account.ParseClass", errs.Invalid, "the class is strict or open-mail", nil)
 }
 
-// Day counts days since 1970-01-01 in UTC. Times of accounts are kept no finer.
-type Day uint32
+// Day is the day on which something was: times of accounts are kept no finer.
+type Day = day.Day
 
 // DayOf gives the day of t.
-func DayOf(t time.Time) Day { return Day(max(t.Unix(), 0) / 86400) }
-
-// Time gives midnight UTC at the day's begin.
-func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
-
-// String gives the date, "2026-11-21".
-func (d Day) String() string { return d.Time().Format(time.DateOnly) }
+func DayOf(t time.Time) Day { return day.Of(t) }
 
 // Account is the record of an account as it is at one moment.
 type Account struct {

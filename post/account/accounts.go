@@ -10,6 +10,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -17,6 +18,7 @@ import (
 // Accounts is the office's register. Safe for use by many goroutines.
 type Accounts struct {
 	o         Options
+	names     *names.Names
 	domains   map[string]struct{} // canonical
 	cache     *resolveCache
 	ring      *keyring
@@ -46,7 +48,7 @@ func New(ctx context.Context, o Options) (*Accounts, error) {
 	if err := o.check(); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	a := &Accounts{o: o, domains: make(map[string]struct{}), making: make(map[seal.AccountID]struct{})}
+	a := &Accounts{o: o, names: names.New(o.Store, o.Root), domains: make(map[string]struct{}), making: make(map[seal.AccountID]struct{})}
 	for _, d := range o.Domains {
 		a.domains[mail.Address{Local: "x", Domain: d}.Canonical().Domain] = struct{}{}
 	}
@@ -141,7 +143,7 @@ func (a *Accounts) Load() (l Load) {
 // it is being reset; blocked accounts are given with Blocked set. Served from
 // memory mostly.
 func (a *Accounts) Resolve(ctx context.Context, addr mail.Address) (Account, error) {
-	return a.show(ctx, "account.Resolve", mailbox(addr), true)
+	return a.show(ctx, "account.Resolve", addr.Mailbox(), true)
 }
 
 // Show gives the account of exactly this address.

@@ -11,6 +11,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 	"postern.email/store/pebble"
@@ -229,9 +230,9 @@ func afterCut(t *testing.T, fs vfs.FS, split bool, acked int, where string) {
 		}
 	}
 	found := findings(t, a)
-	n, err := a.name(ctx, addr(t, "alice@example.org"))
+	n, err := a.names.Lookup(ctx, addr(t, "alice@example.org"))
 	switch {
-	case err == nil && n.tombstone:
+	case err == nil && n.Kind == names.Gone:
 		state = 4
 	case found[FindingResetting] > 0 && (acked == 2): // a reset was under way
 		state = 2

@@ -9,6 +9,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -16,10 +17,10 @@ import (
 // errHidden marks a refusal that must look like a wrong password.
 var errHidden = errors.New("creation is off")
 
-// mayCreate says whether a login may make this address. gone: the name has a
-// tombstone. With creation off nothing is told about a name, not even that it
+// mayCreate says whether a login may make this address. why is what findFresh gave
+// for it: the name may have a tombstone. With creation off nothing is told about a name, not even that it
 // breaks the rules.
-func (a *Accounts) mayCreate(addr mail.Address, password string, gone bool) error {
+func (a *Accounts) mayCreate(addr mail.Address, password string, why error) error {
 	const op = "account.mayCreate"
 	if a.o.MayCreate != nil {
 		if err := a.o.MayCreate(); is(err, errs.Denied) {
@@ -37,7 +38,7 @@ func (a *Accounts) mayCreate(addr mail.Address, password string, gone bool) erro
 	if err := a.checkPassword(password); err != nil {
 		return err
 	}
-	if gone && a.o.ReuseAfterDays <= 0 {
+	if errors.Is(why, errTombstone) && a.o.ReuseAfterDays <= 0 || errors.Is(why, errAlias) {
 		return errs.E(op, errs.Denied, textGone, nil)
 	}
 	return nil
@@ -150,10 +151,10 @@ var errTwoLogs = errors.New("two logs")
 // neither be used nor made.
 func (a *Accounts) register(ctx context.Context, key *seal.Opened, keyRecord []byte, i infoRecord) error {
 	id := key.ID()
-	nameKey, nameShard := a.o.Root.NameKey(i.addr), a.o.Root.NameShard(i.addr)
+	nameShard := a.names.Shard(i.addr)
 	defer a.cache.forget(i.addr)
 	err := a.o.Store.Update(ctx, id.Shard(), func(tx store.Tx) error {
-		names := tx
+		in := tx
 		if nameShard != id.Shard() {
 			other, err := tx.Other(nameShard)
 			if is(err, errs.Unsupported) {
@@ -162,9 +163,9 @@ func (a *Accounts) register(ctx context.Context, key *seal.Opened, keyRecord []b
 			if err != nil {
 				return err
 			}
-			names = other
+			in = other
 		}
-		if err := a.claim(names, nameKey, id, i.created); err != nil {
+		if err := a.claim(in, i.addr, id, i.created); err != nil {
 			return err
 		}
 		return a.putRecords(tx, key, keyRecord, i)
@@ -176,7 +177,7 @@ func (a *Accounts) register(ctx context.Context, key *seal.Opened, keyRecord []b
 	if err != nil {
 		return err
 	}
-	err = a.o.Store.Update(ctx, nameShard, func(tx store.Tx) error { return a.claim(tx, nameKey, id, i.created) })
+	err = a.o.Store.Update(ctx, nameShard, func(tx store.Tx) error { return a.claim(tx, i.addr, id, i.created) })
 	if is(err, errs.Exists) || is(err, errs.Denied) {
 		if gone := a.erase(ctx, id); gone != nil {
 			a.o.Logger.Warn("records of an account that lost its name stay for the sweeper", "kind", errs.KindOf(gone).Error())
@@ -185,25 +186,27 @@ func (a *Accounts) register(ctx context.Context, key *seal.Opened, keyRecord []b
 	return err
 }
 
-// claim puts the name if it is free.
-func (a *Accounts) claim(tx store.Tx, nameKey [20]byte, id seal.AccountID, today Day) error {
+// claim puts the name if it is free: errs.Exists when it is another account's, errs.Denied
+// when it is a tombstone that stands, or an alias's, which look the same.
+func (a *Accounts) claim(tx store.Tx, addr mail.Address, id seal.AccountID, today Day) error {
 	const op = "account.claim"
-	n, err := a.getName(tx, nameKey)
-	switch {
-	case is(err, errs.NotFound):
-	case err != nil:
-		return err
-	case !n.tombstone:
-		return errs.E(op, errs.Exists, "", nil)
-	case !a.reusable(n, today):
-		return errs.E(op, errs.Denied, textGone, nil)
+	err := a.names.Claim(tx, addr, names.Record{Kind: names.Account, ID: id, Day: today},
+		func(n names.Record) bool { return a.reusable(n, today) })
+	if is(err, errs.Exists) {
+		n, nerr := a.names.Get(tx, addr)
+		if nerr != nil || n.Kind == names.Account {
+			return errs.Wrap(op, errors.Join(err, nerr))
+		}
 	}
-	return a.setName(tx, nameKey, nameRecord{id: id, day: today})
+	if is(err, errs.Exists) || is(err, errs.Denied) {
+		return errs.E(op, errs.Denied, textGone, err)
+	}
+	return err
 }
 
-// reusable says whether the name of a tombstone may be given out again.
-func (a *Accounts) reusable(n nameRecord, today Day) bool {
-	return a.o.ReuseAfterDays > 0 && today >= n.day && int(today-n.day) >= a.o.ReuseAfterDays
+// reusable says whether the name of a deleted account may be given out again.
+func (a *Accounts) reusable(n names.Record, today Day) bool {
+	return n.Kind == names.Gone && a.o.ReuseAfterDays > 0 && today >= n.Day && int(today-n.Day) >= a.o.ReuseAfterDays
 }
 
 func (a *Accounts) putRecords(tx store.Tx, key *seal.Opened, keyRecord []byte, i infoRecord) error {

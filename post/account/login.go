@@ -104,7 +104,7 @@ func (a *Accounts) Login(ctx context.Context, r LoginRequest) (*Session, error) 
 	case rec != nil && a.slow.isProven(at):
 		t.class = waitProven
 	case rec == nil:
-		refusal := a.mayCreate(addr, r.Password, errors.Is(err, errTombstone))
+		refusal := a.mayCreate(addr, r.Password, err)
 		if refusal != nil && !errors.Is(refusal, errHidden) {
 			return nil, errs.Wrap(op, refusal)
 		}
@@ -209,7 +209,7 @@ func (a *Accounts) open(ctx context.Context, addr mail.Address, password string,
 		case !is(err, errs.NotFound):
 			return nil, err
 		default:
-			refusal := a.mayCreate(addr, password, errors.Is(err, errTombstone))
+			refusal := a.mayCreate(addr, password, err)
 			if errors.Is(refusal, errHidden) {
 				// Creation is off: an unknown name looks and costs like a wrong password.
 				if err := a.slow.check(at); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -222,16 +223,16 @@ func (a *Accounts) Delete(ctx context.Context, addr mail.Address) error {
 // still, if not nil, looks at the account in the transaction of the tombstone
 // where that is possible, and says whether to go on.
 func (a *Accounts) remove(ctx context.Context, acc Account, still func(infoRecord) bool) (removed bool, err error) {
-	nameKey, nameShard := a.o.Root.NameKey(acc.Address), a.o.Root.NameShard(acc.Address)
+	nameShard := a.names.Shard(acc.Address)
 	err = func() error {
 		defer a.cache.forget(acc.Address)
 		return a.o.Store.Update(ctx, nameShard, func(tx store.Tx) error {
 			removed = false
-			n, err := a.getName(tx, nameKey)
+			n, err := a.names.Get(tx, acc.Address)
 			if err != nil {
 				return err
 			}
-			if n.tombstone || n.id != acc.ID {
+			if n.Kind != names.Account || n.ID != acc.ID {
 				return errs.E("account.remove", errs.NotFound, "", nil)
 			}
 			if still != nil {
@@ -241,7 +242,7 @@ func (a *Accounts) remove(ctx context.Context, acc Account, still func(infoRecor
 				}
 			}
 			removed = true
-			return a.setName(tx, nameKey, nameRecord{tombstone: true, id: acc.ID, day: DayOf(a.o.Now())})
+			return a.names.Set(tx, acc.Address, names.Record{Kind: names.Gone, ID: acc.ID, Day: DayOf(a.o.Now())})
 		})
 	}()
 	if err != nil || !removed {

@@ -2,10 +2,10 @@ package account
 
 import (
 	"fmt"
-	"strings"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/aliasname"
 	"postern.email/mail/anon"
 )
 
@@ -39,14 +39,11 @@ func (a *Accounts) checkNew(addr mail.Address) error {
 	if len(l) < a.o.MinName || len(l) > a.o.MaxName {
 		return errs.E(op, errs.Denied, fmt.Sprintf("a new name has %d to %d characters", a.o.MinName, a.o.MaxName), nil)
 	}
-	for i := range len(l) {
-		c := l[i]
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
-			return errs.E(op, errs.Denied, textLetters, nil)
-		}
-	}
-	if l[0] == '.' || l[len(l)-1] == '.' || strings.Contains(l, "..") {
+	if !mail.PlainLocal(l) {
 		return errs.E(op, errs.Denied, textLetters, nil)
+	}
+	if aliasname.DerivedForm(l) {
+		return errs.E(op, errs.Denied, textDerived, nil)
 	}
 	if anon.Reserved(addr) {
 		return errs.E(op, errs.Denied, textReserved, nil)
@@ -67,20 +64,12 @@ func (a *Accounts) checkPassword(password string) error {
 	return nil
 }
 
-// mailbox cuts the subaddress: "name+tag" is the mailbox "name" (RFC 5233 §1).
-func mailbox(addr mail.Address) mail.Address {
-	addr = addr.Canonical()
-	if i := strings.IndexByte(addr.Local, '+'); i > 0 {
-		addr.Local = addr.Local[:i]
-	}
-	return addr
-}
-
 // Public texts. None names an address or a network.
 const (
 	textName      = "the name must be a full address of this server"
 	textLetters   = "a new name has only the characters a-z, 0-9, dot, underscore and hyphen, and no dot at an end or beside a dot"
 	textReserved  = "this name belongs to nobody: anonymous mail goes under it"
+	textDerived   = "this name has the form of an alias that a program makes: choose another"
 	textAuth      = "name or password is wrong"
 	textBlocked   = "this account is blocked"
 	textReset     = "this account is being reset by the operator"

@@ -10,7 +10,6 @@ import (
 
 // Key letters. See the package documentation.
 const (
-	letterName   = 'n'
 	letterMarker = 'm'
 	letterInfo   = 'i'
 	letterKey    = 'k'
@@ -19,7 +18,6 @@ const (
 
 // Format versions of the records.
 const (
-	nameVersion   = 1
 	infoVersion   = 1
 	keyVersion    = 1
 	tokensVersion = 1
@@ -29,37 +27,7 @@ func infoKey(id seal.AccountID) []byte   { return append(id.Prefix(), letterInfo
 func keyKey(id seal.AccountID) []byte    { return append(id.Prefix(), letterKey) }
 func tokensKey(id seal.AccountID) []byte { return append(id.Prefix(), letterTokens) }
 
-func nameRecordKey(k [20]byte) []byte { return append([]byte{letterName}, k[:]...) }
-
-var nameStart, nameEnd = []byte{letterName}, []byte{letterName + 1}
-
 func corrupt(op string, err error) error { return errs.E(op, errs.Corrupt, "", err) }
-
-// nameRecord says whose a name is, or that it is nobody's any more.
-type nameRecord struct {
-	tombstone bool
-	id        seal.AccountID // of the account, also the deleted one
-	day       Day            // of creation, or of deletion
-}
-
-const nameLen = 1 + 1 + 8 + 4
-
-func (r nameRecord) encode() []byte {
-	b := make([]byte, 2, nameLen)
-	b[0] = nameVersion
-	if r.tombstone {
-		b[1] = 1
-	}
-	b = append(b, r.id[:]...)
-	return binary.BigEndian.AppendUint32(b, uint32(r.day))
-}
-
-func decodeName(b []byte) (nameRecord, error) {
-	if len(b) != nameLen || b[0] != nameVersion || b[1] > 1 {
-		return nameRecord{}, corrupt("account.decodeName", nil)
-	}
-	return nameRecord{tombstone: b[1] == 1, id: seal.AccountID(b[2:10]), day: Day(binary.BigEndian.Uint32(b[10:]))}, nil
-}
 
 // infoRecord is the settings of an account.
 type infoRecord struct {

@@ -8,6 +8,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -48,36 +49,6 @@ func (c *resolveCache) forget(addr mail.Address) {
 	defer c.mu.Unlock()
 	c.gen++
 	c.lru.delete(addr)
-}
-
-// name reads the record of a name. errs.NotFound when it was never given out.
-func (a *Accounts) name(ctx context.Context, addr mail.Address) (n nameRecord, err error) {
-	key := a.o.Root.NameKey(addr)
-	err = a.o.Store.View(ctx, a.o.Root.NameShard(addr), func(r store.Reader) error {
-		n, err = a.getName(r, key)
-		return err
-	})
-	return n, err
-}
-
-func (a *Accounts) getName(r store.Reader, key [20]byte) (nameRecord, error) {
-	sealed, err := r.Get(nameRecordKey(key))
-	if err != nil {
-		return nameRecord{}, err
-	}
-	plain, err := a.o.Root.Open(seal.PurposeName, key[:], sealed)
-	if err != nil {
-		return nameRecord{}, err
-	}
-	return decodeName(plain)
-}
-
-func (a *Accounts) setName(tx store.Tx, key [20]byte, n nameRecord) error {
-	sealed, err := a.o.Root.Seal(seal.PurposeName, key[:], n.encode())
-	if err != nil {
-		return err
-	}
-	return tx.Set(nameRecordKey(key), sealed)
 }
 
 func (a *Accounts) getInfo(r store.Reader, id seal.AccountID) (infoRecord, error) {
@@ -152,19 +123,22 @@ func (a *Accounts) find(ctx context.Context, addr mail.Address) (*record, error)
 }
 
 // findFresh reads the record of a canonical address and its key record from the
-// store. errs.NotFound when the name is not in use, with errTombstone as its cause
-// when it was.
+// store. errs.NotFound when the name is not that of an account, with errTombstone as its cause
+// when it was, and errAlias when it is or was that of an alias.
 func (a *Accounts) findFresh(ctx context.Context, addr mail.Address) (*record, []byte, error) {
 	const op = "account.find"
 	for try := 0; ; try++ {
-		n, err := a.name(ctx, addr)
+		n, err := a.names.Lookup(ctx, addr)
 		if err != nil {
 			return nil, nil, errs.Wrap(op, err)
 		}
-		if n.tombstone {
+		switch n.Kind {
+		case names.Gone:
 			return nil, nil, errs.E(op, errs.NotFound, "", errTombstone)
+		case names.Alias, names.GoneAlias:
+			return nil, nil, errs.E(op, errs.NotFound, "", errAlias)
 		}
-		rec, key, err := a.load(ctx, n.id)
+		rec, key, err := a.load(ctx, n.ID)
 		if is(err, errs.NotFound) {
 			// Deleted between the two reads: the name tells so the second time.
 			if try == 0 {
@@ -197,4 +171,7 @@ func (a *Accounts) update(ctx context.Context, id seal.AccountID, addr mail.Addr
 	})
 }
 
-var errTombstone = errors.New("the name belonged to a deleted account")
+var (
+	errTombstone = errors.New("the name belonged to a deleted account")
+	errAlias     = errors.New("the name is an alias or was one")
+)

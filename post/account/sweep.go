@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -58,13 +59,13 @@ type swept struct{ inactive, names, orphans int }
 func (a *Accounts) sweep(ctx context.Context, orphans map[seal.AccountID]time.Time) (done swept, err error) {
 	const op = "account.sweep"
 	today := DayOf(a.o.Now())
-	err = a.names(ctx, 0, nil, func(n storedName) (bool, error) {
+	err = a.names.Walk(ctx, names.Place{}, func(n names.Stored) (bool, error) {
 		switch {
-		case n.err != nil:
+		case n.Err != nil:
 			return true, nil // Check names it
-		case n.tombstone:
-			if a.reusable(n.nameRecord, today) {
-				ok, err := a.dropTombstone(ctx, n, today)
+		case n.Kind != names.Account:
+			if a.reusable(n.Record, today) {
+				ok, err := a.dropTombstone(ctx, n.Place, today)
 				if ok {
 					done.names++
 				}
@@ -72,7 +73,7 @@ func (a *Accounts) sweep(ctx context.Context, orphans map[seal.AccountID]time.Ti
 			}
 			return true, nil
 		}
-		ok, err := a.removeInactive(ctx, n.id, today)
+		ok, err := a.removeInactive(ctx, n.ID, today)
 		if ok {
 			done.inactive++
 		}
@@ -131,21 +132,21 @@ func (a *Accounts) removeInactive(ctx context.Context, id seal.AccountID, today 
 	return ok, err
 }
 
-func (a *Accounts) dropTombstone(ctx context.Context, n storedName, today Day) (dropped bool, err error) {
-	err = a.o.Store.Update(ctx, n.shard, func(tx store.Tx) error {
+func (a *Accounts) dropTombstone(ctx context.Context, at names.Place, today Day) (dropped bool, err error) {
+	err = a.o.Store.Update(ctx, at.Shard, func(tx store.Tx) error {
 		dropped = false
-		now, err := a.getName(tx, n.key)
+		now, err := a.names.GetAt(tx, at)
 		if is(err, errs.NotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if !now.tombstone || !a.reusable(now, today) {
+		if !a.reusable(now, today) {
 			return nil
 		}
 		dropped = true
-		return tx.Delete(nameRecordKey(n.key))
+		return a.names.DeleteAt(tx, at)
 	})
 	return dropped, err
 }

@@ -13,12 +13,13 @@ import (
 
 	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 	"postern.email/store/storetest"
 )
 
-const day = 24 * time.Hour
+const aDay = 24 * time.Hour
 
 func sweepTwice(t *testing.T, a *Accounts, c *clocktest.Clock) (done swept) {
 	t.Helper()
@@ -49,20 +50,20 @@ func TestInactiveAccountsGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		login(t, a, "used@example.org", "correct horse", "192.0.2.1").Close()
-		clock.Add(20 * day)
+		clock.Add(20 * aDay)
 		login(t, a, "used@example.org", "correct horse", "192.0.2.1").Close()
-		clock.Add(10 * day)
+		clock.Add(10 * aDay)
 		if done := sweepTwice(t, a, clock); done != (swept{}) {
 			t.Fatalf("after 30 days %+v", done)
 		}
-		clock.Add(day)
+		clock.Add(aDay)
 		if done := sweepTwice(t, a, clock); done != (swept{inactive: 2}) {
 			t.Fatalf("after 31 days %+v", done)
 		}
 		wantKind(t, try(a, "old@example.org", "correct horse", "192.0.2.1"), errs.Denied, textGone)
 		login(t, a, "used@example.org", "correct horse", "192.0.2.1").Close()
 		a.o.InactiveDays = -1
-		clock.Add(10000 * day)
+		clock.Add(10000 * aDay)
 		if done := sweepTwice(t, a, clock); done != (swept{}) {
 			t.Fatalf("switched off: %+v", done)
 		}
@@ -76,7 +77,7 @@ func TestLoginSavesFromTheSweep(t *testing.T) {
 	f := &storetest.Faulty{Store: openStore(t, crvfs.NewMem())}
 	a := officeOn(t, f, func(o *Options) { o.Now = clock.Now })
 	login(t, a, "old@example.org", "correct horse", "192.0.2.1").Close()
-	clock.Add(100 * day)
+	clock.Add(100 * aDay)
 	busy := false
 	f.Before = func(int64) error { // the sweeper has looked and now writes the tombstone
 		if !busy {
@@ -98,12 +99,12 @@ func TestTombstonesGo(t *testing.T) {
 	if err := a.Delete(ctx, s.Address); err != nil {
 		t.Fatal(err)
 	}
-	clock.Add(9 * day)
+	clock.Add(9 * aDay)
 	if done := sweepTwice(t, a, clock); done != (swept{}) {
 		t.Fatalf("early: %+v", done)
 	}
-	clock.Add(day)
-	if done := sweepTwice(t, a, clock); done != (swept{names: 1}) || countKeys(t, a.o.Store, letterName) != 0 {
+	clock.Add(aDay)
+	if done := sweepTwice(t, a, clock); done != (swept{names: 1}) || countKeys(t, a.o.Store, 'n') != 0 {
 		t.Fatalf("%+v", done)
 	}
 }
@@ -153,7 +154,7 @@ func TestRunEndsAndCloses(t *testing.T) {
 		if _, err := key.SealRecord("x", nil, nil); errs.KindOf(err) != errs.Unavailable {
 			t.Errorf("the key is open after its grace: %v", err)
 		}
-		time.Sleep(3 * day)
+		time.Sleep(3 * aDay)
 		synctest.Wait()
 		if _, err := a.Show(ctx, addr(t, "alice@example.org")); errs.KindOf(err) != errs.NotFound {
 			t.Errorf("an unused account is still there: %v", err)
@@ -207,15 +208,11 @@ func TestList(t *testing.T) {
 	}
 }
 
-func TestManyNamesInOneShard(t *testing.T) {
+func TestManyAccountsInOneShard(t *testing.T) {
 	a := office(t)
-	const n = 2*walkPage + 3
+	const n = 2*256 + 3 // more than two portions
 	err := a.o.Store.Update(ctx, 5, func(tx store.Tx) error {
 		for i := range n {
-			key := [20]byte{byte(i >> 8), byte(i)}
-			if err := a.setName(tx, key, nameRecord{tombstone: true}); err != nil {
-				return err
-			}
 			id := seal.AccountID{0, 5, byte(i >> 8), byte(i)}
 			for _, letter := range []byte("xyz") {
 				if err := tx.Set(append(id.Prefix(), letter), []byte("x")); err != nil {
@@ -228,15 +225,12 @@ func TestManyNamesInOneShard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, ids := map[[20]byte]bool{}, map[seal.AccountID]bool{}
-	if err := a.names(ctx, 0, nil, func(n storedName) (bool, error) { names[n.key] = true; return true, nil }); err != nil {
-		t.Fatal(err)
-	}
+	ids := map[seal.AccountID]bool{}
 	if err := seal.EachAccount(ctx, a.o.Store, func(_ store.Shard, id seal.AccountID) error { ids[id] = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if len(names) != n || len(ids) != n {
-		t.Errorf("%d names, %d accounts", len(names), len(ids))
+	if len(ids) != n {
+		t.Errorf("%d accounts", len(ids))
 	}
 }
 
@@ -256,16 +250,17 @@ func TestCheckFinds(t *testing.T) {
 	}{
 		"nothing": {func(*testing.T, *Accounts, *Session) {}, nil},
 		"name cannot be opened": {damage(func(a *Accounts, s *Session, tx store.Tx) error {
-			return tx.Set(nameRecordKey(a.o.Root.NameKey(s.Address)), []byte("x"))
+			k := a.names.Place(s.Address).Key
+			return tx.Set(append([]byte("n"), k[:]...), []byte("x"))
 		}, inName), []string{FindingName}},
 		"name of a strange length": {damage(func(_ *Accounts, _ *Session, tx store.Tx) error {
 			return tx.Set([]byte("nx"), []byte("x"))
 		}, inName), []string{FindingName}},
 		"name is missing": {damage(func(a *Accounts, s *Session, tx store.Tx) error {
-			return tx.Delete(nameRecordKey(a.o.Root.NameKey(s.Address)))
+			return a.names.DeleteAt(tx, a.names.Place(s.Address))
 		}, inName), []string{FindingOrphan}},
 		"second name": {damage(func(a *Accounts, s *Session, tx store.Tx) error {
-			return a.setName(tx, [20]byte{1}, nameRecord{id: s.ID})
+			return a.names.SetAt(tx, names.Place{Key: [20]byte{1}}, names.Record{ID: s.ID})
 		}, inName), []string{FindingName}},
 		"account is missing": {damage(func(_ *Accounts, s *Session, tx store.Tx) error {
 			return tx.DeleteRange(s.ID.Prefix(), s.ID.End())
@@ -430,15 +425,15 @@ func TestTokens(t *testing.T) {
 	add("b")
 	add("a")
 	want("b", "a")
-	clock.Add(5 * day)
+	clock.Add(5 * aDay)
 	add("c")
 	add("d") // one too many: b goes
 	want("a", "c", "d")
-	clock.Add(5 * day)
+	clock.Add(5 * aDay)
 	want("c", "d")
 	add("c")
 	want("d", "c")
-	clock.Add(10 * day)
+	clock.Add(10 * aDay)
 	want()
 	add(strings.Repeat("x", MaxTokenLen))
 	wantKind(t, a.AddToken(ctx, id, strings.Repeat("x", MaxTokenLen+1)), errs.TooLarge, "a device token has at most 4096 bytes")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"postern.email/kit/errs"
+	"postern.email/post/names"
 	"postern.email/post/seal"
 	"postern.email/store"
 )
@@ -15,91 +16,21 @@ import (
 // MaxPage is the largest page of List.
 const MaxPage = 1000
 
-// storedName is a name record as it lies in the store; err when it cannot be read.
-type storedName struct {
-	shard store.Shard
-	key   [20]byte
-	nameRecord
-	err error
-}
-
-// names calls fn for every name record at or behind the given place, shard by
-// shard, outside of any transaction. A shard's names are read in portions, so
-// that neither memory nor a snapshot is held for long.
-func (a *Accounts) names(ctx context.Context, from store.Shard, after []byte, fn func(storedName) (bool, error)) error {
-	shards, err := a.o.Store.Occupied(ctx)
-	if err != nil {
-		return err
-	}
-	for _, s := range shards {
-		if s < from {
-			continue
-		}
-		if s > from {
-			after = nil
-		}
-		for {
-			page, err := a.namePage(ctx, s, after)
-			if err != nil {
-				return err
-			}
-			for _, n := range page {
-				if ok, err := fn(n); err != nil || !ok {
-					return err
-				}
-			}
-			if len(page) < walkPage {
-				break
-			}
-			after = nameRecordKey(page[len(page)-1].key)
-		}
-	}
-	return nil
-}
-
-// walkPage is how many records one snapshot is held for.
-const walkPage = 256
-
-func (a *Accounts) namePage(ctx context.Context, s store.Shard, after []byte) (page []storedName, err error) {
-	start := nameStart
-	if after != nil {
-		start = append(append([]byte(nil), after...), 0)
-	}
-	err = a.o.Store.View(ctx, s, func(r store.Reader) error {
-		page = nil
-		return r.Scan(start, nameEnd, func(k, v []byte) (bool, error) {
-			n := storedName{shard: s}
-			if len(k) != 1+len(n.key) {
-				n.err = corrupt("account.names", nil)
-			} else {
-				n.key = [20]byte(k[1:])
-				var plain []byte
-				if plain, n.err = a.o.Root.Open(seal.PurposeName, n.key[:], v); n.err == nil {
-					n.nameRecord, n.err = decodeName(plain)
-				}
-			}
-			page = append(page, n)
-			return len(page) < walkPage, nil
-		})
-	})
-	return page, err
-}
-
 // List gives up to limit accounts (at most MaxPage) after the cursor ("" to
 // begin) in an order that says nothing, and the next cursor, "" at the end.
 // Accounts that cannot be read are left out; Check names them.
 func (a *Accounts) List(ctx context.Context, cursor string, limit int) (page []Account, next string, err error) {
 	const op = "account.List"
-	shard, after, err := parseCursor(cursor)
+	after, err := parseCursor(cursor)
 	if err != nil {
 		return nil, "", errs.Wrap(op, err)
 	}
 	limit = min(max(limit, 1), MaxPage)
-	err = a.names(ctx, shard, after, func(n storedName) (bool, error) {
-		if n.err != nil || n.tombstone {
+	err = a.names.Walk(ctx, after, func(n names.Stored) (bool, error) {
+		if n.Err != nil || n.Kind != names.Account {
 			return true, nil
 		}
-		rec, _, err := a.load(ctx, n.id)
+		rec, _, err := a.load(ctx, n.ID)
 		if is(err, errs.NotFound) || is(err, errs.Corrupt) {
 			return true, nil
 		}
@@ -107,7 +38,7 @@ func (a *Accounts) List(ctx context.Context, cursor string, limit int) (page []A
 			return false, err
 		}
 		if page = append(page, rec.Account); len(page) == limit {
-			next = fmt.Sprintf("%d-%x", n.shard, n.key)
+			next = fmt.Sprintf("%d-%x", n.Shard, n.Key)
 			return false, nil
 		}
 		return true, nil
@@ -115,18 +46,18 @@ func (a *Accounts) List(ctx context.Context, cursor string, limit int) (page []A
 	return page, next, errs.Wrap(op, err)
 }
 
-func parseCursor(c string) (store.Shard, []byte, error) {
+func parseCursor(c string) (names.Place, error) {
 	if c == "" {
-		return 0, nil, nil
+		return names.Place{}, nil
 	}
 	bad := errs.E("account.parseCursor", errs.Invalid, "this is no place in the list", nil)
 	s, k, ok := strings.Cut(c, "-")
 	shard, err := strconv.ParseUint(s, 10, 16)
 	key, err2 := hex.DecodeString(k)
 	if !ok || err != nil || err2 != nil || shard >= store.Shards || len(key) != 20 {
-		return 0, nil, bad
+		return names.Place{}, bad
 	}
-	return store.Shard(shard), nameRecordKey([20]byte(key)), nil
+	return names.Place{Shard: store.Shard(shard), Key: [20]byte(key)}, nil
 }
 
 // Finding is one broken invariant.
@@ -154,28 +85,28 @@ const (
 func (a *Accounts) Check(ctx context.Context, report func(Finding)) error {
 	const op = "account.Check"
 	say := func(kind, format string, args ...any) { report(Finding{kind, fmt.Sprintf(format, args...)}) }
-	err := a.names(ctx, 0, nil, func(n storedName) (bool, error) {
+	err := a.names.Walk(ctx, names.Place{}, func(n names.Stored) (bool, error) {
 		switch {
-		case n.err != nil:
-			say(FindingName, "a name record in shard %d cannot be read", n.shard)
+		case n.Err != nil:
+			say(FindingName, "a name record in shard %d cannot be read", n.Shard)
 			return true, nil
-		case n.tombstone:
-			return true, nil
+		case n.Kind != names.Account:
+			return true, nil // nobody's, or post/alias looks at it
 		}
-		rec, _, err := a.load(ctx, n.id)
+		rec, _, err := a.load(ctx, n.ID)
 		if is(err, errs.NotFound) { // deleted a moment ago?
-			again, nerr := a.nameAt(ctx, n.shard, n.key)
-			if nerr != nil || again.tombstone || again.id != n.id {
+			again, nerr := a.names.At(ctx, n.Place)
+			if nerr != nil || again.Kind != names.Account || again.ID != n.ID {
 				return true, nil
 			}
-			say(FindingDangling, "a name in shard %d points to account %s, which does not exist", n.shard, n.id)
+			say(FindingDangling, "a name in shard %d points to account %s, which does not exist", n.Shard, n.ID)
 			return true, nil
 		}
 		if err != nil {
 			return true, a.unlessCorrupt(err) // reported below, by account
 		}
-		if a.o.Root.NameKey(rec.Address) != n.key || a.o.Root.NameShard(rec.Address) != n.shard {
-			say(FindingName, "a name in shard %d points to account %s, which has another address", n.shard, n.id)
+		if a.names.Place(rec.Address) != n.Place {
+			say(FindingName, "a name in shard %d points to account %s, which has another address", n.Shard, n.ID)
 		}
 		return true, nil
 	})
@@ -210,14 +141,6 @@ func (a *Accounts) unlessCorrupt(err error) error {
 		return nil
 	}
 	return err
-}
-
-func (a *Accounts) nameAt(ctx context.Context, s store.Shard, key [20]byte) (n nameRecord, err error) {
-	err = a.o.Store.View(ctx, s, func(r store.Reader) error {
-		n, err = a.getName(r, key)
-		return err
-	})
-	return n, err
 }
 
 // accountState is what housekeeping and Check want to know of an account.
@@ -259,9 +182,9 @@ func (a *Accounts) state(ctx context.Context, id seal.AccountID) (accountState, 
 	if err != nil {
 		return 0, err
 	}
-	n, err := a.name(ctx, rec.Address)
+	n, err := a.names.Lookup(ctx, rec.Address)
 	switch {
-	case is(err, errs.NotFound), err == nil && (n.tombstone || n.id != id):
+	case is(err, errs.NotFound), err == nil && (n.Kind != names.Account || n.ID != id):
 		return accountOrphan, nil
 	case is(err, errs.Corrupt):
 		return accountGood, nil // the name is reported by itself
@@ -298,12 +221,13 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	err = a.names(ctx, 0, nil, func(n storedName) (bool, error) {
+	err = a.names.Walk(ctx, names.Place{}, func(n names.Stored) (bool, error) {
 		text := shut
-		if n.err == nil && n.tombstone {
-			text = fmt.Sprintf("a name, deleted on %s, was account %s", n.day, n.id)
-		} else if n.err == nil {
-			text = fmt.Sprintf("a name, given out on %s, is account %s", n.day, n.id)
+		if n.Err == nil {
+			text = fmt.Sprintf(map[names.Kind]string{
+				names.Account: "a name, given out on %s, is account %s", names.Gone: "a name, deleted on %s, was account %s",
+				names.Alias: "a name, given out on %s, is an alias of %s", names.GoneAlias: "a name, deleted on %s, was an alias of %s",
+			}[n.Kind], n.Day, n.ID)
 		}
 		emit(seal.PurposeName.String(), text)
 		return true, nil
@@ -321,7 +245,7 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 			return a.unlessCorrupt(err)
 		}
 		emit(seal.PurposeInfo.String(), fmt.Sprintf("account %s: %s class=%s blocked=%t accept-cleartext=%t quota=%d created=%s last-login=%s",
-			id, rec.Address, rec.Class, rec.Blocked, rec.AcceptCleartext, rec.Quota, rec.Created, lastLogin(rec.LastLogin)))
+			id, rec.Address, rec.Class, rec.Blocked, rec.AcceptCleartext, rec.Quota, rec.Created, rec.LastLogin))
 		if _, wrapped, err := openKeyRecord(a.o.Root, id, key); err != nil {
 			emit(seal.PurposeKey.String(), fmt.Sprintf("account %s %s", id, shut))
 		} else {
@@ -337,12 +261,4 @@ func (a *Accounts) Reveal(ctx context.Context, emit func(kind, text string)) err
 		}
 		return nil
 	}))
-}
-
-// lastLogin is the day, or "never".
-func lastLogin(d Day) string {
-	if d == 0 {
-		return "never"
-	}
-	return d.String()
 }

@@ -3,6 +3,7 @@ package names
 import (
 	"encoding/binary"
 
+	"postern.email/kit/day"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 )
@@ -25,7 +26,7 @@ func (k Kind) Dead() bool { return k == Gone || k == GoneAlias }
 type Record struct {
 	Kind Kind
 	ID   seal.AccountID // of the account or of the alias's owner, also a deleted one
-	Day  uint32         // on which it was given out or deleted: days since 1970, UTC
+	Day  day.Day        // on which it was given out or deleted
 }
 
 const (
@@ -40,12 +41,12 @@ func recordKey(k [20]byte) []byte { return append([]byte{letter}, k[:]...) }
 func (r Record) encode() []byte {
 	b := append(make([]byte, 0, recordLen), version, byte(r.Kind))
 	b = append(b, r.ID[:]...)
-	return binary.BigEndian.AppendUint32(b, r.Day)
+	return binary.BigEndian.AppendUint32(b, uint32(r.Day))
 }
 
 func decode(b []byte) (Record, error) {
 	if len(b) != recordLen || b[0] != version || b[1] >= numKinds {
 		return Record{}, errs.E("post/names.decode", errs.Corrupt, "", nil)
 	}
-	return Record{Kind: Kind(b[1]), ID: seal.AccountID(b[2:10]), Day: binary.BigEndian.Uint32(b[10:])}, nil
+	return Record{Kind: Kind(b[1]), ID: seal.AccountID(b[2:10]), Day: day.Day(binary.BigEndian.Uint32(b[10:]))}, nil
 }
