@@ -132,11 +132,14 @@ func (d *Desk) importOne(ctx context.Context, c *caller, domain string, v *View)
 	if n.Local, err = aliasname.Custom(addr.Local); err != nil {
 		return err
 	}
-	al, err := d.o.Aliases.Create(ctx, c.vault, n)
-	if err != nil {
+	if err := d.o.Beside.custom(ctx, n); err != nil {
 		return err
 	}
 	ch, err := d.change(changesOf(v))
+	if err != nil {
+		return err
+	}
+	al, err := d.o.Aliases.Create(ctx, c.vault, n)
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,9 @@ func (d *Desk) alter(ctx context.Context, w Who, address string, fn func(*caller
 
 // change checks a request and makes what Aliases.Change wants of it.
 func (d *Desk) change(r ChangeRequest) (func(*alias.Change), error) {
+	if err := d.o.Beside.change(r); err != nil {
+		return nil, err
+	}
 	var mode alias.Mode
 	var class alias.Class
 	var expires time.Time

@@ -15,7 +15,7 @@ type Args struct {
 	Login    string `json:"login,omitempty"`
 	Password string `json:"password,omitempty"`
 
-	Address string         `json:"address,omitempty"` // of an alias; of owner.new: where its mail goes
+	Address string         `json:"address,omitempty"` // of an alias; of owner.new and owner.target: where its mail goes
 	Create  *CreateRequest `json:"create,omitempty"`  // of new
 	Change  *ChangeRequest `json:"change,omitempty"`  // of change
 
@@ -96,6 +96,7 @@ func Commands(d *Desk, stop func()) map[string]control.Handler {
 			f.Token, err = d.NewOwner(ctx, a.who(), a.Address)
 			return f, err
 		}),
+		"alias.owner.target": control.With(func(ctx context.Context, a Args) (struct{}, error) { return done(d.SetTarget(ctx, a.who(), a.Address)) }),
 		"alias.owner.delete": control.With(func(ctx context.Context, a Args) (struct{}, error) { return done(d.DeleteOwner(ctx, a.who())) }),
 		"alias.token.new": control.With(func(ctx context.Context, a Args) (f Fresh, err error) {
 			f.Token, f.ID, err = d.AddToken(ctx, a.who(), a.Scopes, a.Name)

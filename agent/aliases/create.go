@@ -90,6 +90,9 @@ func (d *Desk) rate(w Who, c *caller) error {
 
 // form checks everything of a request but the name.
 func (d *Desk) form(r CreateRequest) (n alias.New, err error) {
+	if err := d.o.Beside.create(r); err != nil {
+		return n, err
+	}
 	if n.Domain, err = d.domain(r.Domain); err != nil {
 		return n, err
 	}
@@ -137,6 +140,9 @@ func (d *Desk) make(ctx context.Context, v *alias.Vault, n alias.New, r CreateRe
 			return nil, err
 		}
 		n.Local = local
+		if err := d.o.Beside.custom(ctx, n); err != nil {
+			return nil, err
+		}
 		return d.o.Aliases.Create(ctx, v, n)
 	}
 	style := d.o.Style
@@ -180,6 +186,9 @@ func (d *Desk) mapped(ctx context.Context) error {
 // AliasKey gives what a client derives aliases from. Whoever has it makes aliases for as long
 // as the owner is there, also when the token has ended: that takes a token that may manage.
 func (d *Desk) AliasKey(ctx context.Context, w Who) (key [32]byte, domains []string, err error) {
+	if d.o.Beside != nil {
+		return key, nil, errs.E("agent/aliases.AliasKey", errs.Unsupported, textDerive, nil)
+	}
 	c, err := d.enter(ctx, w, alias.ScopeCreate|alias.ScopeManage)
 	if err != nil {
 		return key, nil, err

@@ -64,6 +64,8 @@ type Options struct {
 	// Elsewhere: owners without an account here may be made, whose mail goes to an address
 	// elsewhere.
 	Elsewhere bool
+	// Beside: a mail server of another kind delivers. nil: this one does.
+	Beside *Beside
 
 	CreatePerMinute, CreateBurst               int // aliases that one owner makes
 	CreateNetworkPerMinute, CreateNetworkBurst int // that one network makes

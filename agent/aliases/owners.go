@@ -65,10 +65,10 @@ func (d *Desk) NewOwner(ctx context.Context, w Who, target string) (token string
 		token, _, err := d.AddToken(ctx, w, nil, "")
 		return token, err
 	}
-	if !d.o.Elsewhere || d.o.Aliases.Ours(addr) {
+	if !d.o.Elsewhere || d.o.Beside == nil && d.o.Aliases.Ours(addr) {
 		return "", errs.E(op, errs.Unsupported, textNotHere, nil)
 	}
-	if err := d.o.CheckTarget(ctx, addr); err != nil {
+	if err := d.target(ctx, addr); err != nil {
 		return "", err
 	}
 	id, err := seal.NewAccountID(d.o.Rand)
