@@ -354,7 +354,7 @@ func TestReveal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.o.Root = other
+	a.o.Root, a.names = other, names.New(a.o.Store, other)
 	if err := a.Reveal(ctx, func(kind, text string) {
 		if !strings.HasSuffix(text, "cannot be opened") {
 			t.Errorf("another root key opens %s: %s", kind, text)
