@@ -18,7 +18,8 @@ import (
 type sorted struct {
 	here    []account.Account
 	replies []mail.Address // reply addresses here
-	wait    []queue.Rcpt   // here, and their mailboxes are full: the queue tries again, and reports in the end
+	aliases []deliver.ForAlias
+	wait    []queue.Rcpt // here, and their mailboxes are full: the queue tries again, and reports in the end
 	refused []dsn.Recipient
 	away    []mail.Address // at other hosts
 	all     int            // recipients
@@ -34,7 +35,7 @@ var replyBoth = &smtp.Reply{Code: 550, Enhanced: "5.5.4", Text: "a letter for ot
 // is vouched for: all of it in one transaction, and once, however often the letter comes. A temporary
 // kind of error means that nothing was handed over.
 func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) error {
-	s, err := d.sort(ctx, v)
+	s, err := d.sort(ctx, id, v)
 	if err != nil {
 		return err
 	}
@@ -44,14 +45,18 @@ func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) erro
 		}
 	}
 	l := d.o.Letters.Letter(id)
-	p := deliver.Parcel{Local: s.here, Replies: s.replies, Remote: s.wait, Refused: s.refused, Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
+	p := deliver.Parcel{Local: s.here, Replies: s.replies, Aliases: s.aliases, Remote: s.wait, Refused: s.refused, Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
 	if v.Kind == vouch.User { // an anonymous sender is told nothing
 		p.From = v.Mail.Sender
 	}
-	if len(p.Local)+len(p.Replies)+len(p.Remote)+len(p.Refused) == 0 {
-		return nil // all of it went to the exit, which knows it when it comes again
+	if len(p.Local)+len(p.Replies)+len(p.Aliases)+len(p.Remote)+len(p.Refused) == 0 {
+		return nil // all of it went to the exit or to owners of aliases elsewhere, which know it when it comes again
 	}
-	return d.o.Deliver.Begin().Hand(ctx, p)
+	err = d.o.Deliver.Begin().Hand(ctx, p)
+	if len(p.Aliases) > 0 && errs.KindOf(err) == errs.Denied {
+		return errs.E("agent/mixdoor.deliver", errs.Unavailable, "", err) // an alias has changed: it is judged again
+	}
+	return err
 }
 
 // Answers where the relay takes no such mail at all.
@@ -63,8 +68,14 @@ var (
 // replyMany answers for reply addresses beyond deliver.MaxReplies.
 var replyMany = &smtp.Reply{Code: 550, Enhanced: "5.5.3", Text: "too many reply addresses in one letter"}
 
+// maxAliases is how many aliases one letter may be for: each has a copy of its own.
+const maxAliases = 4
+
+// replyManyAliases answers for aliases beyond that.
+var replyManyAliases = &smtp.Reply{Code: 550, Enhanced: "5.5.3", Text: "too many aliases in one letter"}
+
 // sort judges each recipient by the rules for other hosts' mail. An error is one that may pass.
-func (d *Door) sort(ctx context.Context, v *vouch.Vouched) (*sorted, error) {
+func (d *Door) sort(ctx context.Context, id letter.ID, v *vouch.Vouched) (*sorted, error) {
 	s := &sorted{}
 	seen := make(map[mail.Address]bool, len(v.Mail.Recipients))
 	for _, to := range v.Mail.Recipients {
@@ -98,6 +109,21 @@ func (d *Door) sort(ctx context.Context, v *vouch.Vouched) (*sorted, error) {
 				if reply.Code < 500 {
 					return nil, errs.E("agent/mixdoor.sort", errs.Unavailable, "", err)
 				}
+				s.refused = append(s.refused, refusal(to, reply))
+			}
+			continue
+		}
+		if is, c, err := d.o.Rules.Alias(ctx, v.Mail.Raw, to, v.Kind == vouch.Anonymous, append([]byte("mixdoor: letter "), id[:]...)); is {
+			switch reply := smtp.ReplyFor(err); {
+			case err == nil && c != nil && len(s.aliases) == maxAliases:
+				s.refused = append(s.refused, refusal(to, replyManyAliases))
+			case err == nil && c != nil:
+				s.aliases = append(s.aliases, *c)
+			case err == nil:
+			case reply.Code < 500:
+				// Its owner may be asked, or its mailbox be full: until then the letter waits.
+				return nil, errs.E("agent/mixdoor.sort", errs.Unavailable, "", err)
+			default:
 				s.refused = append(s.refused, refusal(to, reply))
 			}
 			continue

@@ -35,6 +35,9 @@ type Rules interface {
 	Vouched(ctx context.Context, raw []byte, a account.Account, to mail.Address) error
 	// Reply judges a mail for a reply address here; false: the address is none.
 	Reply(ctx context.Context, raw []byte, to mail.Address) (is bool, err error)
+	// Alias judges a mail for an alias here; false: the address is none. copy is for its owner; nil: the
+	// owner's mailbox is elsewhere, and the mail went there, once for the name of its letter.
+	Alias(ctx context.Context, raw []byte, to mail.Address, anonymous bool, name []byte) (is bool, copy *deliver.ForAlias, err error)
 }
 
 // Exit takes mail for recipients at other hosts; *exit.Exit is one.

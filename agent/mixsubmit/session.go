@@ -76,7 +76,7 @@ func (c *session) mayWrite(ctx context.Context, from mail.Address) error {
 	if err != nil {
 		return errs.Wrap("agent/mixsubmit.mayWrite", err)
 	}
-	if !submit.SenderAllowed(who, from) {
+	if !submit.SenderAllowed(who, from, nil) {
 		return replySender
 	}
 	return nil

@@ -32,7 +32,7 @@ func (b web) Admit(_ context.Context, p limits.Peer) (reply string, ok bool) {
 
 // Deliver takes a mail for all of its recipients or for none.
 func (b web) Deliver(ctx context.Context, m mxdeliv.Mail) (mxdeliv.Outcome, string) {
-	c := &session{r: b.r, tls: true, network: m.Peer.Network()} // wire/mxdeliv speaks only under TLS
+	c := &session{r: b.r, tls: true, peer: m.Peer, network: m.Peer.Network()} // wire/mxdeliv speaks only under TLS
 	defer c.Close()
 	if err := c.Mail(ctx, m.From, smtp.MailOptions{Size: int64(len(m.Raw))}); err != nil {
 		return refuse(err)

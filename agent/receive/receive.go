@@ -16,12 +16,14 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"postern.email/agent/aliasmail"
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
 	"postern.email/mail/dkim"
 	"postern.email/mail/pgpmime"
+	"postern.email/mail/spf"
 	"postern.email/post/account"
 	"postern.email/post/seal"
 	"postern.email/wire/smtp"
@@ -55,6 +57,16 @@ type Options struct {
 	// Replies are the reply addresses here; they take mail that is not encrypted where accounts with a
 	// mail proxy do. nil: there are none.
 	Replies deliver.Replies
+
+	// Aliases are the aliases here. nil: there are none.
+	Aliases *aliasmail.Door
+
+	// SPF are the look-ups by which a domain vouches for mail to aliases that has no DKIM signature. The zero
+	// value: DKIM alone counts.
+	SPF spf.Lookups
+
+	// Forwards serves aliases whose owner has a mailbox elsewhere. nil: there are none.
+	Forwards Forwards
 
 	// Bounce takes note of a mail to an address where what an exit of the mix network sent comes back:
 	// such a mail is taken and dropped. false, with a mail or without one (count false): it is no
@@ -219,12 +231,16 @@ func (r *Receive) signed(ctx context.Context, m *incoming) error {
 	ctx, cancel := context.WithTimeout(ctx, CheckTime)
 	defer cancel()
 	res := r.verifier.Verify(ctx, m.raw, m.from.Domain)
-	if res.Verdict != dkim.Valid {
-		r.o.Logger.Debug("receive: no valid signature", "reason", res.Reason)
-	}
-	switch res.Verdict {
-	case dkim.Valid:
+	if res.Verdict == dkim.Valid {
 		return nil
+	}
+	r.o.Logger.Debug("receive: no valid signature", "reason", res.Reason)
+	return replyFor(res)
+}
+
+// replyFor answers a mail without a valid signature.
+func replyFor(res dkim.Result) *smtp.Reply {
+	switch res.Verdict {
 	case dkim.None:
 		return replyNoSignature
 	case dkim.Temporary:
@@ -250,6 +266,7 @@ var (
 	replyManyMails   = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many mails from your network, try again later"}
 	replyManyBytes   = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many bytes from your network, try again later"}
 	replyManyUnknown = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many refused recipients from your network, try again later"}
+	replyVouchLater  = &smtp.Reply{Code: 451, Enhanced: "4.7.5", Text: "the DKIM key or SPF record cannot be looked up now, try again later"}
 	replyLater       = &smtp.Reply{Code: 451, Enhanced: "4.7.5", Text: "DKIM key cannot be looked up now, try again later"}
 )
 

@@ -3,8 +3,10 @@ package receive
 import (
 	"context"
 
+	"postern.email/agent/aliasmail"
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/mail"
 	"postern.email/post/account"
 	"postern.email/post/queue"
@@ -17,7 +19,8 @@ import (
 type session struct {
 	r       *Receive
 	tls     bool
-	network string // for limits
+	peer    limits.Peer
+	network string // of peer, for limits
 	mail    envelope
 }
 
@@ -28,13 +31,15 @@ type envelope struct {
 	rcpts   []account.Account
 	confirm []queue.Rcpt // of them those whose delivery is to be told (RFC 3461)
 	to      []mail.Address
-	replies []mail.Address // reply addresses
-	bounced []mail.Address // recipients that are where mail of an exit comes back
+	replies []mail.Address       // reply addresses
+	bounced []mail.Address       // recipients that are where mail of an exit comes back
+	alias   *aliasmail.Recipient // then there are no others
+	made    []mail.Address       // recipients that Forwards gave out; then there are no others
 }
 
 // NewSession begins a session for wire/smtp.
 func (r *Receive) NewSession(_ context.Context, c smtp.Info) (smtp.Session, error) {
-	return &session{r: r, tls: c.TLS, network: c.Peer.Network()}, nil
+	return &session{r: r, tls: c.TLS, peer: c.Peer, network: c.Peer.Network()}, nil
 }
 
 // Auth: nobody logs in here.
@@ -66,12 +71,21 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, asked smtp.RcptOpti
 	if to.Domain == "" { // <postmaster>: RFC 5321 §4.5.1 means the host's own
 		to.Domain = o.Domain
 	}
-	if !o.Accounts.Ours(to) {
+	if !o.Accounts.Ours(to) && !o.Aliases.Ours(to) {
 		return replyRelay
+	}
+	if m.alias != nil {
+		return replySeparate
 	}
 	if o.Bounce != nil && o.Bounce(to, false) {
 		m.bounced = append(m.bounced, to)
 		return nil
+	}
+	if is, err := c.made(ctx, to); is {
+		return err
+	}
+	if len(m.made) > 0 {
+		return replySeparate
 	}
 	if !c.r.mayTry(c.network) {
 		return replyManyUnknown
@@ -92,6 +106,8 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, asked smtp.RcptOpti
 	}
 	a, err := c.r.Recipient(ctx, to, m.options.Size)
 	switch {
+	case err == replyUnknown && o.Aliases.Ours(to):
+		return c.rcptAlias(ctx, to)
 	case err == replyUnknown, err == replyBlocked:
 		o.Unknown.Charge(c.network, 1)
 		return err
@@ -123,6 +139,12 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	defer c.Reset()
 	for _, to := range m.bounced {
 		c.r.o.Bounce(to, true)
+	}
+	if len(m.made) > 0 {
+		return c.takeMade(ctx, raw)
+	}
+	if m.alias != nil {
+		return c.commitAlias(ctx, raw)
 	}
 	if len(m.rcpts)+len(m.replies) == 0 {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"postern.email/agent/aliasmail"
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
@@ -13,6 +14,7 @@ import (
 	"postern.email/mail/pgpmime"
 	"postern.email/mail/sanitize"
 	"postern.email/post/account"
+	"postern.email/post/alias"
 	"postern.email/post/queue"
 	"postern.email/wire/sasl"
 	"postern.email/wire/smtp"
@@ -39,8 +41,10 @@ type envelope struct {
 	confirm []queue.Rcpt      // of them those whose delivery is to be told
 	remote  []queue.Rcpt      // at other hosts
 	replies []mail.Address    // reply addresses here
-	to      []mail.Address    // all, as written; for the setup message's rule
-	coming  *deliver.Mail     // between Data and its end
+	as      *alias.Alias      // whom the mail is from; nil: the account
+	alias   *aliasmail.Recipient
+	to      []mail.Address // all, as written; for the setup message's rule
+	coming  *deliver.Mail  // between Data and its end
 }
 
 // Auth logs in, and by that makes the account if it is new.
@@ -71,6 +75,11 @@ func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOption
 		return errs.Wrap(op, err)
 	}
 	c.mail.sender, c.mail.from, c.mail.options = sender, from, o
+	if !sender.Address.Equal(from) && c.s.o.Aliases.Ours(from) {
+		if c.mail.as, err = c.s.owned(ctx, from, c.peer); err != nil {
+			return errs.Wrap(op, err)
+		}
+	}
 	return nil
 }
 
@@ -79,7 +88,7 @@ func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOption
 func (c *session) Rcpt(ctx context.Context, to mail.Address, o smtp.RcptOptions) error {
 	const op = "agent/submit.Rcpt"
 	m := &c.mail
-	if !SenderAllowed(m.sender, m.from) {
+	if !SenderAllowed(m.sender, m.from, m.as) {
 		return replySender
 	}
 	if !m.counted {
@@ -92,7 +101,7 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, o smtp.RcptOptions)
 		to.Domain = m.sender.Address.Domain
 	}
 	asked := queue.Rcpt{To: to, Notify: uint8(o.Notify), OriginalType: o.OriginalType, OriginalAddress: o.OriginalAddress}
-	if !c.s.o.Accounts.Ours(to) {
+	if !c.s.o.Accounts.Ours(to) && !c.s.o.Aliases.Ours(to) {
 		switch {
 		case !c.s.o.Remote:
 			return replyRemote
@@ -108,6 +117,8 @@ func (c *session) Rcpt(ctx context.Context, to mail.Address, o smtp.RcptOptions)
 	}
 	a, err := c.s.o.Accounts.Resolve(ctx, to)
 	switch {
+	case err != nil && errs.KindOf(err) == errs.NotFound && c.s.o.Aliases.Ours(to):
+		return c.rcptAlias(ctx, to)
 	case errs.KindOf(err) == errs.NotFound && err != nil:
 		return replyUnknown
 	case err != nil:
@@ -174,14 +185,17 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	defer c.Reset()
 	coming := m.coming
 	m.coming = nil
-	header, body, err := c.s.judge(m, raw)
+	j, err := c.s.judge(m, raw)
 	if err != nil {
 		coming.Cancel()
 		return err
 	}
-	err = coming.Hand(ctx, deliver.Parcel{From: m.from, Local: m.rcpts, Remote: m.remote, Replies: m.replies, Home: m.sender.ID.Shard(),
-		Options: m.options, Head: header, Tail: body, Confirm: m.confirm})
-	if err != nil {
+	p := deliver.Parcel{From: m.from, Local: m.rcpts, Remote: m.remote, Replies: m.replies, Home: m.sender.ID.Shard(),
+		Options: m.options, Head: j.header, Tail: j.body, Confirm: m.confirm, Verified: j.cleartext}
+	if m.as != nil {
+		p.Also = []deliver.Write{c.s.o.Aliases.WroteTo(m.as, m.to)}
+	}
+	if err := c.s.hand(ctx, coming, m, p); err != nil {
 		return err
 	}
 	if len(m.to) <= fewRecipients {
@@ -190,33 +204,77 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	return nil
 }
 
-// judge applies the rules to the content and gives the mail as it goes on, with a new
-// header and the old body.
-func (s *Submit) judge(m *envelope, raw []byte) (header, body []byte, err error) {
-	if !utf8.Valid(raw) {
-		return nil, nil, replyNotUTF8
+// hand hands a mail over. One for an alias is judged by the alias's rules, and once more when it
+// changes meanwhile.
+func (s *Submit) hand(ctx context.Context, coming *deliver.Mail, m *envelope, p deliver.Parcel) error {
+	if m.alias == nil {
+		return coming.Hand(ctx, p)
 	}
-	h, _, err := mail.ParseHeader(raw)
+	coming.Cancel() // the owner of the alias may have to be asked
+	for try := 0; ; try++ {
+		c, err := s.forAlias(ctx, m, &p)
+		if err != nil {
+			return err
+		}
+		p.Aliases = c
+		if len(p.Local)+len(p.Remote)+len(p.Replies)+len(p.Aliases) == 0 {
+			return nil // it went to an owner elsewhere
+		}
+		err = s.o.Deliver.Begin().Hand(ctx, p)
+		if err == nil || errs.KindOf(err) != errs.Denied || try > 0 {
+			return err
+		}
+		if m.alias, err = s.o.Aliases.Again(ctx, m.alias); err != nil {
+			return err
+		}
+		if m.as != nil {
+			if m.as, err = s.o.Aliases.Alias(ctx, m.from, limits.Peer{Exempt: true}); err != nil {
+				return err
+			}
+			p.Also = []deliver.Write{s.o.Aliases.WroteTo(m.as, m.to)}
+		}
+	}
+}
+
+// judged is a mail as it goes on, with a new header and the old body.
+type judged struct {
+	header, body []byte
+	cleartext    bool // it is not encrypted, and not one of the exceptions
+}
+
+// judge applies the rules to the content.
+func (s *Submit) judge(m *envelope, raw []byte) (j judged, err error) {
+	if !utf8.Valid(raw) {
+		return j, replyNotUTF8
+	}
+	h, off, err := mail.ParseHeader(raw)
 	if err != nil {
-		return nil, nil, replyParse(err)
+		return j, replyParse(err)
 	}
 	from, err := mail.FromAddress(h)
 	if err != nil {
-		return nil, nil, replyFromHeader(err)
+		return j, replyFromHeader(err)
 	}
-	if !from.Equal(m.from) || !SenderAllowed(m.sender, from) {
-		return nil, nil, replyFrom(from, m.from)
+	if !from.Equal(m.from) || !SenderAllowed(m.sender, from, m.as) {
+		return j, replyFrom(from, m.from)
 	}
 	verdict := pgpmime.Check(raw, pgpmime.Outgoing, m.to)
 	if !s.passes(verdict) {
 		s.o.Logger.Debug("submit: not encrypted", "reason", verdict.Reason)
-		return nil, nil, replyCleartext
+		if err := s.mayCleartext(m); err != nil {
+			return j, err
+		}
+		j.cleartext = true
 	}
-	header, off, err := sanitize.Submission(raw)
-	if err != nil {
-		return nil, nil, replyParse(err)
+	if m.as != nil {
+		j.header, j.body, err = s.asAlias(m, h, raw, j.cleartext)
+		return j, err
 	}
-	return header, raw[off:], nil
+	if j.header, off, err = sanitize.Submission(raw); err != nil {
+		return j, replyParse(err)
+	}
+	j.body = raw[off:]
+	return j, nil
 }
 
 // passes applies the switches of the exceptions.

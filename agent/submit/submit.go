@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"postern.email/agent/aliasmail"
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
@@ -56,6 +57,14 @@ type Options struct {
 
 	Replies deliver.Replies // reply addresses here; nil: there are none
 
+	// Aliases are the aliases here; nil: there are none.
+	Aliases *aliasmail.Door
+	// AliasNames lets the display name in From stay in mail as an alias; else only the address is sent,
+	// since mail programs write their user's name there whatever the address is.
+	AliasNames bool
+	// AliasKeys lets keys and signatures that are attached stay in unencrypted mail as an alias.
+	AliasKeys bool
+
 	Remote bool // take mail for other hosts: Deliver has a queue
 
 	// Guard is asked before a mail is taken (at MAIL). Its error refuses the mail:
@@ -73,6 +82,7 @@ type Options struct {
 	NoSetupMessage bool // refuse Autocrypt setup messages to oneself
 
 	Now    func() time.Time // nil: time.Now
+	Rand   io.Reader        // nil: crypto/rand.Reader
 	Logger *slog.Logger     // nil: nothing is logged
 }
 
@@ -107,12 +117,6 @@ func Sender(ctx context.Context, l Login) (account.Account, error) {
 	return a, errs.Wrap("agent/submit.Sender", err)
 }
 
-// SenderAllowed is the one owner of "sender = login" for accounts: whether who logged
-// in as login may write as from, in the envelope and in the From field.
-func SenderAllowed(login account.Account, from mail.Address) bool {
-	return !from.IsZero() && login.Address.Equal(from)
-}
-
 // NewSession begins a session for wire/smtp.
 func (s *Submit) NewSession(_ context.Context, c smtp.Info) (smtp.Session, error) {
 	return &session{s: s, peer: c.Peer}, nil
@@ -141,16 +145,19 @@ func (l login) Close() error {
 // The replies of the policy. Those without an enhanced code are word for word the
 // reference's.
 var (
-	replyCleartext = &smtp.Reply{Code: 523, Text: "Encryption Needed: Invalid Unencrypted Mail"}
-	replyNotUTF8   = &smtp.Reply{Code: 554, Text: "Non-UTF-8 message"}
-	replySender    = &smtp.Reply{Code: 553, Enhanced: "5.7.1", Text: "Sender address rejected: not owned by user"}
-	replyUnknown   = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: User unknown"}
-	replyBlocked   = &smtp.Reply{Code: 550, Enhanced: "5.2.1", Text: "Recipient address rejected: mailbox disabled"}
-	replyRemote    = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "this relay does not deliver to other hosts"}
-	replyNoDomain  = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: a full domain name is needed"}
-	replySeparate  = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "send separately"}
-	replyFull      = &smtp.Reply{Code: 452, Enhanced: "4.2.2", Text: "Recipient address rejected: mailbox full"}
-	replyGone      = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this account may not send mail any more"}
+	replyCleartext   = &smtp.Reply{Code: 523, Text: "Encryption Needed: Invalid Unencrypted Mail"}
+	replyStrictAlias = &smtp.Reply{Code: 523, Text: "Encryption Needed: this alias sends end-to-end encrypted mail only"}
+	replySigned      = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this mail is signed in a way that shows who you are (S/MIME); send it unsigned"}
+	replyStranger    = &smtp.Reply{Code: 523, Text: "Encryption Needed: unencrypted mail as an alias goes only to who wrote to it, or whom you have allowed"}
+	replyNotUTF8     = &smtp.Reply{Code: 554, Text: "Non-UTF-8 message"}
+	replySender      = &smtp.Reply{Code: 553, Enhanced: "5.7.1", Text: "Sender address rejected: not owned by user"}
+	replyUnknown     = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: User unknown"}
+	replyBlocked     = &smtp.Reply{Code: 550, Enhanced: "5.2.1", Text: "Recipient address rejected: mailbox disabled"}
+	replyRemote      = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "this relay does not deliver to other hosts"}
+	replyNoDomain    = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: a full domain name is needed"}
+	replySeparate    = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "send separately"}
+	replyFull        = &smtp.Reply{Code: 452, Enhanced: "4.2.2", Text: "Recipient address rejected: mailbox full"}
+	replyGone        = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this account may not send mail any more"}
 )
 
 // replyRate names the sender's own address, which goes to nobody but the sender.

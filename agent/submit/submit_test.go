@@ -10,6 +10,8 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/post/account"
+	"postern.email/post/alias"
+	"postern.email/post/seal"
 	"postern.email/wire/smtp"
 )
 
@@ -88,7 +90,7 @@ func TestRefusals(t *testing.T) {
 	// The login's own From in a mail whose envelope says another: RCPT refuses that
 	// before, and the end of the mail does not rely on it.
 	anna := account.Account{Address: mail.Address{Local: "anna", Domain: domain}}
-	_, _, err := New(Options{}).judge(&envelope{sender: anna, from: mail.Address{Local: "bert", Domain: domain}}, []byte(good))
+	_, err := New(Options{}).judge(&envelope{sender: anna, from: mail.Address{Local: "bert", Domain: domain}}, []byte(good))
 	if err == nil || err.Error() != "500 Invalid FROM <anna@mail.example> for <bert@mail.example>" {
 		t.Error(err)
 	}
@@ -262,12 +264,32 @@ func TestSenderAllowed(t *testing.T) {
 		{mail.Address{Local: "bert", Domain: domain}, false},
 		{mail.Address{}, false},
 	} {
-		if SenderAllowed(login, tc.from) != tc.want {
+		if SenderAllowed(login, tc.from, nil) != tc.want {
 			t.Errorf("%v: %v", tc.from, !tc.want)
 		}
 	}
-	if SenderAllowed(account.Account{}, mail.Address{}) {
+	if SenderAllowed(account.Account{}, mail.Address{}, &alias.Alias{}) {
 		t.Error("nobody may send as nobody")
+	}
+	own := &alias.Alias{Address: mail.Address{Local: "fox-1", Domain: "alias.example"}, Owner: seal.AccountID{1}}
+	login.ID = seal.AccountID{1}
+	gone := *own
+	gone.Deleted = 20000
+	for name, tc := range map[string]struct {
+		as   *alias.Alias
+		from mail.Address
+		want bool
+	}{
+		"own":              {own, mail.Address{Local: "Fox-1", Domain: "alias.example"}, true},
+		"account, as well": {own, login.Address, true},
+		"another's":        {&alias.Alias{Address: own.Address, Owner: seal.AccountID{2}}, own.Address, false},
+		"another address":  {own, mail.Address{Local: "fox-2", Domain: "alias.example"}, false},
+		"deleted":          {&gone, own.Address, false},
+		"none":             {nil, own.Address, false},
+	} {
+		if SenderAllowed(login, tc.from, tc.as) != tc.want {
+			t.Errorf("%s: %v", name, !tc.want)
+		}
 	}
 }
 

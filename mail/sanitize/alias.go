@@ -60,8 +60,15 @@ func Alias(f AliasFields) ([]byte, error) {
 		}
 		b = append(b, "\r\n"...)
 	}
-	return appendLine(b, AliasField, f.Alias.String()+"; sender="+f.Sender+"; vouched="+f.Vouched), nil
+	return appendLine(b, AliasField, f.Mark()), nil
 }
+
+// Mark is the value of AliasField.
+func (f AliasFields) Mark() string {
+	return f.Alias.String() + senderWord + f.Sender + vouchedWord + f.Vouched
+}
+
+const senderWord, vouchedWord = "; sender=", "; vouched="
 
 func printable(s string) bool {
 	for i := range len(s) {
@@ -106,12 +113,11 @@ func ReadAlias(stored []byte) (f AliasFields, raw []byte, ok bool) {
 
 // read reads the value of AliasField. An address may hold a semicolon only within quotes.
 func (f AliasFields) read(value string, rest []byte) (AliasFields, []byte, bool) {
-	const sender, vouched = "; sender=", "; vouched="
-	v := strings.LastIndex(value, vouched)
+	v := strings.LastIndex(value, vouchedWord)
 	if v < 0 {
 		return AliasFields{}, nil, false
 	}
-	s := strings.LastIndex(value[:v], sender)
+	s := strings.LastIndex(value[:v], senderWord)
 	if s < 0 {
 		return AliasFields{}, nil, false
 	}
@@ -119,7 +125,7 @@ func (f AliasFields) read(value string, rest []byte) (AliasFields, []byte, bool)
 	if err != nil {
 		return AliasFields{}, nil, false
 	}
-	f.Alias, f.Sender, f.Vouched = a, value[s+len(sender):v], value[v+len(vouched):]
+	f.Alias, f.Sender, f.Vouched = a, value[s+len(senderWord):v], value[v+len(vouchedWord):]
 	return f, rest, true
 }
 

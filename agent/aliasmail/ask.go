@@ -1,0 +1,45 @@
+package aliasmail
+
+import (
+	"context"
+	"fmt"
+
+	"postern.email/agent/deliver"
+	"postern.email/kit/errs"
+	"postern.email/mail"
+	"postern.email/mail/dsn"
+	"postern.email/post/account"
+	"postern.email/post/alias"
+)
+
+// askSubject is that of the note to an owner who is asked.
+const askSubject = "Somebody new wrote to an alias of yours"
+
+// askText is the note. Addresses stand on lines of their own, so that they are not wrapped.
+func askText(al, from mail.Address) string {
+	return fmt.Sprintf("A mail came for your alias\n\n    %s\n\nfrom somebody whom it has not got mail from before:\n\n    %s\n\n"+
+		"The mail was put off, and nothing of it was kept. Its sender's mail server tries again for some days, and what you decide until then counts. To let it through, and all mail of this sender from then on:\n\n"+
+		"    postern alias allow %s %s\n\nTo refuse it:\n\n    postern alias block %s %s\n\n"+
+		"Both are on the page of the alias as well. If you do nothing the mail is refused after four days. You are told of a sender once.", al, from, al, from, al, from)
+}
+
+// ask puts a mail off. The first time a sender comes the owner gets a note, in the transaction that
+// remembers it.
+func (d *Door) ask(ctx context.Context, r *Recipient, from mail.Address, v alias.Verdict) error {
+	switch {
+	case !v.Asks: // one mail is tried many times, and counted once
+		return nil
+	case r.Elsewhere: // who asks stands in the list of the alias
+		d.record(ctx, r, from, v)
+		return nil
+	}
+	raw, err := dsn.Note{Domain: d.o.Domain, To: r.Alias.Address, Subject: askSubject, Text: askText(r.Alias.Address, from), Now: d.o.Now(), Rand: d.o.Rand}.Build()
+	if err != nil {
+		return err
+	}
+	err = d.o.Deliver.Begin().Hand(ctx, deliver.Parcel{Local: []account.Account{r.Owner}, Head: raw, Also: []deliver.Write{d.o.Register.Arrive(r.Alias, from, v)}})
+	if errs.KindOf(err) == errs.Denied {
+		return nil // the owner was asked by another mail, or has decided: the next try will show
+	}
+	return err
+}

@@ -1,0 +1,146 @@
+package receive
+
+import (
+	"context"
+	"net/netip"
+
+	"postern.email/agent/aliasmail"
+	"postern.email/agent/deliver"
+	"postern.email/kit/errs"
+	"postern.email/kit/limits"
+	"postern.email/mail"
+	"postern.email/mail/align"
+	"postern.email/mail/dkim"
+	"postern.email/mail/spf"
+)
+
+// rcptAlias judges a recipient that no account here has. An alias shares a mail with nobody: who
+// its owner is must not show by what happens to others.
+func (c *session) rcptAlias(ctx context.Context, to mail.Address) error {
+	m := &c.mail
+	a, err := c.r.o.Aliases.Recipient(ctx, to, c.peer, m.options.Size)
+	if err != nil {
+		if err == aliasmail.Unknown {
+			c.r.o.Unknown.Charge(c.network, 1)
+			err = replyUnknown
+		}
+		return err
+	}
+	if len(m.to)+len(m.bounced) > 0 {
+		return replySeparate
+	}
+	m.alias = a
+	m.to = append(m.to, to)
+	return nil
+}
+
+// commitAlias judges a whole mail for an alias, and delivers it.
+func (c *session) commitAlias(ctx context.Context, raw []byte) error {
+	m, d := &c.mail, c.r.o.Aliases
+	in, err := d.Form(m.alias, raw, m.from.IsZero())
+	if err != nil {
+		return err
+	}
+	v, err := c.r.vouch(ctx, raw, in.From, voucher{exact: d.Strict(m.alias), envelope: m.from, addr: c.addr()})
+	if err != nil {
+		return err
+	}
+	in.Vouched, in.KeyName, in.KeyRecord = v.word, v.keyName, v.keyRecord
+	from := mail.Address{}
+	if v.envelope || m.from.Equal(in.From) { // nothing vouches for another
+		from = m.from
+	}
+	in.ReturnPath = from
+	// The header of a signed mail holds the hash of its body; else the mail is its own name.
+	proof := raw
+	if v.keyName != "" {
+		proof = in.Header
+	}
+	return d.Hand(ctx, m.alias, in, deliver.Parcel{From: from, Options: m.options, Head: raw, Proof: [][]byte{proof}})
+}
+
+// addr is where a mail comes from; not valid where that is a proxy's address.
+func (c *session) addr() netip.Addr {
+	if c.peer.Exempt {
+		return netip.Addr{}
+	}
+	return c.peer.Addr
+}
+
+// voucher is what is known of a mail beside its bytes.
+type voucher struct {
+	exact    bool // only a DKIM signature of the very domain in From counts, as for accounts
+	envelope mail.Address
+	addr     netip.Addr
+}
+
+// vouched is who vouches for the sender of a mail.
+type vouched struct {
+	word               string // as sanitize.AliasFields has it
+	envelope           bool   // also for the envelope's sender
+	keyName, keyRecord string // of a DKIM signature
+}
+
+// vouch looks for somebody who vouches for the domain in From: a DKIM signature, or SPF, of a domain
+// that is aligned with it. Its error, a *smtp.Reply, refuses the mail.
+func (r *Receive) vouch(ctx context.Context, raw []byte, from mail.Address, o voucher) (vouched, error) {
+	ctx, cancel := context.WithTimeout(ctx, CheckTime)
+	defer cancel()
+	domain := mail.CanonicalDomain(from.Domain)
+	res := r.verifier.VerifyFor(ctx, raw, func(d string) bool { return d == domain || !o.exact && align.Relaxed(d, domain) })
+	switch {
+	case res.Verdict == dkim.Valid:
+		return vouched{word: "dkim:" + res.Domain, keyName: dkim.RecordName(res.Selector, res.Domain), keyRecord: res.Record}, nil
+	case o.exact:
+		return vouched{}, replyFor(res)
+	}
+	later := res.Verdict == dkim.Temporary
+	if align.Relaxed(o.envelope.Domain, domain) {
+		switch r.o.SPF.Check(ctx, o.addr, o.envelope) {
+		case spf.Pass:
+			return vouched{word: "spf:" + mail.CanonicalDomain(o.envelope.Domain), envelope: true}, nil
+		case spf.Temporary:
+			later = true
+		}
+	}
+	if later {
+		return vouched{}, replyVouchLater
+	}
+	r.o.Logger.Debug("receive: nothing vouches for the sender", "reason", res.Reason)
+	return vouched{}, aliasmail.NotAligned
+}
+
+// Alias judges a mail from the mix network for an alias here, as Recipient and Vouched do for an
+// account: it is from somebody who is vouched for, or anonymous. is is false for an address that is no alias. c
+// is the copy for the owner of the alias; nil without an error: the mail went to an owner elsewhere, once for
+// the name of its letter. Its error, usually a *smtp.Reply, refuses the mail.
+func (r *Receive) Alias(ctx context.Context, raw []byte, to mail.Address, anonymous bool, name []byte) (is bool, c *deliver.ForAlias, err error) {
+	d := r.o.Aliases
+	if !d.Ours(to) {
+		return false, nil, nil
+	}
+	if _, err := r.o.Accounts.Resolve(ctx, to); err == nil || errs.KindOf(err) != errs.NotFound {
+		return false, nil, nil // the rules for accounts are asked again, and say why not
+	}
+	// Networks cannot be told apart here: the limit of tries in all holds.
+	a, err := d.Recipient(ctx, to, limits.Peer{}, int64(len(raw)))
+	if err != nil {
+		return true, nil, err
+	}
+	m, err := d.Form(a, raw, false)
+	if err != nil {
+		return true, nil, err
+	}
+	m.Vouched, m.ReturnPath = "end-to-end", m.From
+	if anonymous {
+		m.Nobody, m.Vouched, m.ReturnPath = true, "nobody", mail.Address{}
+	}
+	if a.Elsewhere {
+		return true, nil, d.Hand(ctx, a, m, deliver.Parcel{Proof: [][]byte{name}})
+	}
+	t, err := d.Judge(ctx, a, m)
+	if err != nil {
+		return true, nil, err
+	}
+	return true, &t.Copy, nil
+}
