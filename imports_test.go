@@ -83,7 +83,7 @@ var sideways = map[string][]string{
 	"mail/anon":        {"mail"},
 	"mail/blacklist":   {"mail"},
 	"mail/dkim":        {"mail"},
-	"mail/dsn":         {"mail"},
+	"mail/dsn":         {"mail", "mail/mime"},
 	"mail/mime":        {"mail"},
 	"mail/openpgp":     {"mail", "mail/pgpmime"},
 	"mail/pgpmime":     {"mail", "mail/mime"},
