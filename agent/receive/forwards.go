@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"postern.email/agent/aliasmail"
-	"postern.email/agent/aliasmail"
 	"postern.email/agent/forward"
 	"postern.email/kit/errs"
 	"postern.email/mail"
