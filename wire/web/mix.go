@@ -211,6 +211,8 @@ func Status(k errs.Kind) int {
 		return http.StatusTooManyRequests
 	case errs.NoSpace, errs.Unavailable, errs.Canceled, errs.Conflict:
 		return http.StatusServiceUnavailable
+	case errs.Unsupported:
+		return http.StatusNotImplemented
 	}
 	return http.StatusInternalServerError
 }
