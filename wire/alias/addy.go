@@ -16,9 +16,9 @@ import (
 
 // routesAddy adds them.
 func (s *Server) routesAddy() {
-	s.mux.HandleFunc("POST "+APIPath+"v1/aliases", s.addy(s.addyCreate))
-	s.mux.HandleFunc("GET "+APIPath+"v1/account-details", s.addy(s.addyAccount))
-	s.mux.HandleFunc("GET "+APIPath+"v1/domain-options", s.addy(s.addyDomains))
+	s.call("POST "+APIPath+"v1/aliases", s.addy(s.addyCreate))
+	s.call("GET "+APIPath+"v1/account-details", s.addy(s.addyAccount))
+	s.call("GET "+APIPath+"v1/domain-options", s.addy(s.addyDomains))
 }
 
 // addyError is an error in addy.io's form.

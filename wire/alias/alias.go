@@ -75,6 +75,7 @@ type Options struct {
 type Server struct {
 	o        Options
 	mux      *http.ServeMux
+	calls    []string // patterns of the calls; each is in openapi.json
 	pages    *template.Template
 	sessions *sessions
 	cross    *http.CrossOriginProtection // forms from other sites

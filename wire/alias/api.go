@@ -75,16 +75,16 @@ func codeOf(k errs.Kind) string {
 
 // routesAPI adds the calls.
 func (s *Server) routesAPI() {
-	s.mux.HandleFunc("GET "+listPath, s.own(s.ownList))
-	s.mux.HandleFunc("POST "+listPath, s.own(s.ownCreate))
-	s.mux.HandleFunc("GET "+onePath, s.own(s.ownGet))
-	s.mux.HandleFunc("PATCH "+onePath, s.own(s.ownChange))
-	s.mux.HandleFunc("DELETE "+onePath, s.own(s.ownDelete))
-	s.mux.HandleFunc("POST "+onePath+"/restore", s.own(s.ownRestore))
-	s.mux.HandleFunc("GET "+ownPath+"account", s.own(s.ownAccount))
-	s.mux.HandleFunc("GET "+ownPath+"key", s.own(s.ownKey))
-	s.mux.HandleFunc("POST "+ownPath+"token/rotate", s.own(s.ownRotate))
-	s.mux.HandleFunc("GET "+ownPath+"openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	s.call("GET "+listPath, s.own(s.ownList))
+	s.call("POST "+listPath, s.own(s.ownCreate))
+	s.call("GET "+onePath, s.own(s.ownGet))
+	s.call("PATCH "+onePath, s.own(s.ownChange))
+	s.call("DELETE "+onePath, s.own(s.ownDelete))
+	s.call("POST "+onePath+"/restore", s.own(s.ownRestore))
+	s.call("GET "+ownPath+"account", s.own(s.ownAccount))
+	s.call("GET "+ownPath+"key", s.own(s.ownKey))
+	s.call("POST "+ownPath+"token/rotate", s.own(s.ownRotate))
+	s.call("GET "+ownPath+"openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(OpenAPI)
 	})
@@ -93,6 +93,12 @@ func (s *Server) routesAPI() {
 	s.mux.HandleFunc(APIPath, func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, codeNotFound, "there is no such call")
 	})
+}
+
+// call adds a call, by method and path.
+func (s *Server) call(pattern string, h http.HandlerFunc) {
+	s.calls = append(s.calls, pattern)
+	s.mux.HandleFunc(pattern, h)
 }
 
 // own is one of our own calls: who asks, then what to answer. A nil answer is 204.

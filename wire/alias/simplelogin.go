@@ -19,15 +19,15 @@ import (
 
 // routesSimpleLogin adds them.
 func (s *Server) routesSimpleLogin() {
-	s.mux.HandleFunc("POST "+APIPath+"alias/random/new", s.simpleLogin(s.slRandom))
+	s.call("POST "+APIPath+"alias/random/new", s.simpleLogin(s.slRandom))
 	for _, v := range []string{"v2", "v3"} { // v3 adds mailboxes, of which there is one
-		s.mux.HandleFunc("POST "+APIPath+v+"/alias/custom/new", s.simpleLogin(s.slCustom))
+		s.call("POST "+APIPath+v+"/alias/custom/new", s.simpleLogin(s.slCustom))
 	}
 	for _, v := range []string{"v4", "v5"} {
-		s.mux.HandleFunc("GET "+APIPath+v+"/alias/options", s.simpleLogin(s.slOptions))
+		s.call("GET "+APIPath+v+"/alias/options", s.simpleLogin(s.slOptions))
 	}
-	s.mux.HandleFunc("GET "+APIPath+"v2/mailboxes", s.simpleLogin(s.slMailboxes))
-	s.mux.HandleFunc("GET "+APIPath+"user_info", s.simpleLogin(s.slUser))
+	s.call("GET "+APIPath+"v2/mailboxes", s.simpleLogin(s.slMailboxes))
+	s.call("GET "+APIPath+"user_info", s.simpleLogin(s.slUser))
 }
 
 // slError is an error in SimpleLogin's form.
