@@ -31,6 +31,7 @@ var sideways = map[string][]string{
 	"agent/aliases":    {},
 	"agent/aliasmail":  {"agent/deliver", "agent/forward"},
 	"agent/deliver":    {"agent/road"},
+	"agent/forward":    {"agent/deliver"},
 	"agent/exit":       {"agent/deliver", "agent/mbox", "agent/vouch"},
 	"agent/mbox":       {"agent/parts"},
 	"agent/mixbox":     {"agent/vouch"},
