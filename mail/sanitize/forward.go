@@ -1,6 +1,7 @@
 package sanitize
 
 import (
+	"bytes"
 	stdmime "mime"
 	"slices"
 	"strconv"
@@ -72,12 +73,12 @@ func Forward(raw []byte, f ForwardFields) (header []byte, bodyOffset int, err er
 		return nil, 0, errs.Wrap(op, err)
 	}
 	out := newHeader(off + len(f.From)*2 + 1024)
-	out = appendLine(out, "Received", f.Received)
-	out = appendLine(out, HopsField, strconv.Itoa(f.Hops))
-	out = appendLine(out, "From", f.From)
-	out = appendLine(out, "Reply-To", f.From)
+	out = appendFolded(out, "Received", f.Received)
+	out = appendFolded(out, HopsField, strconv.Itoa(f.Hops))
+	out = appendFolded(out, "From", f.From)
+	out = appendFolded(out, "Reply-To", f.From)
 	for _, x := range f.More {
-		out = appendLine(out, x[0], x[1])
+		out = appendFolded(out, x[0], x[1])
 	}
 	kept := forwardKept[:]
 	if f.Unsubscribe {
@@ -88,6 +89,31 @@ func Forward(raw []byte, f ForwardFields) (header []byte, bodyOffset int, err er
 		return nil, 0, errs.E(op, errs.TooLarge, "message header too large", nil)
 	}
 	return append(out, "\r\n"...), off, nil
+}
+
+// maxColumns is how long a line gets where it can be folded (RFC 5322 §2.1.1).
+const maxColumns = 78
+
+// appendFolded appends a field, folded where white space allows it; line ends and NUL in the value
+// become spaces.
+func appendFolded(out []byte, name, value string) []byte {
+	line := appendLine(nil, name, value)
+	line = line[:len(line)-2]
+	for len(line) > maxColumns {
+		n := bytes.LastIndexByte(line[:maxColumns+1], ' ')
+		if n <= len(name)+1 {
+			if n = bytes.IndexByte(line[min(maxColumns, len(line)):], ' '); n < 0 {
+				break
+			}
+			n += maxColumns
+		}
+		if len(bytes.TrimLeft(line[n:], " ")) == 0 { // a line of white space alone is none
+			break
+		}
+		out = append(append(out, line[:n]...), "\r\n"...)
+		line, name = line[n:], ""
+	}
+	return append(append(out, line...), "\r\n"...)
 }
 
 // appendFirst appends the first field of each name, written as the name is here.
@@ -147,7 +173,7 @@ func Answer(h mail.Header, content []byte, f AnswerFields, replace func(string) 
 	out := newHeader(len(content) + 1024)
 	add := func(name, value string) {
 		if value != "" {
-			out = appendLine(out, name, value)
+			out = appendFolded(out, name, value)
 		}
 	}
 	add("From", f.From)

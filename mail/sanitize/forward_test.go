@@ -53,6 +53,23 @@ func header(t testing.TB, s string) mail.Header {
 	return h
 }
 
+// TestFolded: a long value is on lines that every host takes, and reads as it was written.
+func TestFolded(t *testing.T) {
+	for _, v := range []string{"", "x", strings.Repeat("word ", 100) + "end", strings.Repeat("y", 200), strings.Repeat("y", 200) + " " + strings.Repeat("z", 300), strings.Repeat("a b", 5000),
+		"x" + strings.Repeat(" ", 300), strings.Repeat("x ", 39) + strings.Repeat(" ", 80) + "y"} {
+		out := appendFolded(nil, "Autocrypt", v)
+		h, off, err := mail.ParseHeader(append(out, "\r\n"...))
+		if err != nil || off != len(out)+2 || h.Count("Autocrypt") != 1 || h.Get("Autocrypt") != strings.TrimSpace(v) {
+			t.Errorf("%.30q: %v\n%.300q", v, err, out)
+		}
+		for line := range strings.SplitSeq(strings.TrimSuffix(string(out), "\r\n"), "\r\n") {
+			if strings.TrimSpace(line) == "" || len(line) > maxColumns && strings.Contains(strings.TrimSpace(strings.TrimPrefix(line, "Autocrypt: ")), " ") {
+				t.Errorf("%.30q: the line %.200q", v, line)
+			}
+		}
+	}
+}
+
 // TestHops: lines that were taken out count on.
 func TestHops(t *testing.T) {
 	for s, want := range map[string]int{

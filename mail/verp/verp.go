@@ -31,7 +31,7 @@ import (
 const (
 	KeyLen  = 32 // of a Coder, in bytes
 	RefLen  = 16 // what a return address refers to, in bytes
-	IDLen   = 16 // of a reverse address, in bytes
+	IDLen   = 16 // of a reverse address, in bytes; a return address can refer to one
 	TagLen  = 10 // of the MAC, in bytes: 80 bits
 	MaxLife = 60 // days for which a return address can be good
 
@@ -203,9 +203,13 @@ func (c *Coder) Reverse(domain string, alias, sender mail.Address) (local string
 		m.Write([]byte{0})
 	}
 	var sum [sha256.Size]byte
-	b := m.Sum(sum[:0])[:IDLen]
-	t := tag(&c.reverseMAC, domain, b)
-	return ReversePrefix + alphabet.EncodeToString(append(b, t[:]...))
+	return c.ReverseLocal(domain, [IDLen]byte(m.Sum(sum[:0])))
+}
+
+// ReverseLocal gives the local part of the reverse address with an id.
+func (c *Coder) ReverseLocal(domain string, id [IDLen]byte) string {
+	t := tag(&c.reverseMAC, domain, id[:])
+	return ReversePrefix + alphabet.EncodeToString(append(id[:], t[:]...))
 }
 
 // OpenReverse reads a reverse address of a domain. id stands for the alias and the sender. errs.Invalid

@@ -87,6 +87,9 @@ func TestVectors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if c.ReverseLocal(x.Domain, id) != local {
+			t.Errorf("%s is not made of its id again", local)
+		}
 		if *update {
 			v.Reverses[i].Local, v.Reverses[i].ID = local, hex.EncodeToString(id[:])
 		} else if local != x.Local || hex.EncodeToString(id[:]) != x.ID {
