@@ -8,6 +8,7 @@ import (
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mail/pgpmime"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
@@ -34,11 +35,12 @@ type road struct {
 	relay packet.ID      // toRelay, lookUp; zero: not known yet
 	key   keybook.Entry  // held
 	half  bool           // lookUp: of a recipient whose bare X25519 key is known, and no more
+	reply bool           // toRelay: a reply address, whose relay seals what comes
 }
 
-// road finds the way to a recipient. The error is a *smtp.Reply: temporary while the directory
-// of the network is not known.
-func (s *Submit) road(a *Account, to mail.Address) (road, error) {
+// road finds the way of a mail, anonymous or not, to a recipient. The error is a *smtp.Reply: temporary
+// while the directory of the network is not known.
+func (s *Submit) road(a *Account, to mail.Address, anonymous bool) (road, error) {
 	if own := s.account(to); own != nil {
 		return road{kind: toProxy, to: own.Home}, nil
 	}
@@ -65,17 +67,18 @@ func (s *Submit) road(a *Account, to mail.Address) (road, error) {
 		return road{}, replyNoNetwork
 	}
 	relay := relayOf(cons, to)
+	_, reply := anon.ReplyName(to)
 	switch {
-	case relay == nil && a.Fetch != nil && exitOf(cons, a, true) != nil && strings.Contains(to.Domain, "."):
+	case relay == nil && a.Fetch != nil && exitOf(cons, a, true, anonymous) != nil && strings.Contains(to.Domain, "."):
 		return road{kind: toWorld}, nil
 	case relay == nil:
 		return road{}, replyNoRoad
-	case a.Discover && a.Ask != nil:
+	case a.Discover && a.Ask != nil && !reply: // reply addresses have no certificate
 		return road{kind: lookUp, relay: relay.ID}, nil
 	case relay.LetterKey == nil:
 		return road{}, replyNoDoor
 	}
-	return road{kind: toRelay, relay: relay.ID}, nil
+	return road{kind: toRelay, relay: relay.ID, reply: reply}, nil
 }
 
 // half is the way to a recipient of whom only the classical half of a key is known, as mailproxy had
@@ -126,19 +129,23 @@ func relayOf(cons *directory.Consensus, to mail.Address) *directory.Entry {
 }
 
 // exitOf gives a node that sends mail of an account into the world: the own relay if it does, for then
-// the mail is signed by the domain that From names.
-func exitOf(cons *directory.Consensus, a *Account, encrypted bool) (exit *directory.Entry) {
+// the mail is signed by the domain that From names. For anonymous mail it is another one if there is any,
+// so that not one relay alone sees the sender's line and what comes out.
+func exitOf(cons *directory.Consensus, a *Account, encrypted, anonymous bool) (exit *directory.Entry) {
+	var own *directory.Entry
 	for i := range cons.Nodes {
 		e := &cons.Nodes[i]
-		if !e.SendsMail(a.Address.Domain, encrypted) {
+		if !anonymous && !e.SendsMail(a.Address.Domain, encrypted) || anonymous && !e.SendsAnonymous(encrypted) {
 			continue
 		}
 		if e.ID == a.Home.Relay {
-			return e
-		}
-		if exit == nil || e.Score > exit.Score {
+			own = e
+		} else if exit == nil || e.Score > exit.Score {
 			exit = e
 		}
+	}
+	if own != nil && (exit == nil || !anonymous) {
+		return own
 	}
 	return exit
 }
@@ -147,11 +154,12 @@ func exitOf(cons *directory.Consensus, a *Account, encrypted bool) (exit *direct
 // is sealed from end to end; to everybody else what the door there takes, which is mail that
 // is encrypted already, or that the proxy encrypts itself (key), and, at a relay, the first step of a key
 // exchange.
-// clear: the user lets mail into the world unencrypted, and there is an exit that takes it.
+// clear: the user lets mail leave unencrypted, and there is somebody who takes it: an exit, or the relay of
+// a reply address.
 func mayTake(k kind, v pgpmime.Verdict, key, clear bool) bool {
 	switch k {
 	case toRelay:
-		return v.Encrypted || key || v.Exception == pgpmime.SecureJoinRequest
+		return v.Encrypted || key || clear || v.Exception == pgpmime.SecureJoinRequest
 	case toWorld:
 		return v.Encrypted || key || clear
 	}

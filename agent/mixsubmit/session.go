@@ -53,12 +53,9 @@ func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOption
 			return errs.Wrap(op, err)
 		}
 	}
-	if err := c.mayWrite(ctx, from); err != nil {
+	a, err := c.writer(ctx, from)
+	if err != nil {
 		return err
-	}
-	a := c.s.account(from)
-	if a == nil {
-		return replySender
 	}
 	if err := c.s.fits(a, o.Size); err != nil {
 		return err
@@ -67,19 +64,34 @@ func (c *session) Mail(ctx context.Context, from mail.Address, o smtp.MailOption
 	return nil
 }
 
-// mayWrite is "sender = login".
-func (c *session) mayWrite(ctx context.Context, from mail.Address) error {
-	if c.login == nil {
-		return nil // NoAuth: any account of the proxy
+// writer gives the account that a mail of an envelope sender is from: "sender = login", or one of the
+// login's own reply addresses.
+func (c *session) writer(ctx context.Context, from mail.Address) (*Account, error) {
+	if c.login == nil { // NoAuth: any account of the proxy
+		for _, a := range c.s.o.Accounts() {
+			if _, own := a.owns(from); own || a.Address.Equal(from) {
+				return a, nil
+			}
+		}
+		return nil, replySender
 	}
 	who, err := submit.Sender(ctx, c.login)
 	if err != nil {
-		return errs.Wrap("agent/mixsubmit.mayWrite", err)
+		return nil, errs.Wrap("agent/mixsubmit.writer", err)
 	}
-	if !submit.SenderAllowed(who, from, nil) {
-		return replySender
+	a := c.s.account(who.Address)
+	if a != nil {
+		if _, own := a.owns(from); own {
+			return a, nil
+		}
 	}
-	return nil
+	switch {
+	case !submit.SenderAllowed(who, from, nil):
+		return nil, replySender
+	case a == nil:
+		return nil, replyUnregistered
+	}
+	return a, nil
 }
 
 // fits refuses a mail that the line would carry for longer than SizeTime.
@@ -107,8 +119,11 @@ func (c *session) Rcpt(_ context.Context, to mail.Address, o smtp.RcptOptions) e
 	if len(m.rcpts) >= MaxRecipients {
 		return replyManyRcpts
 	}
-	if _, err := c.s.road(m.account, to); err != nil {
-		return err
+	if _, err := c.s.road(m.account, to, false); err != nil {
+		// What the header asks for is not known yet: of what goes anonymously another exit may take care.
+		if _, aerr := c.s.road(m.account, to, true); aerr != nil {
+			return err
+		}
 	}
 	m.rcpts = append(m.rcpts, recipient{To: to.Canonical(), Notify: uint8(o.Notify), OriginalType: o.OriginalType, OriginalAddress: o.OriginalAddress})
 	return nil
@@ -149,15 +164,19 @@ func (c *session) Close() {
 
 // The replies of the policy.
 var (
-	replyNoLogin    = &smtp.Reply{Code: 530, Enhanced: "5.7.0", Text: "Authentication required"}
-	replySender     = &smtp.Reply{Code: 553, Enhanced: "5.7.1", Text: "Sender address rejected: it is not the account of this proxy that is logged in"}
-	replyPostmaster = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "a mail proxy has no postmaster: write the whole address"}
-	replyManyRcpts  = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "too many recipients"}
-	replyNoNetwork  = &smtp.Reply{Code: 451, Enhanced: "4.4.3", Text: "the directory of the mix network is not known yet, try again later"}
-	replyNoRoad     = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: no key is known, and no relay of the mix network has mailboxes of this domain"}
-	replyNoDoor     = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: no key is known, and the relay of this domain takes no mail from the mix network"}
-	replyNoBox      = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: the key book has a bare X25519 key, and the recipient's relay does not tell the rest"}
-	replyCleartext  = &smtp.Reply{Code: 523, Enhanced: "5.7.10", Text: "Encryption Needed: the recipient's mail proxy is not known, and other mailboxes take only mail that is encrypted from end to end"}
+	replyNoLogin      = &smtp.Reply{Code: 530, Enhanced: "5.7.0", Text: "Authentication required"}
+	replySender       = &smtp.Reply{Code: 553, Enhanced: "5.7.1", Text: "Sender address rejected: it is not the account of this proxy that is logged in"}
+	replyUnregistered = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this account is not registered with its relay, so that nothing can be sent: postern proxy -f FILE -r"}
+	replyPostmaster   = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "a mail proxy has no postmaster: write the whole address"}
+	replyManyRcpts    = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "too many recipients"}
+	replyNoNetwork    = &smtp.Reply{Code: 451, Enhanced: "4.4.3", Text: "the directory of the mix network is not known yet, try again later"}
+	replyNoRoad       = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: no key is known, and no relay of the mix network has mailboxes of this domain"}
+	replyNoDoor       = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "Recipient address rejected: no key is known, and the relay of this domain takes no mail from the mix network"}
+	replyNoBox        = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: the key book has a bare X25519 key, and the recipient's relay does not tell the rest"}
+	replyCleartext    = &smtp.Reply{Code: 523, Enhanced: "5.7.10", Text: "Encryption Needed: the recipient's mail proxy is not known, and other mailboxes take only mail that is encrypted from end to end"}
+	replyWorldClear   = &smtp.Reply{Code: 523, Enhanced: "5.7.10", Text: "Encryption Needed: mail for addresses outside of the network leaves only if it is encrypted from end to end; Proxy.AllowCleartext = true lets it leave as it is, where an exit takes it"}
+	replyNoExit       = &smtp.Reply{Code: 523, Enhanced: "5.7.10", Text: "Encryption Needed: no exit of the network takes mail that is not encrypted from end to end"}
+	replyReplyClear   = &smtp.Reply{Code: 523, Enhanced: "5.7.10", Text: "Encryption Needed: the relay of a reply address could read this mail before it is sealed; Proxy.AllowCleartext = true lets it leave nevertheless"}
 )
 
 func replyFromHeader(err error) *smtp.Reply {

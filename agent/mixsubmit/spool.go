@@ -66,7 +66,8 @@ type part struct {
 // entry is a mail that was taken.
 type entry struct {
 	ID         string
-	From       mail.Address // of the envelope, and of the header
+	From       mail.Address // the account: of the envelope, and of the header unless Anon
+	Anon       *anonymous   `json:",omitempty"` // nil: the mail names its sender
 	Created    time.Time
 	Expires    time.Time // of its letters
 	EnvID      string    `json:",omitempty"`

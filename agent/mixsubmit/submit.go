@@ -44,7 +44,7 @@ const (
 const maxMail = letter.MaxContent - 1<<20
 
 // Account is an account of the proxy as the mix network knows it. Its fields may be read by many
-// goroutines; functions must be quick but for Ask and Fetch. All but Expect, Poke, Ask and Fetch are needed.
+// goroutines; functions must be quick but for Ask and Fetch. All but Expect, Poke, Ask, Fetch and Nyms are needed.
 type Account struct {
 	Address  mail.Address // canonical
 	Identity *client.Identity
@@ -63,6 +63,8 @@ type Account struct {
 	// Fetch asks the own relay over the line, for the tokens that exits want. nil: no mail goes into the
 	// world outside.
 	Fetch func(ctx context.Context, request []byte) ([]byte, error)
+	// Nyms are the reply addresses of the account, for mail that does not name it. nil: there are none.
+	Nyms Nyms
 
 	Discover   bool          // keys are looked up that are not known (InsecureKeyDiscovery)
 	LookupTime time.Duration // for how long; 0: DefaultLookupTime

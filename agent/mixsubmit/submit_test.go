@@ -96,7 +96,7 @@ func TestSender(t *testing.T) {
 	tries := func(as, from string) string { return said(w.dial(as).Mail(ctx, w.Address(from), smtp.MailOptions{})) }
 	for _, c := range []struct{ as, from, want string }{
 		{"", "anna", "530 5.7.0"}, {"anna", "ben", "553 5.7.1"}, {"anna", "", "553 5.7.1"}, {"anna", "anna@two.example", "553 5.7.1"},
-		{"ben", "anna", "553 5.7.1"}, {"ben", "ben", "553 5.7.1"}, // ben has no keys in the network
+		{"ben", "anna", "553 5.7.1"}, {"ben", "ben", "550 5.7.1 this account is not registered"}, // ben has no keys in the network
 	} {
 		if got := tries(c.as, c.from); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%+v: %s", c, got)

@@ -11,7 +11,6 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/pgpmime"
-	"postern.email/mail/sanitize"
 	"postern.email/mixnet/client"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
@@ -33,22 +32,20 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 	if err != nil {
 		return "", replyFromHeader(err)
 	}
-	if !from.Equal(m.from) {
-		return "", replyFrom
+	g, asked, err := a.goes(m.from, from, h)
+	if err != nil {
+		return "", err
 	}
 	now := s.o.Now()
-	id, err := mail.NewMessageID(s.o.Rand, from.Domain)
+	header, off, err := s.header(raw, g, from, now)
 	if err != nil {
-		return "", errs.Wrap("agent/mixsubmit.take", err)
+		return "", err
 	}
-	header, off, unreliable, err := sanitize.Letter(raw, sanitize.LetterFields{
-		Received:  "by localhost (Postern mail proxy); " + mail.FormatDate(now.UTC()),
-		MessageID: id, Date: now.UTC()})
-	if err != nil {
-		return "", replyParse(err)
+	if err := g.tells(a, header, m.rcpts); err != nil {
+		return "", err
 	}
 	whole := slices.Concat(header, raw[off:])
-	if err := s.wouldPass(a, whole, m); err != nil {
+	if err := s.wouldPass(a, whole, m, g); err != nil {
 		return "", err
 	}
 	var to []mail.Address
@@ -56,12 +53,22 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 		to = append(to, r.To)
 	}
 	verdict := pgpmime.Check(whole, pgpmime.Incoming, to)
-	e := &entry{From: m.from.Canonical(), Created: now.Truncate(time.Second), EnvID: m.options.EnvID, Return: uint8(m.options.Return),
-		Unreliable: unreliable, Encrypted: verdict.Encrypted, Ordinary: mayTake(toRelay, verdict, false, false), Size: int64(len(whole)), Header: cutHeader(header)}
+	e := &entry{From: a.Address.Canonical(), Anon: g, Created: now.Truncate(time.Second), EnvID: m.options.EnvID, Return: uint8(m.options.Return),
+		Unreliable: asked.Unreliable, Encrypted: verdict.Encrypted, Ordinary: mayTake(toRelay, verdict, false, false)}
 	unknown := s.split(a, e, m.rcpts, verdict)
 	if len(e.Parts) == 1 && e.Parts[0].Stage == failed { // nobody gets it
 		return "", unknown
 	}
+	if g != nil {
+		if err := g.address(a, len(whole)); err != nil {
+			return "", err
+		}
+		if header, off, err = s.header(raw, g, from, now); err != nil {
+			return "", err
+		}
+		whole = slices.Concat(header, raw[off:])
+	}
+	e.Size, e.Header = int64(len(whole)), cutHeader(header)
 	expected := s.forecast(a, e, len(whole))
 	e.Expires = e.Created.Add(max(lifetime(a), Patience*expected))
 	for _, p := range e.Parts {
@@ -80,7 +87,7 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 		return "", errs.Wrap("agent/mixsubmit.take", err)
 	}
 	s.Look()
-	return e.said(expected), nil
+	return e.said(a, expected), nil
 }
 
 func lifetime(a *Account) time.Duration {
@@ -92,21 +99,26 @@ func lifetime(a *Account) time.Duration {
 
 // wouldPass asks the one check of all doors (agent/vouch) before the mail is taken, as far as the
 // network is known: what no door lets in is refused at once.
-func (s *Submit) wouldPass(a *Account, raw []byte, m *envelope) error {
+func (s *Submit) wouldPass(a *Account, raw []byte, m *envelope, g *anonymous) error {
 	cons, err := a.Consensus()
 	if err != nil {
 		return nil
 	}
-	cert, err := a.Certificate()
-	if err != nil {
-		return nil // it waits for one
-	}
 	now := s.o.Now()
-	if cert.Verify(cons, now) != nil {
-		return nil // the same
+	content := vouch.Mail{Recipients: []mail.Address{m.rcpts[0].To}, Raw: raw}
+	l := &letter.Letter{}
+	if g == nil {
+		cert, err := a.Certificate()
+		if err != nil {
+			return nil // it waits for one
+		}
+		if cert.Verify(cons, now) != nil {
+			return nil // the same
+		}
+		content.Certificate, content.Sender = cert.Bytes(), a.Address.Canonical()
+		l.Date, l.From, l.Sender = now, a.Identity.Sign.Public(), cert.Address.String()
 	}
-	content := (&vouch.Mail{Certificate: cert.Bytes(), Recipients: []mail.Address{m.rcpts[0].To}, Sender: m.from.Canonical(), Raw: raw}).Append(nil)
-	l := &letter.Letter{Content: content, Date: now, From: a.Identity.Sign.Public(), Sender: cert.Address.String()}
+	l.Content = content.Append(nil)
 	if _, err := vouch.Check(cons, now, l, vouch.Door{}); err != nil {
 		return &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "no door of the network would let this mail in: " + errs.Public(err)}
 	}
@@ -119,10 +131,11 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 	var refused *part
 	var first error
 	relays := make(map[packet.ID]*part)
-	clear := s.o.AllowCleartext && s.clearExit(a)
+	exit := s.o.AllowCleartext && s.clearExit(a, e.Anon != nil)
 	var world *part
 	for _, r := range rcpts {
-		way, err := s.road(a, r.To)
+		way, err := s.road(a, r.To, e.Anon != nil)
+		clear := s.o.AllowCleartext && way.reply || way.kind == toWorld && exit
 		if err == nil {
 			e.held, e.asks = e.held || way.kind == held, e.asks || way.kind == lookUp
 		}
@@ -131,7 +144,7 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 			// Better encrypted by the proxy than in cleartext, where both may be.
 			made = mayTake(way.kind, v, s.pgpKey(a, r.To) != nil, false)
 			if !made && !mayTake(way.kind, v, false, clear) {
-				err = replyCleartext
+				err = s.needs(way)
 			}
 		}
 		switch {
@@ -172,9 +185,22 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 const worldRcpts = 5
 
 // clearExit reports whether an exit takes cleartext of an account.
-func (s *Submit) clearExit(a *Account) bool {
+func (s *Submit) clearExit(a *Account, anonymous bool) bool {
 	cons, err := a.Consensus()
-	return err == nil && exitOf(cons, a, false) != nil
+	return err == nil && exitOf(cons, a, false, anonymous) != nil
+}
+
+// needs says why a mail must be encrypted that is not.
+func (s *Submit) needs(way road) *smtp.Reply {
+	switch {
+	case way.kind == toWorld && s.o.AllowCleartext:
+		return replyNoExit
+	case way.kind == toWorld:
+		return replyWorldClear
+	case way.reply:
+		return replyReplyClear
+	}
+	return replyCleartext
 }
 
 // refuse notes what a recipient's report says.
@@ -215,16 +241,17 @@ func (s *Submit) forecast(a *Account, e *entry, size int) time.Duration {
 }
 
 // said is what the sender is told at once.
-func (e *entry) said(expected time.Duration) string {
-	switch {
+func (e *entry) said(a *Account, expected time.Duration) string {
+	how, after := e.Anon.said(a)
+	switch how = "queued" + how; {
 	case e.held:
-		return "queued, and held back: the key of a recipient has changed, a report in your mailbox says more"
+		return how + ", and held back: the key of a recipient has changed, a report in your mailbox says more" + after
 	case expected <= 0:
-		return "queued, leaves when the network can be reached"
+		return how + ", leaves when the network can be reached" + after
 	case e.asks:
-		return "queued, arrives in about " + about(expected) + " once the key of a recipient is found"
+		return how + ", arrives in about " + about(expected) + " once the key of a recipient is found" + after
 	}
-	return "queued, arrives in about " + about(expected)
+	return how + ", arrives in about " + about(expected) + after
 }
 
 // about is a time for people.

@@ -3,12 +3,14 @@ package mixsubmit
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mail/openpgp"
 	"postern.email/mail/pgpmime"
 	"postern.email/mixnet/client"
@@ -133,6 +135,9 @@ func (s *Submit) send(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 		}
 		return s.give(sp, e, p, &smtp.Reply{Code: 450, Enhanced: "4.4.7", Text: text})
 	}
+	if ok, err := s.answerable(sp, e, p); err != nil || !ok {
+		return err
+	}
 	to, kind, err := s.target(ctx, wg, sp, e, p)
 	var refused *smtp.Reply
 	switch {
@@ -184,7 +189,7 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 	way := road{kind: toRelay, relay: p.Relay}
 	if p.Relay == (packet.ID{}) {
 		var err error
-		if way, err = s.road(a, p.Rcpts[0].To); err != nil {
+		if way, err = s.road(a, p.Rcpts[0].To, e.Anon != nil); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -216,10 +221,11 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 		return nil, 0, errs.E("agent/mixsubmit.target", errs.Unavailable, "the recipient's relay is not in the directory of the network now", nil)
 	case relay.LetterKey == nil:
 		return nil, 0, replyNoDoor
-	case !e.Ordinary && s.pgpKey(a, p.Rcpts[0].To) == nil:
-		return nil, 0, replyCleartext
-	case !e.Ordinary:
+	case e.Ordinary || p.PGP:
+	case s.pgpKey(a, p.Rcpts[0].To) != nil && len(p.Rcpts) == 1:
 		p.PGP = true
+	case !s.o.AllowCleartext || slices.ContainsFunc(p.Rcpts, func(r recipient) bool { _, reply := anon.ReplyName(r.To); return !reply }):
+		return nil, 0, replyCleartext
 	}
 	key, err := letter.ParsePublicKey(relay.LetterKey)
 	if err != nil {
@@ -232,15 +238,20 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 func (s *Submit) letter(sp *spool, e *entry, p *part, to *letter.Address, k kind) (*client.Outgoing, error) {
 	const op = "agent/mixsubmit.letter"
 	a := sp.a
-	cert, err := a.Certificate()
-	if err == nil {
-		var cons *directory.Consensus
-		if cons, err = a.Consensus(); err == nil {
-			err = cert.Verify(cons, s.o.Now())
+	m, t := vouch.Mail{Sender: e.sender(p), Token: p.Token}, letter.Message{}
+	if e.Anon == nil {
+		cert, err := a.Certificate()
+		if err == nil {
+			var cons *directory.Consensus
+			if cons, err = a.Consensus(); err == nil {
+				err = cert.Verify(cons, s.o.Now())
+			}
 		}
-	}
-	if err != nil { // it comes over the line; until then nobody would believe the letter
-		return nil, errs.E(op, errs.Unavailable, "the certificate of this account is not there yet, or has expired", err)
+		if err != nil { // it comes over the line; until then nobody would believe the letter
+			return nil, errs.E(op, errs.Unavailable, "the certificate of this account is not there yet, or has expired", err)
+		}
+		m.Certificate = cert.Bytes()
+		t.Date, t.Signer, t.Sender = s.o.Now().Truncate(time.Second), a.Identity.Sign, cert.Address.String()
 	}
 	raw, err := sp.text(e)
 	if err != nil {
@@ -251,13 +262,12 @@ func (s *Submit) letter(sp *spool, e *entry, p *part, to *letter.Address, k kind
 			return nil, errs.Wrap(op, err)
 		}
 	}
-	m := vouch.Mail{Certificate: cert.Bytes(), Sender: e.From, Raw: raw, Token: p.Token}
+	m.Raw = raw
 	for _, r := range p.Rcpts {
 		m.Recipients = append(m.Recipients, r.To)
 	}
-	text := m.Append(nil)
-	sealed, err := letter.Seal(to.Key, letter.Message{Content: text, Date: s.o.Now().Truncate(time.Second), Signer: a.Identity.Sign, Sender: cert.Address.String()},
-		rooms(e.Unreliable))
+	t.Content = m.Append(nil)
+	sealed, err := letter.Seal(to.Key, t, rooms(e.Unreliable))
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}

@@ -147,7 +147,7 @@ func (s *Submit) refill(ctx context.Context, wg *sync.WaitGroup, sp *spool) {
 		return
 	}
 	cons, err := a.Consensus()
-	if err != nil || exitOf(cons, a, true) == nil {
+	if err != nil || exitOf(cons, a, true, false) == nil && exitOf(cons, a, true, true) == nil {
 		return
 	}
 	relay := cons.Find(a.Home.Relay)
@@ -245,9 +245,9 @@ func (s *Submit) exit(sp *spool, e *entry, p *part) (*letter.Address, kind, erro
 	}
 	encrypted := e.Encrypted || p.PGP
 	if !encrypted && !s.o.AllowCleartext {
-		return nil, 0, replyCleartext
+		return nil, 0, replyWorldClear
 	}
-	node := exitOf(cons, a, encrypted)
+	node := exitOf(cons, a, encrypted, e.Anon != nil)
 	if node == nil {
 		return nil, 0, errs.E(op, errs.Unavailable, "no exit of the network takes this mail now", nil)
 	}

@@ -42,25 +42,20 @@ type LetterFields struct {
 // Letter applies the rules for mail that a user hands in to the mail proxy, and that travels sealed
 // end to end: what leaves a submission leaves it too (submissionDrops), but Subject stays as it is,
 // for nobody on the way can read it. An id and a date are written where the mail has none (RFC 6409
-// §8), and fields between proxy and mail program are taken out; unreliable tells whether one of
-// them asked for that. The result is built, and what is too large refused, as in Submission.
-func Letter(raw []byte, w LetterFields) (header []byte, bodyOffset int, unreliable bool, err error) {
+// §8), and fields between proxy and mail program are taken out (ReadAsked reads them). The result is
+// built, and what is too large refused, as in Submission.
+func Letter(raw []byte, w LetterFields) (header []byte, bodyOffset int, err error) {
 	const op = "mail/sanitize.Letter"
 	h, off, err := mail.ParseHeader(raw)
 	if err != nil {
-		return nil, 0, false, errs.Wrap(op, err)
+		return nil, 0, errs.Wrap(op, err)
 	}
 	out := newHeader(off + 256)
 	if w.Received != "" {
 		out = appendLine(out, "Received", w.Received)
 	}
 	for _, f := range h.Fields() {
-		switch {
-		case isReserved(f):
-			if strings.EqualFold(f.Name, UnreliableField) || strings.EqualFold(f.Name, OldUnreliableField) {
-				unreliable = true
-			}
-		case !named(f, submissionDrops[:]):
+		if !isReserved(f) && !named(f, submissionDrops[:]) {
 			out = mail.AppendField(out, f)
 		}
 	}
@@ -71,9 +66,9 @@ func Letter(raw []byte, w LetterFields) (header []byte, bodyOffset int, unreliab
 		out = appendLine(out, "Date", mail.FormatDate(w.Date))
 	}
 	if tooLarge(h, out) {
-		return nil, 0, false, errs.E(op, errs.TooLarge, "message header too large", nil)
+		return nil, 0, errs.E(op, errs.TooLarge, "message header too large", nil)
 	}
-	return append(out, "\r\n"...), off, unreliable, nil
+	return append(out, "\r\n"...), off, nil
 }
 
 // Arrival applies the rules for mail that came out of a letter, before those of Delivery: fields

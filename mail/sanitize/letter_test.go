@@ -16,20 +16,17 @@ var written = LetterFields{Received: "by localhost; date", MessageID: "<new@id>"
 func TestLetter(t *testing.T) {
 	raw := "From: a@b.example\r\nBCC: canary\r\nUser-Agent: canary\r\nreceived: canary\r\nReturn-Path: <canary>\r\nX-Originating-IP: canary\r\nX-Mailer: canary\r\n" +
 		"Subject: plans\r\nX-Postern-Sender: canary\r\nx-katzenpost-anything: canary\r\n folded canary\r\n\r\nbody\r\n"
-	header, off, unreliable, err := Letter([]byte(raw), written)
-	if err != nil || unreliable {
-		t.Fatal(unreliable, err)
+	header, off, err := Letter([]byte(raw), written)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if got, want := string(header)+raw[off:], "Received: by localhost; date\r\nFrom: a@b.example\r\nSubject: plans\r\nMessage-ID: <new@id>\r\nDate: Thu, 5 Nov 2026 10:20:30 +0000\r\n\r\nbody\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	raw = "From: a@b.example\r\nDATE: then\r\nmessage-id: <old@id>\r\nX-Katzenpost-Unreliable:\r\n\r\n"
-	header, _, unreliable, err = Letter([]byte(raw), written)
-	if got, want := string(header), "Received: by localhost; date\r\nFrom: a@b.example\r\nDATE: then\r\nmessage-id: <old@id>\r\n\r\n"; err != nil || !unreliable || got != want {
-		t.Errorf("%q, want %q; %v %v", got, want, unreliable, err)
-	}
-	if _, _, unreliable, _ := Letter([]byte("X-Postern-Unreliable: 1\r\n\r\n"), LetterFields{}); !unreliable {
-		t.Error("our own name is not known")
+	header, _, err = Letter([]byte(raw), written)
+	if got, want := string(header), "Received: by localhost; date\r\nFrom: a@b.example\r\nDATE: then\r\nmessage-id: <old@id>\r\n\r\n"; err != nil || got != want {
+		t.Errorf("%q, want %q; %v", got, want, err)
 	}
 }
 
@@ -40,7 +37,7 @@ func TestLetterLimits(t *testing.T) {
 		strings.Repeat("X: y\r\n", mail.MaxFields-roomFields+1) + "\r\n":             errs.TooLarge,
 		"X: " + strings.Repeat("y", mail.MaxHeaderBytes-roomBytes) + "\r\n" + "\r\n": errs.TooLarge,
 	} {
-		if _, _, _, err := Letter([]byte(raw), LetterFields{}); errs.KindOf(err) != kind {
+		if _, _, err := Letter([]byte(raw), LetterFields{}); errs.KindOf(err) != kind {
 			t.Errorf("%.20q: %v", raw, err)
 		}
 	}
@@ -87,7 +84,7 @@ func FuzzLetter(f *testing.F) {
 				}
 			}
 		}
-		header, off, _, err := Letter(raw, written)
+		header, off, err := Letter(raw, written)
 		check(header, off, err, "")
 		header, off, _, err = Arrival(raw, "x")
 		check(header, off, err, SenderField)

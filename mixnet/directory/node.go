@@ -316,8 +316,14 @@ func (n *Node) Key(at time.Time) *packet.PublicKey {
 // SendsMail reports whether the node sends mail into the world for a sender at domain, encrypted
 // or not, as far as it says so.
 func (n *Node) SendsMail(domain string, encrypted bool) bool {
+	return n.SendsAnonymous(encrypted) && (n.Parameters.Get(ExitParameter)&ExitForeign != 0 || slices.Contains(n.Domains, domain))
+}
+
+// SendsAnonymous reports whether the node sends mail that nobody vouches for into the world, encrypted or
+// not, as far as it says so. From names an address of the node's own then.
+func (n *Node) SendsAnonymous(encrypted bool) bool {
 	flags := n.Parameters.Get(ExitParameter)
-	return flags&ExitMail != 0 && n.LetterKey != nil && (encrypted || flags&ExitCleartext != 0) && (flags&ExitForeign != 0 || slices.Contains(n.Domains, domain))
+	return flags&ExitMail != 0 && n.LetterKey != nil && (encrypted || flags&ExitCleartext != 0)
 }
 
 // UnlistedLayer is the layer that a mix says it works in while no directory lists it, 0 for none.
