@@ -39,16 +39,24 @@ func (r *Receive) letter(ctx context.Context, a *Account, to account.Account, go
 	default:
 		return err
 	}
-	header, off, forged, err := sanitize.Arrival(v.Mail.Raw, r.word(v))
+	by, why := through(a, got.With, v)
+	if why != "" {
+		return r.tell(ctx, a, got, "Mail was refused: it did not come the way that it says", "A mail came for you that was not delivered. The reason: "+why+".\n\nNothing of the mail was kept.")
+	}
+	word := r.word(v) + by
+	header, off, forged, err := sanitize.Arrival(v.Mail.Raw, word)
 	if err != nil {
 		return r.tell(ctx, a, got, "Malformed mail", "A letter came for you that holds no mail in order: "+errs.Public(err)+".\n\nNothing of it was kept.")
 	}
 	if forged {
 		err := r.tell(ctx, a, got, "A mail came with a forbidden header", "A mail came for you with header fields that only this proxy writes ("+sanitize.SenderField+" and others that begin like it). They were taken out, and the "+
-			"rest of the mail was delivered. Whoever sent it wanted it to look as if somebody else vouched for it.\n\nWho really vouches for it: "+r.word(v))
+			"rest of the mail was delivered. Whoever sent it wanted it to look as if somebody else vouched for it.\n\nWho really vouches for it: "+word)
 		if err != nil {
 			return err
 		}
+	}
+	if err := r.lures(ctx, a, got, v); err != nil {
+		return err
 	}
 	err = r.o.Deliver.Begin().Hand(ctx, deliver.Parcel{From: v.Mail.Sender, Local: []account.Account{to}, Head: header, Tail: v.Mail.Raw[off:],
 		Proof: [][]byte{[]byte("mixreceive: letter"), got.ID[:]}})

@@ -26,7 +26,7 @@ const (
 	lastPause    = time.Hour        // … up to this
 )
 
-// Account is an account of the proxy as the mix network knows it. All but Wait is needed.
+// Account is an account of the proxy as the mix network knows it. All but Wait and Nyms is needed.
 type Account struct {
 	Address   mail.Address // canonical
 	Store     *client.Store
@@ -36,7 +36,15 @@ type Account struct {
 	// Wait returns when something may have come, or ctx ends. nil: looks are by the clock.
 	Wait func(ctx context.Context)
 
+	Nyms Nyms // nil: the account has no reply addresses
+
 	Discover bool // keys that come with vouched mail are put into the key book, as those that are looked up
+}
+
+// Nyms knows the reply addresses of an account; agent/mixnym has them.
+type Nyms interface {
+	// Find gives the name whose reply address it is; false if it is none of this account.
+	Find(a mail.Address) (name string, ok bool)
 }
 
 // Options of a Receive. Resolve, Deliver and Desk are needed.
