@@ -32,6 +32,7 @@ var sideways = map[string][]string{
 	"agent/aliasmail":  {"agent/deliver", "agent/forward"},
 	"agent/deliver":    {"agent/road"},
 	"agent/forward":    {"agent/deliver"},
+	"agent/evidence":   {},
 	"agent/exit":       {"agent/deliver", "agent/mbox", "agent/vouch"},
 	"agent/mbox":       {"agent/parts"},
 	"agent/mixbox":     {"agent/vouch"},

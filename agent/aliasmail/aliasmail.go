@@ -241,7 +241,7 @@ func (d *Door) Judge(ctx context.Context, r *Recipient, m *Mail) (*Taken, error)
 	switch {
 	case v.Expected:
 		f.Sender = sanitize.SenderExpected
-	case v.Pins || r.Alias.Received == 0:
+	case v.Pins:
 		f.Sender = sanitize.SenderFirst
 	}
 	fields, err := sanitize.Alias(f)

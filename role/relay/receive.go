@@ -23,7 +23,7 @@ func (s *Server) perNetwork(perMinute int) *limits.GCRA {
 func (s *Server) receiver() *receive.Receive {
 	c, d := &s.c, &s.d
 	return receive.New(receive.Options{Domain: c.Domain, Mails: s.perNetwork(c.Exchange.MailsPerNetwork),
-		KiB: s.perNetwork(int((c.Exchange.BytesPerNetwork + 1023) >> 10)), Unknown: s.perNetwork(c.Exchange.RefusedPerNetwork), Accounts: s.accounts, Rooms: s.rooms(), Proxy: s.opensProxies(), Replies: s.replies(), Bounce: s.bounced, Deliver: s.deliver,
+		KiB: s.perNetwork(int((c.Exchange.BytesPerNetwork + 1023) >> 10)), Unknown: s.perNetwork(c.Exchange.RefusedPerNetwork), Accounts: s.accounts, Rooms: s.rooms(), Proxy: s.opensProxies(), Replies: s.replies(), Bounce: s.bounced, SPF: s.spf(), Deliver: s.deliver,
 		Keys: s.names.TXT, Forget: s.names.Forget, Guard: s.mayWrite, Now: d.Now, Logger: d.Logger})
 }
 
