@@ -18,20 +18,35 @@ import (
 	"postern.email/post/seen"
 )
 
-// Aliases is what this package needs of the register of aliases; *alias.Aliases is one.
+// Aliases is what this package needs of the register of aliases; Register makes one of it.
 type Aliases interface {
 	Ours(addr mail.Address) bool
+	// Lookup gives errs.NotFound also for an alias that was deleted.
 	Lookup(ctx context.Context, addr mail.Address) (*alias.Alias, error)
+	// Target is zero for an owner with a mailbox here.
 	Target(ctx context.Context, owner alias.Owner) (mail.Address, error)
-	Arrive(al *alias.Alias, from mail.Address, v alias.Verdict) *alias.Arrival
-	WroteTo(al *alias.Alias, to []mail.Address) *alias.Arrival
+	Arrive(al *alias.Alias, from mail.Address, v alias.Verdict) deliver.Write
+	WroteTo(al *alias.Alias, to []mail.Address) deliver.Write
+}
+
+// Register joins the register of aliases.
+func Register(a *alias.Aliases) Aliases { return register{a} }
+
+type register struct{ *alias.Aliases }
+
+func (r register) Arrive(al *alias.Alias, from mail.Address, v alias.Verdict) deliver.Write {
+	return r.Aliases.Arrive(al, from, v)
+}
+
+func (r register) WroteTo(al *alias.Alias, to []mail.Address) deliver.Write {
+	return r.Aliases.WroteTo(al, to)
 }
 
 // Letter is the letter with which the keys of the records of Options.Book begin.
 const Letter = 'f'
 
 // MaxRecord bounds a record of Options.Book, in bytes: that of an OpenPGP key is the largest.
-const MaxRecord = 40 << 10
+const MaxRecord = 64 << 10
 
 // Defaults of Options.
 const (
@@ -58,7 +73,7 @@ type Unsubscribe uint8
 // The three ways.
 const (
 	UnsubscribeKeep  Unsubscribe = iota // as the sender wrote them
-	UnsubscribeBlock                    // ours, with which the sender is not sent on any more; the sender's own stays readable behind it
+	UnsubscribeBlock                    // ours: mail of this sender for this alias is not sent on any more
 	UnsubscribeDrop                     // there are none
 )
 
@@ -95,6 +110,7 @@ type Options struct {
 	AsksTotal   int           // that all may cause in an hour
 
 	Unsubscribe Unsubscribe
+	Cleartext   bool // aliases of class open-mail may answer in cleartext
 	KeepKeys    bool // keys and signatures of the target stay in what it answers
 
 	Now    func() time.Time // nil: time.Now

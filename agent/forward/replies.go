@@ -5,6 +5,7 @@ import "postern.email/wire/smtp"
 // The replies to other hosts. None tells that an alias leads elsewhere, or where.
 var (
 	replyUnknown   = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: User unknown"}
+	replyBlocked   = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "Recipient address rejected: this sender is not accepted here"}
 	replyPaused    = &smtp.Reply{Code: 450, Enhanced: "4.2.1", Text: "Recipient address rejected: the mailbox takes no mail now, try again later"}
 	replyAsked     = &smtp.Reply{Code: 450, Enhanced: "4.2.1", Text: "Recipient address rejected: the mailbox is not ready yet, try again later"}
 	replyLoop      = &smtp.Reply{Code: 554, Enhanced: "5.4.6", Text: "this mail goes in a circle"}
