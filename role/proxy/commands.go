@@ -54,6 +54,10 @@ func (s *Server) commands() map[string]control.Handler {
 		"password": control.With(s.passwordState),
 		"passwd":   control.With(s.passwd),
 		"verify":   control.With(s.verify),
+
+		"nyms":       control.With(s.listNyms),
+		"nym-make":   control.With(s.makeNym),
+		"nym-forget": control.With(s.forgetNym),
 	}
 }
 

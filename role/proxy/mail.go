@@ -82,7 +82,7 @@ func (a *agents) waiting() map[mail.Address][]mixsubmit.Waiting {
 
 // receive puts what comes for an account into its mailbox, until ctx ends.
 func (a *agents) receive(ctx context.Context, u *user, c *mixclient.Client) error {
-	return a.in.Serve(ctx, &mixreceive.Account{Address: u.Address.Canonical(), Store: c.Store(), Relay: c.Relay(), Consensus: c.Consensus, Wait: u.await, Discover: u.Discover})
+	return a.in.Serve(ctx, &mixreceive.Account{Address: u.Address.Canonical(), Store: c.Store(), Relay: c.Relay(), Consensus: c.Consensus, Wait: u.await, Nyms: u.desk(), Discover: u.Discover})
 }
 
 // find gives the account that somebody calls by its address, or by its user name where only one

@@ -77,6 +77,8 @@ type AccountStatus struct {
 	Directory  string    `json:"directory,omitempty"`        // why the network's directory is not known now
 	Until      time.Time `json:"certificate_until,omitzero"` // until when the relay vouches for the account's keys
 	Expired    bool      `json:"certificate_expired,omitempty"`
+
+	ReplyAddresses []ReplyAddress `json:"reply_addresses,omitempty"`
 }
 
 // Waiting is a mail on its way. Addresses are the user's own business: they are shown to its user
@@ -181,6 +183,7 @@ func (u *user) status(waiting []mixsubmit.Waiting) AccountStatus {
 		}
 	}
 	st.mails(waiting, messages(c, live))
+	st.ReplyAddresses, _ = u.replyAddresses()
 	return st
 }
 
@@ -255,6 +258,9 @@ func (a *AccountStatus) Words() (out []string) {
 		for _, w := range a.Waiting {
 			say("  %s", w.Words())
 		}
+	}
+	for i := range a.ReplyAddresses {
+		say("%s", a.ReplyAddresses[i].Words())
 	}
 	if a.Send > 0 && a.Connected {
 		say("Protection: at random moments a packet leaves, about every %s, and one comes, about every %s, whether there is mail or not; who watches the line does not see when you write, how much, or with whom. %s since the start.",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern.email/agent/mixclient"
+	"postern.email/agent/mixnym"
 	"postern.email/agent/mixsubmit"
 	"postern.email/agent/vouch"
 	"postern.email/kit/daemon"
@@ -30,12 +31,13 @@ type user struct {
 	dir  string
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 
-	receiving bool          // of run
-	came      chan struct{} // something may have come; has room for one
+	begun bool          // of run: what needs the client's store works
+	came  chan struct{} // something may have come; has room for one
 
 	mu      sync.Mutex
 	client  *mixclient.Client  // nil: not registered, or what lies in dir cannot be used
 	submit  *mixsubmit.Account // the same while the proxy runs
+	nyms    *mixnym.Desk       // the same
 	live    *client.Client     // nil: it does not run now
 	problem error              // why client or live is nil
 	notes   []string           // what the client warned of last
@@ -80,16 +82,20 @@ func (u *user) open() error {
 	if err == nil {
 		err = u.Vouches(c.Relay(), c.Network())
 	}
+	var nyms *mixnym.Desk
+	if err == nil {
+		nyms, err = u.newNyms(c)
+	}
 	switch {
 	case err != nil && errs.KindOf(err) == errs.NotFound:
 		err = errs.E("role/proxy.open", errs.NotFound, "the account is not registered with its relay; to register it: postern proxy -f FILE -r", err)
 	case err == nil:
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.client = c
+		u.client, u.nyms = c, nyms
 		u.submit = &mixsubmit.Account{Address: u.Address.Canonical(), Identity: c.Identity(), Store: c.Store(), Home: c.Address(),
 			FS: u.s.d.FS, Dir: u.s.d.FS.PathJoin(u.dir, waitingDir), Consensus: c.Consensus, Certificate: u.certificate,
-			Expect: u.expect, Poke: u.poke, Ask: u.ask, Fetch: u.fetch, Discover: u.Discover,
+			Expect: u.expect, Poke: u.poke, Ask: u.ask, Fetch: u.fetch, Nyms: nyms, Discover: u.Discover,
 			LookupTime: seconds(u.s.c.Debug.UrgentQueueLifetime), Lifetime: seconds(u.s.c.Debug.BounceQueueLifetime)}
 	}
 	return err
@@ -117,8 +123,8 @@ func (u *user) run(ctx context.Context) error {
 	return nil
 }
 
-// once opens the client if it is not open, and runs it; what comes is taken in from then on until
-// whole ends.
+// once opens the client if it is not open, and runs it; what comes is taken in, and reply addresses are
+// fed, from then on until whole ends.
 func (u *user) once(ctx context.Context) error {
 	whole := ctx
 	c := u.opened()
@@ -128,11 +134,12 @@ func (u *user) once(ctx context.Context) error {
 		}
 		c = u.opened()
 	}
-	if !u.receiving {
-		u.receiving = true
+	if !u.begun {
+		u.begun = true
 		u.s.working.Go(daemon.Part(whole, u.s.d.Logger, "proxy", "inbox of an account", u.s.broken, func(ctx context.Context) error {
 			return u.s.mail.receive(ctx, u, c)
 		}))
+		u.s.working.Go(daemon.Part(whole, u.s.d.Logger, "proxy", "reply addresses of an account", u.s.broken, u.desk().Run))
 		u.s.mail.out.Look()
 	}
 	return c.Run(ctx, mixclient.Mode{}, func(ctx context.Context, live *client.Client) error {
