@@ -217,8 +217,8 @@ func TestConnect(t *testing.T) {
 	if guest != b.get(ConnectPath+"?token="+goodToken) || b.cookie != "" {
 		t.Error("the page depends on who asks")
 	}
-	page := b.press(b.get("/aliases"), "password", "password", goodToken)
-	page = b.press(b.get(ConnectPath), "Make a link")
+	b.press(b.get("/aliases"), "password", "password", goodToken)
+	page := b.press(b.get(ConnectPath), "Make a link")
 	link := "https://mail.example.org:8443/aliases/connect#token=" + strings.Repeat("Ef5", 21) + "z"
 	b.must(page, `href="`+link+`"`, "It is shown once.")
 	checkQR(t, page)

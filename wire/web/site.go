@@ -47,6 +47,8 @@ type Options struct {
 	// Closed gives why no new addresses are made now, nil when they are.
 	Closed func() error
 	Mix    MixClients // nil: this relay is in no mix network
+	// AliasPath is the page about aliases, which every page leads to; empty: there is none.
+	AliasPath string
 	Admin  string     // URI of the operator's contact, or empty
 	// DeleteAfter and InactiveAfter are told to users in words, "20 days"; empty: never.
 	DeleteAfter, InactiveAfter string
@@ -174,12 +176,13 @@ type view struct {
 	Servers                               []server
 	DeleteAfter, InactiveAfter            string
 	Email, Password, QR                   string
+	AliasPath                             string
 	AccountLink, LoginLink                template.URL // made here, safe: html/template drops their schemes otherwise
 }
 
 func (s *Site) view(title string) view {
 	v := view{Title: title + " – " + s.o.Domain, Domain: s.o.Domain, Admin: s.o.Admin, SelfSigned: s.o.SelfSigned,
-		DeleteAfter: s.o.DeleteAfter, InactiveAfter: s.o.InactiveAfter}
+		DeleteAfter: s.o.DeleteAfter, InactiveAfter: s.o.InactiveAfter, AliasPath: s.o.AliasPath}
 	p := s.o.Ports
 	for _, x := range []struct {
 		what     string

@@ -92,6 +92,18 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// TestAliasLink: where there are aliases, each page leads to them and the privacy page names their cookie.
+func TestAliasLink(t *testing.T) {
+	for path, want := range map[string]bool{"/aliases": true, "": false} {
+		s := site(t, Options{AliasPath: path})
+		for _, page := range []string{"/", "/info", "/privacy"} {
+			if text := ask(s, "GET", page).Body.String(); strings.Contains(text, `<a href="/aliases">Aliases</a>`) != want || page == "/privacy" && strings.Contains(text, "one cookie") != want {
+				t.Errorf("%s with %q", page, path)
+			}
+		}
+	}
+}
+
 // TestNothingFromElsewhere: no page or style loads anything from another host.
 func TestNothingFromElsewhere(t *testing.T) {
 	load := regexp.MustCompile(`(?i)(src|href|action|url\()\s*=?\s*["'(]?(https?:)?//`)
