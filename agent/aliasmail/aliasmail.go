@@ -70,6 +70,10 @@ type Options struct {
 	// Cleartext lets aliases of class open-mail take and send ordinary mail; off, all aliases are strict.
 	Cleartext bool
 
+	// NoEvidence drops what a mail's way left in it, signatures among it, as for accounts, and keeps no
+	// keys of signatures.
+	NoEvidence bool
+
 	Forward Forward // nil: all owners have their mailbox here
 
 	Now    func() time.Time // nil: time.Now
@@ -244,11 +248,14 @@ func (d *Door) Judge(ctx context.Context, r *Recipient, m *Mail) (*Taken, error)
 	case v.Pins:
 		f.Sender = sanitize.SenderFirst
 	}
+	if d.o.NoEvidence {
+		f.KeyName, f.KeyRecord = "", ""
+	}
 	fields, err := sanitize.Alias(f)
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	t := &Taken{Copy: deliver.ForAlias{Owner: r.Owner, Fields: fields}, verdict: v, mark: f.Mark()}
+	t := &Taken{Copy: deliver.ForAlias{Owner: r.Owner, Fields: fields, Clean: d.o.NoEvidence}, verdict: v, mark: f.Mark()}
 	if !report {
 		t.Copy.Arrival = d.o.Register.Arrive(r.Alias, from, v)
 	}

@@ -16,7 +16,10 @@ type ForAlias struct {
 	Owner account.Account
 	// Fields stand in front of the mail, which then is stored as it came: the header rules of final
 	// delivery do not apply. mail/sanitize.Alias makes them.
-	Fields  []byte
+	Fields []byte
+	// Clean applies the header rules of final delivery all the same, behind Fields: nothing is kept
+	// with which somebody else could be shown who sent the mail.
+	Clean   bool
 	Arrival Write // what the mail changes of the alias; nil: nothing
 }
 
@@ -40,7 +43,7 @@ func (d *Deliver) addAlias(ctx context.Context, w *writes, list []localCopy, p *
 		return nil, err
 	}
 	var made writes
-	m := &hereMail{from: p.From, fields: to.Fields, head: p.Head, tail: p.Tail, proof: p.Proof, change: to.Arrival}
+	m := &hereMail{from: p.From, fields: to.Fields, clean: to.Clean, head: p.Head, tail: p.Tail, proof: p.Proof, change: to.Arrival}
 	err = d.addCopies(ctx, &made, m, owner, proxied)
 	w.unused = append(w.unused, made.unused...)
 	return append(list, made.copies...), err

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 
 	"postern.email/kit/errs"
@@ -29,6 +30,7 @@ type hereMail struct {
 	head, tail []byte
 	proof      [][]byte // see Parcel
 	fields     []byte   // see ForAlias; nil: the header rules of final delivery apply
+	clean      bool     // see ForAlias
 	change     Write    // see ForAlias; nil: nothing is changed
 }
 
@@ -106,15 +108,18 @@ func (d *Deliver) letter(ctx context.Context, m *hereMail, a account.Account) (*
 // prepare seals a mail to mailboxes, under the header rules of final delivery or behind the fields of an
 // alias.
 func (d *Deliver) prepare(ctx context.Context, m *hereMail, to []mailbox.Target) (*mailbox.Delivery, error) {
-	front, rest := m.fields, m.head
-	if front == nil {
-		header, body, err := sanitize.Delivery(m.head, m.from)
+	var header []byte
+	rest := m.head
+	if m.fields == nil || m.clean {
+		h, body, err := sanitize.Delivery(m.head, m.from)
 		if err != nil {
 			return nil, err
 		}
-		front, rest = header, m.head[body:]
+		if header, rest = h, m.head[body:]; m.fields != nil { // they have a Return-Path
+			header = header[bytes.IndexByte(header, '\n')+1:]
+		}
 	}
-	text := join(front, rest, m.tail)
+	text := join(m.fields, header, rest, m.tail)
 	defer text.release()
 	return d.o.Boxes.Prepare(ctx, mailbox.Message{Raw: text.b, Date: d.o.Now()}, to)
 }
