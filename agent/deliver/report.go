@@ -2,9 +2,11 @@ package deliver
 
 import (
 	"context"
+	"strings"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mail/dsn"
 	"postern.email/post/account"
 	"postern.email/post/queue"
@@ -27,14 +29,27 @@ func Original(kind, address string) string {
 
 // addReport adds a report to a transaction: into the mailbox of a sender who is here, signed
 // into the queue for another. home is where a queued one lies. A sender who is not here any
-// more, or never was anybody, gets none.
+// more, or never was anybody, gets none. Who wrote anonymously gets one at a reply address, with little of the
+// mail's header: its relay, which reads the report on its way, need not learn what the mail was about.
 func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home store.Shard) error {
 	const op = "agent/deliver.addReport"
 	if r.To.IsZero() || len(r.Recipients) == 0 {
 		return nil
 	}
+	_, nobody := anon.ReplyName(r.To)
+	if nobody {
+		r.Header, r.Full = names(r.Header), false
+	}
 	raw, err := r.Build()
 	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	if nobody && d.o.Replies != nil && d.o.Accounts != nil && d.o.Accounts.Ours(r.To) {
+		copies, err := d.replies(ctx, &Parcel{Replies: []mail.Address{r.To}, Head: raw})
+		if k := errs.KindOf(err); err != nil && (k == errs.NotFound || k == errs.Full || k == errs.TooLarge) {
+			return nil // nothing to tell it with
+		}
+		w.copies = append(w.copies, copies...)
 		return errs.Wrap(op, err)
 	}
 	a, err := d.ownerOf(ctx, r.To)
@@ -57,6 +72,20 @@ func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home s
 		return errs.Wrap(op, err)
 	}
 	return errs.Wrap(op, d.addNotice(ctx, w, a, raw))
+}
+
+// names gives the fields of a header by which its sender knows a mail again.
+func names(header []byte) (out []byte) {
+	h, _, err := mail.ParseHeader(header)
+	if err != nil {
+		return nil
+	}
+	for _, f := range h.Fields() {
+		if strings.EqualFold(f.Name, "Message-ID") || strings.EqualFold(f.Name, "Date") {
+			out = mail.AppendField(out, f)
+		}
+	}
+	return append(out, "\r\n"...)
 }
 
 // addNotice adds a mail of ours to a transaction, into the mailbox of an account.

@@ -7,6 +7,7 @@ import (
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mail/dsn"
 	"postern.email/mixnet/letter"
 	"postern.email/post/account"
@@ -32,7 +33,7 @@ var replyAway = &smtp.Reply{Code: 550, Enhanced: "5.1.2", Text: "this relay does
 var replyBoth = &smtp.Reply{Code: 550, Enhanced: "5.5.4", Text: "a letter for other hosts has no recipients at this relay"}
 
 // deliver judges the recipients of a mail, and hands it over with a report of refusals, if its sender
-// is vouched for: all of it in one transaction, and once, however often the letter comes. A temporary
+// can be told: all of it in one transaction, and once, however often the letter comes. A temporary
 // kind of error means that nothing was handed over.
 func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) error {
 	s, err := d.sort(ctx, id, v)
@@ -46,7 +47,8 @@ func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) erro
 	}
 	l := d.o.Letters.Letter(id)
 	p := deliver.Parcel{Local: s.here, Replies: s.replies, Aliases: s.aliases, Remote: s.wait, Refused: s.refused, Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
-	if v.Kind == vouch.User { // an anonymous sender is told nothing
+	// Who writes anonymously is told something only at a reply address, where the envelope names one.
+	if _, reply := anon.ReplyName(v.Mail.Sender); v.Kind == vouch.User || reply {
 		p.From = v.Mail.Sender
 	}
 	if len(p.Local)+len(p.Replies)+len(p.Aliases)+len(p.Remote)+len(p.Refused) == 0 {

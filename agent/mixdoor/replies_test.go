@@ -9,6 +9,8 @@ import (
 	"postern.email/agent/agenttest"
 	"postern.email/agent/deliver"
 	"postern.email/agent/receive"
+	"postern.email/agent/vouch"
+	"postern.email/mail"
 	"postern.email/post/seal"
 )
 
@@ -62,6 +64,54 @@ func TestReplyAddress(t *testing.T) {
 	w.work()
 	if got := r.Sent(); len(got) != 3+deliver.MaxReplies || reported() != 2 {
 		t.Errorf("%d packets, %d reports", len(got), reported())
+	}
+}
+
+// TestReportToNobody: who wrote anonymously hears of a refusal at the reply address that the envelope names, here
+// or at another relay, without what the mail was about; without an address nobody does.
+func TestReportToNobody(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.Replies()
+	w.o.Deliver = deliver.New(deliver.Options{Store: w.Store, Boxes: w.Boxes, Queue: w.queue, Accounts: w.Accounts, Letters: w.Seen, Replies: r, Domain: domain, Now: w.Clock.Now})
+	w.rules = receive.New(receive.Options{Domain: domain, Accounts: w.Accounts, Rooms: w.Boxes, Deliver: w.o.Deliver, Replies: r, Now: w.Clock.Now,
+		Proxy: func(context.Context, seal.AccountID) (bool, error) { return false, nil }})
+	w.o.Rules = w.rules
+	w.open()
+	name := strings.Repeat("b2", 13)
+	r.Feed(name, 2)
+	away := "reply." + name + "@" + w.Address(alice).Domain
+	send := func(from, sender string) {
+		w.packets(w.seal(draft{to: []string{"nobody@" + domain}, unsigned: true,
+			edit: func(m *vouch.Mail) {
+				if m.Sender = (mail.Address{}); sender != "" {
+					m.Sender = w.Address(sender)
+				}
+			},
+			raw: []byte("From: \"[Anon] Fox\" <" + from + ">\r\nMessage-ID: <known@again>\r\nSubject: canary\r\nTo: nobody@" + domain + "\r\n\r\nhello\r\n")})...)
+		w.work()
+	}
+	home := "reply." + name + "@" + domain
+	send(home, home)
+	got := r.Sent()
+	if len(got) != 1 || !strings.Contains(got[0], "Final-Recipient: rfc822; nobody@"+domain) || !strings.Contains(got[0], "<known@again>") || strings.Contains(got[0], "canary") || strings.Contains(got[0], "hello") {
+		t.Errorf("%q", got)
+	}
+	send(home, "")
+	send("anonymous@anonymous.invalid", "anonymous@anonymous.invalid")
+	send("anonymous@anonymous.invalid", "")
+	if n := w.queue.Stats().Mails; n != 0 || len(r.Sent()) != 1 {
+		t.Errorf("%d reports to elsewhere", n)
+	}
+	send(away, away)
+	if n := w.queue.Stats().Mails; n != 1 {
+		t.Errorf("%d reports to the other relay", n)
+	}
+	// Without blocks nobody is told, and the letter is done with.
+	for range 3 {
+		send(home, home)
+	}
+	if got := r.Sent(); len(got) != 2 {
+		t.Errorf("%d packets", len(got))
 	}
 }
 
