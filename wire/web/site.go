@@ -49,7 +49,7 @@ type Options struct {
 	Mix    MixClients // nil: this relay is in no mix network
 	// AliasPath is the page about aliases, which every page leads to; empty: there is none.
 	AliasPath string
-	Admin  string     // URI of the operator's contact, or empty
+	Admin     string // URI of the operator's contact, or empty
 	// DeleteAfter and InactiveAfter are told to users in words, "20 days"; empty: never.
 	DeleteAfter, InactiveAfter string
 	Rand                       io.Reader
