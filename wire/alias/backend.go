@@ -32,7 +32,8 @@ type Backend interface {
 	// Account says what the credential is good for.
 	Account(ctx context.Context, w Who) (Account, error)
 	Create(ctx context.Context, w Who, r CreateRequest) (View, error)
-	// List gives one page, newest first, and the cursor of the next one: "" at the end.
+	// List gives one page, in an order of the backend's, and the cursor of the next one: "" at the
+	// end. A page may hold less than Limit, also nothing, and have a next one.
 	List(ctx context.Context, w Who, r ListRequest) (page []View, next string, err error)
 	// Get finds deleted aliases, too, as long as they can be restored.
 	Get(ctx context.Context, w Who, address string) (View, error)

@@ -40,6 +40,7 @@ type fake struct {
 	who     Who // the last one
 	tokens  map[string][]string
 	fail    error // what every method says, if not nil
+	none    bool  // the pages of lists are empty, and go on
 	hook    func(ctx context.Context)
 }
 
@@ -116,6 +117,9 @@ func (f *fake) List(ctx context.Context, w Who, q ListRequest) ([]View, string, 
 		return nil, "", err
 	}
 	f.lists = append(f.lists, q)
+	if f.none {
+		return nil, "on", nil
+	}
 	var all []View
 	for _, v := range f.aliases {
 		if strings.Contains(v.Address+v.Site+v.Label+v.Note, q.Search) && (q.Site == "" || v.Site == q.Site) && v.Address > q.Cursor {

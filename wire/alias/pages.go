@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ import (
 	"postern.email/wire/web"
 )
 
-// pageLimit is how many aliases a page of the list shows.
-const pageLimit = 50
+// pageLimit is how many aliases a page of the list shows at most, newest first among them.
+const pageLimit = MaxPage
 
 // addOnName is what the token of a browser add-on is called.
 const addOnName = "browser add-on"
@@ -326,6 +327,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, v visitor, status 
 			s.fault(w, r, v, err)
 			return
 		}
+		slices.SortStableFunc(page, func(a, b View) int { return strings.Compare(b.Created, a.Created) })
 		for _, x := range page {
 			p.Aliases = append(p.Aliases, showAlias(x))
 		}

@@ -429,26 +429,30 @@ func TestFewScopes(t *testing.T) {
 	}
 }
 
-// TestPager: more than a page of aliases are reached by a link.
+// TestPager: more than a page of aliases are reached by a link, the newest of a page come first,
+// and a page of a search that found nothing yet leads on.
 func TestPager(t *testing.T) {
 	f := newFake()
 	for i := range pageLimit + 5 {
 		a := fmt.Sprintf("a%03d@example.org", i)
-		f.aliases[a] = View{Address: a, State: StateActive}
+		f.aliases[a] = View{Address: a, State: StateActive, Created: fmt.Sprintf("2026-%02d-01", 1+i/10)}
 	}
 	b := surf(t, f, Options{})
 	page := b.press(b.get("/aliases"), "password", "password", goodToken)
-	if strings.Contains(page, "a050@") || !strings.Contains(page, "a049@") {
+	if strings.Contains(page, "a100@") || !strings.Contains(page, "a099@") || strings.Index(page, ">a095@") > strings.Index(page, ">a000@") {
 		t.Error("the first page")
 	}
-	m := regexp.MustCompile(`href="([^"]+)">Older ones`).FindStringSubmatch(page)
+	more := regexp.MustCompile(`href="([^"]+)">More<`)
+	m := more.FindStringSubmatch(page)
 	if m == nil {
 		t.Fatal("no link")
 	}
 	page = b.get(html.UnescapeString(m[1]))
-	if !strings.Contains(page, "a054@") || strings.Contains(page, "a049@") || strings.Contains(page, "Older ones") {
+	if !strings.Contains(page, "a104@") || strings.Contains(page, "a099@") || more.MatchString(page) {
 		t.Error("the second page")
 	}
+	f.none = true
+	b.must(b.get("/aliases?q=a104"), "None of those that were looked through so far.", ">More<")
 }
 
 // TestHostileText: what owners and senders write is text on every page.
