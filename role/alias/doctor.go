@@ -193,9 +193,26 @@ func (d *doctor) domains(c *Config, settings map[string]string) {
 	}
 }
 
-// Conflicts are the aliases that are not in the map because a line of others has their address, with the number of
-// that line.
-func (s *Server) Conflicts() []postmap.Conflict { return s.keeper.State().conflicts }
+// maxNamed bounds the lines that are named.
+const maxNamed = 20
+
+// conflicts names what only the running server knows: the aliases that are not in the map because a line of others has
+// their address.
+func (s *Server) conflicts() []Diagnosis {
+	d := doctor{}
+	st := s.keeper.State()
+	if st.Error != "" {
+		d.fault("map", "Look at the log of the server.", "it could not be written: %s", st.Error)
+	}
+	for i, c := range st.conflicts {
+		if i == maxNamed {
+			d.fault("map", "", "%d more aliases are left out", len(st.conflicts)-i)
+			break
+		}
+		d.fault("map", "Remove the line, if the mail shall go to the owner of the alias.", "line %d says something else of %s, which is an alias; the line stays, the alias is left out", c.Line, c.Key)
+	}
+	return d
+}
 
 // AsError gives the faults among diagnoses as one error, nil where there are none.
 func AsError(all []Diagnosis) error {

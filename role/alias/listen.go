@@ -144,6 +144,7 @@ func (s *Server) commands() map[string]control.Handler {
 	all := aliases.Commands(s.desk, s.stop)
 	all["status"] = control.With(func(context.Context, struct{}) (Status, error) { return s.Status(), nil })
 	all["stop"] = all["alias.stop"]
+	all["alias.conflicts"] = control.With(func(context.Context, struct{}) ([]Diagnosis, error) { return s.conflicts(), nil })
 	all["alias.sync"] = control.With(func(ctx context.Context, _ struct{}) (Map, error) {
 		_, err := s.keeper.Sync(ctx)
 		return s.keeper.State(), err

@@ -239,6 +239,9 @@ func (s *Server) lines(ctx context.Context) (lines []postmap.Line, next time.Tim
 
 func dayOf(t time.Time) day.Day { return day.Of(t) }
 
+// Touch has the map looked at soon.
+func (s *Server) Touch() { s.keeper.Touch() }
+
 // Broken gives the error of a part that ended although nobody stopped it; the server should then
 // be closed.
 func (s *Server) Broken() <-chan error { return s.broken }

@@ -93,24 +93,28 @@ func (k *keeper) State() Map {
 func (k *keeper) run(ctx context.Context) error {
 	defer k.finish()
 	failed := 0
-	for {
+	for ctx.Err() == nil {
 		wait := k.once(ctx, &failed)
 		t := time.NewTimer(wait)
 		select {
 		case <-k.wake:
 		case <-t.C:
 		case <-ctx.Done():
-			t.Stop()
-			return nil
 		}
 		t.Stop()
 	}
+	return nil
+}
+
+// errStopped is what they are told whose change the map does not show yet.
+func errStopped(cause error) error {
+	return errs.E("role/alias.Sync", errs.Canceled, "the server stops; the map is written when it starts again", cause)
 }
 
 // finish tells those who wait that nobody will write any more.
 func (k *keeper) finish() {
 	if r := k.take(); r != nil {
-		r.err = errs.E("role/alias.Sync", errs.Canceled, "the server stops; the map is written when it starts again", nil)
+		r.err = errStopped(nil)
 		close(r.done)
 	}
 }
@@ -128,6 +132,9 @@ func (k *keeper) take() *round {
 func (k *keeper) once(ctx context.Context, failed *int) time.Duration {
 	r := k.take()
 	result, next, err := k.write(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errStopped(err)
+	}
 	k.note(result, err)
 	if r != nil {
 		r.r, r.err = result, err
