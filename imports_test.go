@@ -28,7 +28,7 @@ var floors = [][]string{
 var sideways = map[string][]string{
 	"lab":              {"lab/world"},
 	"agent/access":     {},
-	"agent/aliases":    {},
+	"agent/aliases":    {"agent/forward"},
 	"agent/aliasmail":  {"agent/deliver", "agent/forward"},
 	"agent/deliver":    {"agent/road"},
 	"agent/forward":    {"agent/deliver"},
