@@ -25,6 +25,7 @@ func TestLabRoads(t *testing.T) {
 	t.Run("neomutt", l.neomutt)
 	t.Run("Delta Chat", l.deltaChat)
 	t.Run("world", l.world)
+	t.Run("nobody", l.nobody)
 }
 
 // attachment: a mail with an attachment of 5 MB arrives byte for byte.
