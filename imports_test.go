@@ -81,7 +81,7 @@ var sideways = map[string][]string{
 	"store/pebble":     {"store"},
 	"store/storetest":  {"store"},
 	"mail/align":       {"mail"},
-	"mail/aliasname":   {"mail", "mail/align", "mail/anon"},
+	"mail/aliasname":   {"mail", "mail/align", "mail/anon", "mail/verp"},
 	"mail/anon":        {"mail"},
 	"mail/blacklist":   {"mail"},
 	"mail/dkim":        {"mail"},

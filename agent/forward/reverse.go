@@ -102,7 +102,7 @@ func display(h mail.Header, from mail.Address) string {
 
 // Made reports whether an address has the form of one that is given out here.
 func (f *Forward) Made(to mail.Address) bool {
-	return (verp.IsReturn(to.Local) || verp.IsReverse(to.Local)) && f.ours(to)
+	return verp.Made(to.Local) && f.ours(to)
 }
 
 // ours reports whether an address is of this relay.

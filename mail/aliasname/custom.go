@@ -8,6 +8,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/anon"
+	"postern.email/mail/verp"
 )
 
 // Lengths of a handle that a user chose, in characters.
@@ -33,7 +34,7 @@ const (
 
 // Custom checks a handle that a user chose, and folds it to lower case: [a-z0-9._-], MinCustom
 // to MaxCustom characters, dots as in a dot-string (RFC 5321 §4.1.2), not a name of the office,
-// not one that anonymous mail goes under, not of the derived form. errs.Invalid for the form,
+// not one that the office gives out itself, not of the derived form. errs.Invalid for the form,
 // errs.Denied for a name that nobody may have.
 func Custom(handle string) (string, error) {
 	const op = "aliasname.Custom"
@@ -44,7 +45,7 @@ func Custom(handle string) (string, error) {
 	if !mail.PlainLocal(h) {
 		return "", errs.E(op, errs.Invalid, textLetters, nil)
 	}
-	if Role(h) || anon.Reserved(mail.Address{Local: h}) {
+	if Role(h) || anon.Reserved(mail.Address{Local: h}) || verp.Made(h) {
 		return "", errs.E(op, errs.Denied, textReserved, nil)
 	}
 	if DerivedForm(h) {

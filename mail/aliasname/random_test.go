@@ -171,7 +171,7 @@ func TestCustom(t *testing.T) {
 		"a+b": errs.Invalid, "a b": errs.Invalid, "ånna": errs.Invalid, "a@b": errs.Invalid, "abc\n": errs.Invalid,
 		"Postmaster": errs.Denied, "abuse": errs.Denied, "MAILER-DAEMON": errs.Denied, "hostmaster": errs.Denied, "webmaster": errs.Denied, "root": errs.Denied,
 		"admin": errs.Denied, "list-owner": errs.Denied, "owner-list": errs.Denied, derived: errs.Denied, strings.ToUpper(derived): errs.Denied,
-		"anonymous": errs.Denied,
+		"anonymous": errs.Denied, "bounce." + strings.Repeat("a", 47): errs.Denied, "re." + strings.Repeat("a", 42): errs.Denied,
 	} {
 		if got, err := Custom(handle); errs.KindOf(err) != kind || got != "" || errs.Public(err) == "" {
 			t.Errorf("%q: %q, %v", handle, got, err)

@@ -146,6 +146,9 @@ func IsReturn(local string) bool { return hasForm(local, ReturnPrefix, returnTex
 // IsReverse reports whether a local part has the form of a reverse address, in any case.
 func IsReverse(local string) bool { return hasForm(local, ReversePrefix, reverseText) }
 
+// Made reports whether a local part has the form of either: nobody else may have such a name.
+func Made(local string) bool { return IsReturn(local) || IsReverse(local) }
+
 func hasForm(local, prefix string, n int) bool {
 	if len(local) != len(prefix)+n || !strings.EqualFold(local[:len(prefix)], prefix) {
 		return false

@@ -124,7 +124,7 @@ func TestForm(t *testing.T) {
 			t.Error(a)
 		}
 	}
-	if !IsReturn(ret) || IsReturn(rev) || !IsReverse(rev) || IsReverse(ret) {
+	if !Made(ret) || !Made(rev) || Made("anna") || !IsReturn(ret) || IsReturn(rev) || !IsReverse(rev) || IsReverse(ret) {
 		t.Error("the forms are not told apart")
 	}
 	for _, folded := range []string{strings.ToUpper(ret), strings.ToUpper(ret[:20]) + ret[20:]} {

@@ -92,6 +92,11 @@ func TestRulesOfNewNamesAndPasswords(t *testing.T) {
 	for _, name := range []string{"a.b", "a_b-c", "0123456.9"} {
 		login(t, a, name+"@example.org", "123456789", "192.0.2.1")
 	}
+	// What is given out for mail that is sent on is longer than these rules allow.
+	wide := officeOn(t, a.o.Store, func(o *Options) { o.MaxName = 64 })
+	for _, name := range []string{"bounce." + strings.Repeat("a", 47), "re." + strings.Repeat("a", 42)} {
+		wantKind(t, try(wide, name+"@example.org", "correct horse", "192.0.2.1"), errs.Denied, textReserved)
+	}
 	// Stricter rules later do not keep out who is there.
 	later := officeOn(t, a.o.Store, func(o *Options) { o.MinName, o.MinPassword = 9, 20 })
 	login(t, later, "a.b@example.org", "123456789", "192.0.2.1")

@@ -7,6 +7,7 @@ import (
 	"postern.email/mail"
 	"postern.email/mail/aliasname"
 	"postern.email/mail/anon"
+	"postern.email/mail/verp"
 )
 
 // parse reads the name of a login: a full address of one of our domains, in its
@@ -32,7 +33,7 @@ func (a *Accounts) Ours(addr mail.Address) bool {
 
 // checkNew applies the rules of new names: local part ^[a-z0-9._-]+$ in the
 // canonical form, MinName to MaxName characters, no dot that would need
-// quoting (RFC 5321 §4.1.2 dot-string), and none that anonymous mail goes under.
+// quoting (RFC 5321 §4.1.2 dot-string), and none that this relay gives out itself.
 func (a *Accounts) checkNew(addr mail.Address) error {
 	const op = "account.checkNew"
 	l := addr.Local
@@ -45,7 +46,7 @@ func (a *Accounts) checkNew(addr mail.Address) error {
 	if aliasname.DerivedForm(l) {
 		return errs.E(op, errs.Denied, textDerived, nil)
 	}
-	if anon.Reserved(addr) {
+	if anon.Reserved(addr) || verp.Made(l) {
 		return errs.E(op, errs.Denied, textReserved, nil)
 	}
 	return nil
