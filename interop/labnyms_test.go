@@ -2,7 +2,9 @@ package interop
 
 import (
 	"encoding/json"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,4 +112,59 @@ func (l *testLab) nobody(t *testing.T) {
 		t.Errorf("the report came as %q", got)
 	}
 	t.Logf("all of it took %v", time.Since(began).Round(time.Second))
+}
+
+// stormNym is a reply address that some mails are for.
+type stormNym struct {
+	mu      sync.Mutex
+	address string // empty: it has no reply blocks yet
+	mails   int    // that are still to be handed in for it
+}
+
+// take gives the address for one mail; empty: the mail is for the account itself.
+func (n *stormNym) take() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.address == "" || n.mails == 0 {
+		return ""
+	}
+	n.mails--
+	return n.address
+}
+
+func (n *stormNym) left() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mails > 0
+}
+
+// stormNyms has each proxy make a reply address for so many mails, while the lab is disturbed.
+func (l *testLab) stormNyms(t *testing.T, mails int) (all []*stormNym) {
+	t.Helper()
+	for i := range l.Proxies {
+		n := &stormNym{mails: mails}
+		all = append(all, n)
+		if mails == 0 {
+			continue
+		}
+		p := &l.Proxies[i]
+		go func() {
+			for t.Context().Err() == nil {
+				// It fails while the proxy is being started again; the same name has the same address.
+				out, err := exec.CommandContext(t.Context(), binary(t), "proxy", "nyms", "make", "Storm", "-f", p.Config, "--json").Output()
+				var made labNym
+				if err == nil && json.Unmarshal(out, &made) == nil && made.Blocks >= mails+8 {
+					n.mu.Lock()
+					n.address = made.Address
+					n.mu.Unlock()
+					return
+				}
+				select {
+				case <-t.Context().Done():
+				case <-time.After(time.Second):
+				}
+			}
+		}()
+	}
+	return all
 }

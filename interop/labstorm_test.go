@@ -19,11 +19,12 @@ import (
 
 // TestLabKill: while parts of the lab are killed and started again all the time (authorities, mixes,
 // relays, proxies, the world), every mail that a proxy has acknowledged arrives, and none twice,
-// counted at the POP3 and IMAP doors after a restart of everything.
+// counted at the POP3 and IMAP doors after a restart of everything. Some of them are for reply addresses, so
+// that each takes a reply block at a relay.
 func TestLabKill(t *testing.T) {
 	t.Parallel()
 	l := startLab(t, "--profile", "full", "--kill")
-	l.storm(t, 40, 10, 12*time.Minute)
+	l.storm(t, 40, 10, 10, 12*time.Minute)
 }
 
 // TestLabStorm: 1,000 mails between ten proxies, with 10 % of the packets lost, and parts of everything
@@ -33,7 +34,7 @@ func TestLabStorm(t *testing.T) {
 		t.Skip("POSTERN_LONG=1 runs it: it takes half an hour")
 	}
 	l := startLab(t, "--kill", "--loss", "10", "--proxies", "10")
-	l.storm(t, 1000, 40, 3*time.Hour)
+	l.storm(t, 1000, 40, 0, 3*time.Hour)
 }
 
 // handIn gives a mail to a proxy by SMTP, and tells whether the proxy may have taken it: it may, with an error too.
@@ -70,9 +71,12 @@ func (l *testLab) killed() int {
 }
 
 // storm hands mails in while the lab is disturbed, at least so many and until there were at least so
-// many kills, and counts what arrives.
-func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
+// many kills, so many of them for a reply address of each proxy, and counts what arrives. A relay has a day's
+// reply blocks for an address, and a mail that is lost on its way to the proxy is lost, so answers are
+// for a lab that loses no packets.
+func (l *testLab) storm(t *testing.T, mails, kills, answers int, limit time.Duration) {
 	t.Helper()
+	nyms := l.stormNyms(t, answers)
 	type fate struct {
 		to    int
 		taken bool
@@ -85,9 +89,14 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 		from := i % len(l.Proxies)
 		to := (from + 1 + rand.IntN(len(l.Proxies)-1)) % len(l.Proxies)
 		p, q := &l.Proxies[from], &l.Proxies[to]
+		answer := nyms[to].take()
 		for try := 0; ; try++ {
 			id := fmt.Sprintf("mail %d, hand-in %d", i, try)
-			maybe, err := p.handIn(q.Account, labMail(p.Account, q.Account, id, "the text of "+id))
+			at := q.Account
+			if answer != "" {
+				at = answer
+			}
+			maybe, err := p.handIn(at, labMail(p.Account, at, id, "the text of "+id))
 			if maybe {
 				mu.Lock()
 				sent[id] = fate{to, err == nil}
@@ -106,7 +115,7 @@ func (l *testLab) storm(t *testing.T, mails, kills int, limit time.Duration) {
 		}
 	}
 	count := 0
-	for count < mails || l.killed() < kills {
+	for count < mails || l.killed() < kills || slices.ContainsFunc(nyms, (*stormNym).left) {
 		const batch = 10
 		each(t, 4, batch, func(i int) error {
 			<-pace.C
