@@ -193,6 +193,7 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 	p := deliver.Parcel{From: m.from, Local: m.rcpts, Remote: m.remote, Replies: m.replies, Home: m.sender.ID.Shard(),
 		Options: m.options, Head: j.header, Tail: j.body, Confirm: m.confirm, Verified: j.cleartext}
 	if m.as != nil {
+		p.From = m.as.Address // as it is written in From
 		p.Also = []deliver.Write{c.s.o.Aliases.WroteTo(m.as, m.to)}
 	}
 	if err := c.s.hand(ctx, coming, m, p); err != nil {
