@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"postern.email/kit/errs"
+	wire "postern.email/wire/alias"
 	"postern.email/wire/control"
 )
 
@@ -44,6 +45,17 @@ type Page struct {
 type Fresh struct {
 	Token string `json:"token"`
 	ID    string `json:"id,omitempty"`
+	// Link sets the browser add-on up, for who opens it; "": there are no pages.
+	Link string `json:"link,omitempty"`
+}
+
+// link is Fresh.Link: what follows # no browser sends.
+func (d *Desk) link(token string) string {
+	base := d.o.Base()
+	if base == "" || token == "" {
+		return ""
+	}
+	return wire.ConnectLink(base, token)
 }
 
 // Commands are the commands of the control socket: the same beside a Postfix and in a relay.
@@ -94,18 +106,21 @@ func Commands(d *Desk, stop func()) map[string]control.Handler {
 		}),
 		"alias.owner.new": control.With(func(ctx context.Context, a Args) (f Fresh, err error) {
 			f.Token, err = d.NewOwner(ctx, a.who(), a.Address)
+			f.Link = d.link(f.Token)
 			return f, err
 		}),
 		"alias.owner.target": control.With(func(ctx context.Context, a Args) (struct{}, error) { return done(d.SetTarget(ctx, a.who(), a.Address)) }),
 		"alias.owner.delete": control.With(func(ctx context.Context, a Args) (struct{}, error) { return done(d.DeleteOwner(ctx, a.who())) }),
 		"alias.token.new": control.With(func(ctx context.Context, a Args) (f Fresh, err error) {
 			f.Token, f.ID, err = d.AddToken(ctx, a.who(), a.Scopes, a.Name)
+			f.Link = d.link(f.Token)
 			return f, err
 		}),
 		"alias.token.list":   control.With(func(ctx context.Context, a Args) ([]Token, error) { return d.Tokens(ctx, a.who()) }),
 		"alias.token.revoke": control.With(func(ctx context.Context, a Args) (struct{}, error) { return done(d.RevokeToken(ctx, a.who(), a.ID)) }),
 		"alias.token.rotate": control.With(func(ctx context.Context, a Args) (f Fresh, err error) {
 			f.Token, err = d.RotateToken(ctx, a.who())
+			f.Link = d.link(f.Token)
 			return f, err
 		}),
 		"alias.stop": control.With(func(context.Context, Args) (struct{}, error) {

@@ -85,6 +85,10 @@ type Options struct {
 	// nil: there are no mailboxes.
 	Evidence func(ctx context.Context, s *account.Session, v *alias.Vault, al *alias.Alias) (json.RawMessage, error)
 
+	// Base gives where the pages are found from outside, "https://example.org", for links that
+	// set clients up; "": nowhere. nil: the same.
+	Base func() string
+
 	Now    func() time.Time // default time.Now
 	Rand   io.Reader        // default crypto/rand.Reader
 	Logger *slog.Logger     // default: discards
@@ -128,6 +132,9 @@ func New(o Options) (*Desk, error) {
 	}
 	if o.CheckTarget == nil {
 		o.CheckTarget = func(context.Context, mail.Address) error { return nil }
+	}
+	if o.Base == nil {
+		o.Base = func() string { return "" }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
