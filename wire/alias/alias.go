@@ -38,7 +38,8 @@ const (
 	DefaultSessions          = 10_000 // sessions of pages at once
 	DefaultIdle              = 30 * time.Minute
 
-	MaxBody  = 16 << 10 // bytes of a request's body
+	MaxBody  = 16 << 10 // bytes of a call's body
+	MaxForm  = 64 << 10 // bytes of a page's form, which takes three for most signs
 	MaxFrame = 1 << 10  // bytes of a WebSocket's frame
 	MaxPage  = 100      // aliases on one page of a list
 )
@@ -139,8 +140,12 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	web.SetHeaders(w.Header(), s.o.HSTS)
-	r.Body = http.MaxBytesReader(w, r.Body, MaxBody+1)
 	api := strings.HasPrefix(r.URL.Path, APIPath)
+	most := int64(MaxForm)
+	if api {
+		most = MaxBody + 1 // one more, so that it is told from the longest
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, most)
 	if !sasl.MayAuth(sasl.Conn{TLS: r.TLS != nil, Private: s.o.Private}) {
 		const text = "this needs HTTPS: a token or password must not cross the network in clear"
 		if api {

@@ -384,8 +384,11 @@ func TestPageErrors(t *testing.T) {
 	if w := b.send("GET", "/aliases/a@example.org/other", ""); w.Code != 404 {
 		t.Errorf("%d", w.Code)
 	}
-	if w := b.send("POST", "/aliases", "note="+strings.Repeat("x", MaxBody+2)); w.Code != 400 {
+	if w := b.send("POST", "/aliases", "note="+strings.Repeat("x", MaxForm)); w.Code != 400 {
 		t.Errorf("a form that is too long: %d", w.Code)
+	}
+	if w := b.send("POST", "/aliases", "note="+strings.Repeat("x", MaxForm-5)); w.Code != 403 { // it was read: the mark is missing
+		t.Errorf("the longest form: %d", w.Code)
 	}
 	if w := b.send("POST", "/aliases", "a=%zz"); w.Code != 400 {
 		t.Errorf("a form that is malformed: %d", w.Code)
