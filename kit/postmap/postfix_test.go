@@ -9,9 +9,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"postern.email/kit/errs"
 )
+
+// longAgo is when main.cf was written: Postfix's programs wait until a fresh one is two seconds old, since somebody may
+// still be writing it.
+var longAgo = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // postfix is the Postfix of this machine with a main.cf of its own; without one the test is skipped, or
 // fails when POSTERN_REQUIRE_TOOLS=1.
@@ -24,7 +29,8 @@ func postfix(t testing.TB, main string) Postfix {
 		}
 		t.Skip(err)
 	}
-	if err := errors.Join(os.WriteFile(p.ConfigDir+"/main.cf", []byte("compatibility_level = 3.6\n"+main), 0o644), os.WriteFile(p.ConfigDir+"/master.cf", nil, 0o644)); err != nil {
+	if err := errors.Join(os.WriteFile(p.ConfigDir+"/main.cf", []byte("compatibility_level = 3.6\nmyhostname = mx.example\n"+main), 0o644), os.WriteFile(p.ConfigDir+"/master.cf", nil, 0o644),
+		os.Chtimes(p.ConfigDir+"/main.cf", longAgo, longAgo)); err != nil {
 		t.Fatal(err)
 	}
 	return p

@@ -71,10 +71,13 @@ func Doctor(ctx context.Context, c Config, p postmap.Postfix) []Diagnosis {
 	}
 	d.uses(&c, settings)
 	typ, err := mapType(ctx, &c, p)
+	listed := func(string) bool { return false } // whether a line of others in the map names a domain (virtual(5))
 	if err == nil {
-		d.table(ctx, &c, p, typ)
+		if t := d.table(ctx, &c, p, typ); t != nil {
+			listed = func(domain string) bool { line, err := t.Foreign(domain); return err == nil && line > 0 }
+		}
 	}
-	d.domains(&c, settings)
+	d.domains(&c, settings, listed)
 	return d
 }
 
@@ -131,14 +134,14 @@ func (d *doctor) uses(c *Config, settings map[string]string) {
 }
 
 // table says whether the map can be written and is what the marks say.
-func (d *doctor) table(ctx context.Context, c *Config, p postmap.Postfix, typ string) {
+func (d *doctor) table(ctx context.Context, c *Config, p postmap.Postfix, typ string) *postmap.Table {
 	t, err := postmap.New(postmap.Options{Path: c.PostfixConfig.MapFilePath, Type: typ, Compile: p.Compile})
 	if err != nil {
-		return // said already
+		return nil // said already
 	}
 	if err := t.Writable(); err != nil {
 		d.fault("map", "Run the server as the user who owns the map and its directory; that is often postfix or root.", "user %d: %s", os.Geteuid(), said(err))
-		return
+		return nil
 	}
 	st, err := t.State()
 	switch {
@@ -164,10 +167,11 @@ func (d *doctor) table(ctx context.Context, c *Config, p postmap.Postfix, typ st
 			d.ok("look-up", "Postfix finds what the map says")
 		}
 	}
+	return t
 }
 
 // domains says whether Postfix takes mail for the domains of the aliases at all.
-func (d *doctor) domains(c *Config, settings map[string]string) {
+func (d *doctor) domains(c *Config, settings map[string]string, listed func(domain string) bool) {
 	all, err := c.Domains()
 	if err != nil {
 		d.fault("domain", "", "%s", said(err))
@@ -178,12 +182,14 @@ func (d *doctor) domains(c *Config, settings map[string]string) {
 	for _, name := range []string{"mydestination", "virtual_alias_domains", "virtual_mailbox_domains", "relay_domains"} {
 		for _, word := range strings.FieldsFunc(settings[name], func(r rune) bool { return strings.ContainsRune(", \t{}", r) }) {
 			known[strings.ToLower(word)] = true
-			unsure = unsure || strings.Contains(word, ":") || strings.HasPrefix(word, "/")
+			// virtual_alias_domains is $virtual_alias_maps where nothing else is said.
+			_, file, table := strings.Cut(strings.TrimPrefix(word, "proxy:"), ":")
+			unsure = unsure || table && file != c.PostfixConfig.MapFilePath || strings.HasPrefix(word, "/")
 		}
 	}
 	for _, domain := range all {
 		switch {
-		case known[domain]:
+		case known[domain] || listed(domain):
 			d.ok("domain", "Postfix takes mail for %s", domain)
 		case unsure:
 			d.advise("domain", "postconf virtual_alias_domains mydestination", "%s is in none of the lists of main.cf; it may be in a table that they name", domain)
