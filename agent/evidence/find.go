@@ -126,3 +126,18 @@ func read(ctx context.Context, a *mailbox.Account, f *found) (Stored, error) {
 	raw, err := io.ReadAll(io.NewSectionReader(b, 0, b.Size()))
 	return Stored{Raw: raw, Received: f.date}, err
 }
+
+// OfMailbox is Find and Make in one: the whole file as JSON. random nil: crypto/rand.Reader.
+func OfMailbox(ctx context.Context, a *mailbox.Account, s Search, random io.Reader) ([]byte, error) {
+	const op = "agent/evidence.OfMailbox"
+	expected, stranger, err := Find(ctx, a, s)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	f, err := Make(s.Alias, expected, stranger, s.Now, random)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	b, err := f.Encode()
+	return b, errs.Wrap(op, err)
+}

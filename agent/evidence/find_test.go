@@ -39,6 +39,9 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := OfMailbox(t.Context(), box, Search{Alias: own, Now: o.Clock.Now()}, nil); errs.KindOf(err) != errs.NotFound {
+		t.Error(err)
+	}
 	put(mailbox.Inbox, "too old", sanitize.SenderFirst, "shop.example", "a@shop.example")
 	o.Clock.Add(DefaultWithin)
 	o.Clock.Add(time.Hour)
@@ -76,11 +79,11 @@ func TestFind(t *testing.T) {
 	if _, _, err := search(func(q *Search) { q.Alias.Local = "other" }); errs.KindOf(err) != errs.NotFound {
 		t.Error(err)
 	}
-	e, x, err := Find(t.Context(), box, Search{Alias: own, Now: o.Clock.Now()})
+	b, err := OfMailbox(t.Context(), box, Search{Alias: own, Now: o.Clock.Now()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := Make(own, e, x, o.Clock.Now(), nil)
+	f, err := Parse(b)
 	if err != nil {
 		t.Fatal(err)
 	}
