@@ -49,14 +49,8 @@ func (f *Forward) answerable(ctx context.Context, p pair) (*alias.Alias, error) 
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	t, err := f.target(ctx, al.Owner)
-	switch {
-	case err != nil:
-		return nil, errs.Wrap(op, err)
-	case t.IsZero():
-		return nil, errs.E(op, errs.NotFound, "", nil)
-	}
-	return al, nil
+	_, err = f.away(ctx, al.Owner)
+	return al, errs.Wrap(op, err)
 }
 
 // Take takes responsibility for a mail for addresses that Made knows: what came back is counted, an answer

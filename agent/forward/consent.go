@@ -62,12 +62,9 @@ const askedDays = 30
 // may not be asked; errs.Busy: it was asked a moment ago, or too often, or too many are.
 func (f *Forward) Ask(ctx context.Context, owner alias.Owner, network string) error {
 	const op = "agent/forward.Ask"
-	t, err := f.target(ctx, owner)
-	switch {
-	case err != nil:
+	t, err := f.away(ctx, owner)
+	if err != nil {
 		return errs.Wrap(op, err)
-	case t.IsZero():
-		return errs.E(op, errs.NotFound, "the owner has no mailbox elsewhere", nil)
 	}
 	agreed, err := f.agreed(ctx, owner, t)
 	switch {

@@ -38,6 +38,15 @@ func (f *Forward) target(ctx context.Context, owner alias.Owner) (mail.Address, 
 	return t.Canonical(), nil
 }
 
+// away is target of an owner who has one: errs.NotFound for any other.
+func (f *Forward) away(ctx context.Context, owner alias.Owner) (mail.Address, error) {
+	t, err := f.target(ctx, owner)
+	if err == nil && t.IsZero() {
+		err = errs.E("agent/forward.away", errs.NotFound, "the owner has no mailbox elsewhere", nil)
+	}
+	return t, err
+}
+
 // Elsewhere reports whether mail for an owner's aliases goes elsewhere. Its error, usually a *smtp.Reply,
 // says that nothing is sent on now: the mailbox was not asked or has not answered yet, or too much
 // came back from it. Where it was not asked it is, within the bounds.
@@ -122,12 +131,9 @@ func (f *Forward) State(ctx context.Context, owner alias.Owner) (s State, err er
 // elsewhere.
 func (f *Forward) Resume(ctx context.Context, owner alias.Owner) error {
 	const op = "agent/forward.Resume"
-	t, err := f.target(ctx, owner)
-	switch {
-	case err != nil:
+	t, err := f.away(ctx, owner)
+	if err != nil {
 		return errs.Wrap(op, err)
-	case t.IsZero():
-		return errs.E(op, errs.NotFound, "the owner has no mailbox elsewhere", nil)
 	}
 	return errs.Wrap(op, f.change(ctx, t, func(d *destination) bool {
 		d.Days, d.Until, d.Hard, d.Tell = nil, 0, false, false
