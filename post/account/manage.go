@@ -114,8 +114,12 @@ func (a *Accounts) Reset(ctx context.Context, addr mail.Address, new string) err
 			return err
 		}
 		a.ring.end(rec.ID)
-		if a.o.OnDelete != nil {
-			if err := a.o.OnDelete(ctx, rec.ID); err != nil {
+		remove := a.o.OnReset
+		if remove == nil {
+			remove = a.o.OnDelete
+		}
+		if remove != nil {
+			if err := remove(ctx, rec.ID); err != nil {
 				return err
 			}
 		}

@@ -339,3 +339,19 @@ func countKeys(t *testing.T, s store.Store, letter byte) (n int) {
 	}
 	return n
 }
+
+// TestOnReset: where something else is to be removed for a reset than for a deletion, it is.
+func TestOnReset(t *testing.T) {
+	var reset, deleted []seal.AccountID
+	a := office(t, func(o *Options) {
+		o.OnReset = func(_ context.Context, id seal.AccountID) error { reset = append(reset, id); return nil }
+		o.OnDelete = func(_ context.Context, id seal.AccountID) error { deleted = append(deleted, id); return nil }
+	})
+	s := login(t, a, "alice@example.org", "correct horse", "192.0.2.1")
+	if err := a.Reset(ctx, s.Address, "battery staple"); err != nil || len(reset) != 1 || reset[0] != s.ID || len(deleted) != 0 {
+		t.Errorf("reset: %v, %v, %v", reset, deleted, err)
+	}
+	if err := a.Delete(ctx, s.Address); err != nil || len(reset) != 1 || len(deleted) != 1 || deleted[0] != s.ID {
+		t.Errorf("deleted: %v, %v, %v", reset, deleted, err)
+	}
+}

@@ -65,6 +65,9 @@ type Options struct {
 	// OnDelete removes all that others keep for the account: every key behind its
 	// prefix but 'i', 'k' and 't', and its files. It may run again after a crash.
 	OnDelete func(context.Context, seal.AccountID) error
+	// OnReset takes the place of OnDelete where an account gets a new key and keeps its name (Reset). nil:
+	// OnDelete.
+	OnReset func(context.Context, seal.AccountID) error
 
 	MinName     int // characters of a new local part; DefaultMinName
 	MaxName     int // DefaultMaxName
