@@ -102,13 +102,7 @@ func (d *Desk) DeleteOwner(ctx context.Context, w Who) error {
 }
 
 // Token is a token as its owner sees it.
-type Token struct {
-	ID       string   `json:"id"`
-	Name     string   `json:"name"`
-	Scopes   []string `json:"scopes"`
-	Created  string   `json:"created"`   // day
-	LastUsed string   `json:"last_used"` // day; "": never
-}
+type Token = wire.Token
 
 // NewToken makes a further token of the same owner; no scopes are all.
 func (d *Desk) NewToken(ctx context.Context, w Who, scopes []string, name string) (token string, err error) {

@@ -83,6 +83,9 @@ func (s *Server) routesAPI() {
 	s.call("POST "+onePath+"/restore", s.own(s.ownRestore))
 	s.call("GET "+ownPath+"account", s.own(s.ownAccount))
 	s.call("GET "+ownPath+"key", s.own(s.ownKey))
+	s.call("GET "+ownPath+"tokens", s.own(s.ownTokens))
+	s.call("POST "+ownPath+"tokens", s.own(s.ownNewToken))
+	s.call("DELETE "+ownPath+"tokens/{id}", s.own(s.ownRevoke))
 	s.call("POST "+ownPath+"token/rotate", s.own(s.ownRotate))
 	s.call("GET "+ownPath+"openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -313,6 +316,29 @@ func (s *Server) ownAccount(r *http.Request, w Who) (int, any, error) {
 func (s *Server) ownKey(r *http.Request, w Who) (int, any, error) {
 	key, domains, err := s.o.Backend.AliasKey(r.Context(), w)
 	return http.StatusOK, Key{Key: key, Domains: domains}, err
+}
+
+func (s *Server) ownTokens(r *http.Request, w Who) (int, any, error) {
+	list, err := s.o.Backend.Tokens(r.Context(), w)
+	return http.StatusOK, tokensAnswer{append([]Token{}, list...)}, err
+}
+
+// tokensAnswer is a list of tokens.
+type tokensAnswer struct {
+	Tokens []Token `json:"tokens"`
+}
+
+func (s *Server) ownNewToken(r *http.Request, w Who) (int, any, error) {
+	var q TokenRequest
+	if err := readJSON(r, &q, true); err != nil {
+		return 0, nil, err
+	}
+	t, err := s.o.Backend.NewToken(r.Context(), w, q.Scopes, q.Name)
+	return http.StatusCreated, tokenAnswer{t}, err
+}
+
+func (s *Server) ownRevoke(r *http.Request, w Who) (int, any, error) {
+	return http.StatusNoContent, nil, s.o.Backend.RevokeToken(r.Context(), w, r.PathValue("id"))
 }
 
 // tokenAnswer is a new token.

@@ -61,6 +61,36 @@ func TestOwnCalls(t *testing.T) {
 	}
 }
 
+// TestTokens: tokens are made with scopes, listed without themselves, and made void.
+func TestTokens(t *testing.T) {
+	f := newFake()
+	s := serverOf(t, f, Options{})
+	good := bearer(goodToken)
+	w := ask(s, "POST", "/api/postern/v1/tokens", `{"name":"my phone","scopes":["create"]}`, good, jsonBody)
+	var made tokenAnswer
+	if err := json.Unmarshal(w.Body.Bytes(), &made); err != nil || w.Code != 201 || len(f.tokens[made.Token]) != 1 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	w = ask(s, "GET", "/api/postern/v1/tokens", "", good)
+	if w.Code != 200 || strings.Contains(w.Body.String(), made.Token) || !strings.Contains(w.Body.String(), `"id":"id-Ef5"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := ask(s, "DELETE", "/api/postern/v1/tokens/id-Ef5", "", good); w.Code != 204 || f.tokens[made.Token] != nil {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := ask(s, "DELETE", "/api/postern/v1/tokens/id-Ef5", "", good); w.Code != 404 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	for _, x := range [][2]string{{"GET", "tokens"}, {"POST", "tokens"}, {"DELETE", "tokens/id-Ab3"}} {
+		if w := ask(s, x[0], "/api/postern/v1/"+x[1], "{}", bearer(makeToken)); w.Code != 403 {
+			t.Errorf("%v: %d", x, w.Code)
+		}
+	}
+	if w := ask(s, "POST", "/api/postern/v1/tokens", `{"scope":"all"}`, good); w.Code != 400 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 // TestOwnList: pages, search, site, and their bounds.
 func TestOwnList(t *testing.T) {
 	f := newFake()

@@ -44,6 +44,10 @@ type Backend interface {
 	AliasKey(ctx context.Context, w Who) (key [32]byte, domains []string, err error)
 	// NewToken makes a further token of the same owner.
 	NewToken(ctx context.Context, w Who, scopes []string, name string) (token string, err error)
+	// Tokens lists the owner's tokens; RevokeToken ends one, by its ID. errs.NotFound when there is
+	// none such.
+	Tokens(ctx context.Context, w Who) ([]Token, error)
+	RevokeToken(ctx context.Context, w Who, id string) error
 	// RotateToken gives a new token in the place of the one that asks, which is then void.
 	RotateToken(ctx context.Context, w Who) (token string, err error)
 }
@@ -92,6 +96,21 @@ type Account struct {
 	Style   string   `json:"style"`   // of handles, when a request says none
 	Aliases int      `json:"aliases"` // that the owner has
 	Max     int      `json:"max"`     // that the owner may have; 0: any number
+}
+
+// Token is a token as its owner sees it; the token itself is shown once, when it is made.
+type Token struct {
+	ID       string   `json:"id"`
+	Name     string   `json:"name"`
+	Scopes   []string `json:"scopes"`
+	Created  string   `json:"created"`   // day
+	LastUsed string   `json:"last_used"` // day; "": never
+}
+
+// TokenRequest asks for a token.
+type TokenRequest struct {
+	Name   string   `json:"name,omitempty"`
+	Scopes []string `json:"scopes,omitempty"` // none: all that the one who asks has
 }
 
 // CreateRequest asks for an alias. Everything may be empty: the server's defaults count then.

@@ -216,6 +216,33 @@ func (f *fake) NewToken(ctx context.Context, w Who, scopes []string, name string
 	return token, nil
 }
 
+func (f *fake) Tokens(ctx context.Context, w Who) ([]Token, error) {
+	defer f.mu.Unlock()
+	if err := f.enter(ctx, w, ScopeManage); err != nil {
+		return nil, err
+	}
+	var out []Token
+	for token, scopes := range f.tokens {
+		out = append(out, Token{ID: "id-" + token[:3], Name: "name " + token[:3], Scopes: scopes, Created: "2026-11-01", LastUsed: "2026-11-02"})
+	}
+	slices.SortFunc(out, func(a, b Token) int { return cmp.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+func (f *fake) RevokeToken(ctx context.Context, w Who, id string) error {
+	defer f.mu.Unlock()
+	if err := f.enter(ctx, w, ScopeManage); err != nil {
+		return err
+	}
+	for token := range f.tokens {
+		if id == "id-"+token[:3] {
+			delete(f.tokens, token)
+			return nil
+		}
+	}
+	return errs.E("fake", errs.NotFound, "there is no such token", nil)
+}
+
 func (f *fake) RotateToken(ctx context.Context, w Who) (string, error) {
 	defer f.mu.Unlock()
 	if err := f.enter(ctx, w, ""); err != nil {

@@ -167,7 +167,7 @@ func TestOpenAPI(t *testing.T) {
 						t.Errorf("%s: %s", id, m)
 					}
 				}
-				w := ask(s, strings.ToUpper(method), strings.ReplaceAll(path, "{address}", "a@example.org"), body, h...)
+				w := ask(s, strings.ToUpper(method), strings.NewReplacer("{address}", "a@example.org", "{id}", "id-Cd4").Replace(path), body, h...)
 				answer := at(op, "responses", fmt.Sprint(w.Code))
 				if good := token == goodToken || id == "openapi"; good != (answer != nil) {
 					t.Errorf("%s: %d with token %.5q: %s", id, w.Code, token, w.Body)
@@ -203,7 +203,7 @@ func TestOpenAPI(t *testing.T) {
 // TestOpenAPISchemas: the schemas have the fields of the types, and demand those that are always there.
 func TestOpenAPISchemas(t *testing.T) {
 	doc := document(t)
-	for name, v := range map[string]any{"Account": Account{}, "CreateRequest": CreateRequest{}, "ChangeRequest": ChangeRequest{}, "Alias": View{}, "Correspondent": Correspondent{}, "AliasList": listAnswer{},
+	for name, v := range map[string]any{"Account": Account{}, "CreateRequest": CreateRequest{}, "ChangeRequest": ChangeRequest{}, "Alias": View{}, "Correspondent": Correspondent{}, "AliasList": listAnswer{}, "TokenInfo": Token{}, "TokenList": tokensAnswer{}, "TokenRequest": TokenRequest{},
 		"Token": tokenAnswer{}, "Error": problem{}, "SimpleLoginError": slError{}, "SimpleLoginAlias": slAlias{}, "SimpleLoginMailbox": slMailbox{}, "SimpleLoginOptions": slOptionsAnswer{}, "AddyError": addyError{}} {
 		var all, always []string
 		for i := range reflect.TypeOf(v).NumField() {

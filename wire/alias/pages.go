@@ -46,6 +46,7 @@ type view struct {
 	Senders                       []senderView
 	Spelled                       []sign
 	Link, QR                      string
+	Tokens                        []tokenView
 }
 
 // routesPages adds the pages.
@@ -77,6 +78,7 @@ func (s *Server) routesPages() error {
 	s.mux.HandleFunc("POST "+PagePath+"/logout", s.form(s.logout))
 	s.mux.HandleFunc("GET "+ConnectPath, s.showConnect)
 	s.mux.HandleFunc("POST "+ConnectPath, s.form(s.makeLink))
+	s.mux.HandleFunc("POST "+ConnectPath+"/revoke", s.form(s.revoke))
 	s.mux.HandleFunc("GET "+one, s.inside(s.showOne))
 	s.mux.HandleFunc("POST "+one, s.form(s.change))
 	s.mux.HandleFunc("GET "+one+"/big", s.inside(s.showBig))
@@ -479,10 +481,32 @@ func (s *Server) act(r *http.Request, v visitor, address, do string) (done strin
 	return done, err
 }
 
-// showConnect says how the add-on is set up; it looks the same to everybody who is not logged in.
-// What follows the # stays in the browser, where the add-on reads it.
+// showConnect says how the add-on is set up, and who else has a token; it looks the same to
+// everybody who is not logged in. What follows the # stays in the browser, where the add-on reads it.
 func (s *Server) showConnect(w http.ResponseWriter, r *http.Request) {
-	s.render(w, http.StatusOK, "alias-connect.html", s.view(s.visitor(r), "Browser add-on"))
+	v := s.visitor(r)
+	p := s.view(v, "Browser add-on")
+	p.Notice = notices[r.URL.Query().Get("done")]
+	if v.in {
+		list, err := s.o.Backend.Tokens(r.Context(), v.who)
+		if err != nil && errs.KindOf(err) != errs.Denied { // a token that may not see the others sees none
+			s.fault(w, r, v, err)
+			return
+		}
+		for _, t := range list {
+			p.Tokens = append(p.Tokens, showToken(t))
+		}
+	}
+	s.render(w, http.StatusOK, "alias-connect.html", p)
+}
+
+// revoke ends a token.
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request, v visitor) {
+	if err := s.o.Backend.RevokeToken(r.Context(), v.who, r.PostForm.Get("id")); err != nil {
+		s.fault(w, r, v, err)
+		return
+	}
+	seeOther(w, ConnectPath+"?done=revoked")
 }
 
 func (s *Server) makeLink(w http.ResponseWriter, r *http.Request, v visitor) {

@@ -237,6 +237,37 @@ func TestConnect(t *testing.T) {
 	}
 }
 
+// TestRevoke: the page lists the tokens that count, without themselves, and ends them; who may not see them sees none.
+func TestRevoke(t *testing.T) {
+	f := newFake()
+	b := surf(t, f, Options{})
+	b.press(b.get("/aliases"), "password", "address", login, "password", password)
+	page := b.get(ConnectPath)
+	b.must(page, "Tokens that count", "name Cd4", "It may make aliases. Made on 2026-11-01, last used on 2026-11-02.", "It may make aliases, see them, change them.")
+	if strings.Contains(page, makeToken) {
+		t.Error("a token is shown")
+	}
+	page = b.press(page, `value="id-Cd4"`)
+	b.must(page, "The token is void.")
+	if f.tokens[makeToken] != nil || strings.Contains(page, "name Cd4") {
+		t.Error("it is there")
+	}
+	action, v := fields(t, page, `value="id-Ab3"`)
+	v.Set("id", "other")
+	if w := b.send("POST", action, v.Encode()); w.Code != 404 {
+		t.Errorf("%d", w.Code)
+	}
+	f.tokens[makeToken] = []string{ScopeCreate}
+	b = surf(t, f, Options{})
+	b.press(b.get("/aliases"), "password", "password", makeToken)
+	if page := b.get(ConnectPath); strings.Contains(page, "Tokens that count") {
+		t.Error("a token that may only make aliases sees the others")
+	}
+	if got := showToken(Token{Created: "2026-11-01"}); got.Title != "Token without a name" || !strings.HasSuffix(got.May, "never used.") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestLogin: what is wrong is said, alike for all that can be wrong; nothing is kept of it.
 func TestLogin(t *testing.T) {
 	f := newFake()
@@ -304,7 +335,7 @@ func TestForgery(t *testing.T) {
 	if mine.Get("mark") == "" || mine.Get("mark") == theirs.Get("mark") {
 		t.Fatal("two sessions have one mark")
 	}
-	for _, path := range []string{"/aliases", "/aliases/a@example.org", "/aliases/connect", "/aliases/logout"} {
+	for _, path := range []string{"/aliases", "/aliases/a@example.org", "/aliases/connect", "/aliases/connect/revoke", "/aliases/logout"} {
 		for name, mark := range map[string]string{"none": "", "another's": theirs.Get("mark"), "part": mine.Get("mark")[:20]} {
 			if w := b.send("POST", path, url.Values{"do": {"delete"}, "mark": {mark}}.Encode()); w.Code != 403 {
 				t.Errorf("%s with mark %s: %d", path, name, w.Code)

@@ -21,6 +21,7 @@ var notices = map[string]string{
 	"allowed":   "Allowed: mail from there is taken.",
 	"forgotten": "Taken off the list.",
 	"extended":  "Extended by 30 days.",
+	"revoked":   "The token is void.",
 }
 
 var modeTexts = map[string]string{
@@ -157,6 +158,32 @@ func showSender(c Correspondent) senderView {
 		s.History += ", on " + c.First
 	}
 	return s
+}
+
+// tokenView is a token with what a page says of it.
+type tokenView struct {
+	Token
+	Title, May string
+}
+
+var scopeTexts = map[string]string{ScopeCreate: "make aliases", ScopeList: "see them", ScopeManage: "change them"}
+
+func showToken(t Token) tokenView {
+	v := tokenView{Token: t, Title: t.Name}
+	if v.Title == "" {
+		v.Title = "Token without a name"
+	}
+	var may []string
+	for _, s := range t.Scopes {
+		may = append(may, scopeTexts[s])
+	}
+	v.May = "It may " + strings.Join(may, ", ") + ". Made on " + t.Created
+	if t.LastUsed == "" {
+		v.May += ", never used."
+	} else {
+		v.May += ", last used on " + t.LastUsed + "."
+	}
+	return v
 }
 
 // sign is one character of an address, and how it is said.
