@@ -305,6 +305,13 @@ func TestAnswer(t *testing.T) {
 		alice.start(false)
 		bob.start(false)
 		time.Sleep(6 * time.Minute)
+		in, err := alice.store.Collect()
+		must(t, err)
+		for _, r := range in.Letters {
+			if r.With != "for bob" {
+				t.Errorf("it came with the blocks %q", r.With)
+			}
+		}
 		if got := alice.fetch(); !slices.Equal(got, []string{long, "yes"}) {
 			t.Fatalf("%d letters", len(got))
 		}

@@ -9,7 +9,10 @@ import (
 
 	crvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"postern.email/kit/disktest"
 	"postern.email/kit/errs"
+	"postern.email/kit/racetest"
+	"postern.email/kit/vfs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
@@ -169,4 +172,143 @@ func TestNymRefused(t *testing.T) {
 	}
 	_, err = y.Get("one more")
 	wantKind(t, err, errs.Full, "")
+}
+
+// TestNymCrash cuts the disk at each sync of an address's life: an address that was told to anybody is
+// there, no block that the relay has got is unknown, and the next feed has a serial that the relay takes.
+func TestNymCrash(t *testing.T) {
+	cons := usual(t, 1)
+	home := Home{FindNode(cons, "relay0"), packet.ID{5}}
+	open := func(fs vfs.FS, k *stockist) *Nyms {
+		return NewNyms(NymOptions{Store: openTest(t, fs, StoreLimits{}, atBegin), Ask: k.ask, Consensus: func() (*directory.Consensus, error) { return cons, nil },
+			Home: func(*directory.Consensus) (Home, error) { return home, nil }, Choose: rng(1), Now: atBegin, Rand: rngReader{rng(2)}})
+	}
+	try := func(n int64, after bool, u vfs.Unsynced) bool {
+		k := &stockist{t: t, relay: home.Relay.ID}
+		told, forgot, gotTold, gotForgot, got := "", false, "", false, 0
+		cut := vfs.CutAt(vfs.NewCrashDisk(), n, after, u, uint64(n), func() { gotTold, gotForgot, got = told, forgot, len(k.got) })
+		y := open(cut.FS, k)
+		owl, err := y.Get("owl")
+		must(t, err)
+		a, err := y.Get("fox")
+		must(t, err)
+		told = a.Name()
+		_, err = y.Feed(t.Context(), "fox", nil)
+		must(t, err)
+		must(t, y.Forget("owl"))
+		forgot = true
+		disk := cut.Disk()
+		if disk == nil {
+			return false
+		}
+		k.got = k.got[:got] // the rest never was
+		k.serial = 0
+		for _, f := range k.got {
+			k.serial = max(k.serial, f.Serial)
+		}
+		next := open(disk, k)
+		list, err := next.List()
+		must(t, err)
+		names := map[string]bool{}
+		for i := range list {
+			names[list[i].Name()] = true
+		}
+		if gotTold != "" && !names[gotTold] || gotForgot && names[owl.Name()] {
+			t.Errorf("sync %d, after %v, %v: %+v", n, after, u, list)
+		}
+		made, err := next.o.Store.Blocks()
+		must(t, err)
+		known := map[string]bool{}
+		for _, b := range made {
+			known[string(b.Name)] = true
+		}
+		for _, f := range k.got {
+			for _, b := range f.Blocks {
+				if name := b.Name(); !known[string(name[:])] {
+					t.Errorf("sync %d, after %v, %v: a block was given away that nobody could open an answer by", n, after, u)
+				}
+			}
+		}
+		if gotTold != "" { // the relay of the test refuses a serial that is not above the last
+			fed, err := next.Feed(t.Context(), "fox", nil)
+			must(t, err)
+			left, err := next.Left()
+			must(t, err)
+			if n := left[fed.Name()]; n < DailyBlocks || n > fed.Blocks {
+				t.Errorf("%d blocks are left of %d", n, fed.Blocks)
+			}
+		}
+		return !t.Failed()
+	}
+	every := int64(5) // blocks are costly to make
+	if racetest.Enabled {
+		every = 29
+	}
+	if cuts := disktest.Cuts(every, try); cuts < 20 && !t.Failed() {
+		t.Errorf("only %d moments", cuts)
+	}
+}
+
+// TestNymLeft: what the relay can still use is what it said it has, without what was answered since and what
+// is in its last hour.
+func TestNymLeft(t *testing.T) {
+	y, _, now := nyms(t)
+	n, err := y.Get("fox")
+	must(t, err)
+	left := func() int {
+		t.Helper()
+		m, err := y.Left()
+		must(t, err)
+		return m[n.Name()]
+	}
+	if left() != 0 {
+		t.Error(left())
+	}
+	parts := 0
+	n, err = y.Feed(t.Context(), "fox", func() {
+		if parts++; left() != parts*content.MaxFeed {
+			t.Errorf("%d blocks after %d questions", left(), parts)
+		}
+	})
+	must(t, err)
+	answer := func(k int) {
+		t.Helper()
+		made, err := y.o.Store.made()
+		must(t, err)
+		answered, err := y.o.Store.answered()
+		must(t, err)
+		for _, b := range made {
+			if _, ok := answered[b.Mark]; !ok && k > 0 {
+				answered[b.Mark] = b.Expires
+				k--
+			}
+		}
+		must(t, y.o.Store.saveAnswered(answered))
+	}
+	answer(3)
+	if left() != DailyBlocks-3 {
+		t.Error(left())
+	}
+	_, err = y.Feed(t.Context(), "fox", nil) // the relay of the test says 64, as if nothing had been used
+	must(t, err)
+	answer(2)
+	if left() != 2*DailyBlocks-5 {
+		t.Error(left())
+	}
+	*now = hour(begin).Add(BlockLife - leastLife - time.Second)
+	if left() == 0 {
+		t.Error("too early")
+	}
+	*now = now.Add(time.Second)
+	if left() != 0 {
+		t.Error(left())
+	}
+	must(t, y.Forget("fox"))
+	if m, err := y.Left(); err != nil || len(m) != 0 {
+		t.Errorf("%v %v", m, err)
+	}
+	wantKind(t, y.Forget("fox"), errs.NotFound, "there is no such reply address")
+	if again, err := y.Get("fox"); err != nil || again.Name() == n.Name() {
+		t.Errorf("a name that was given up has its old address: %v", err)
+	}
 }
