@@ -3,6 +3,11 @@ package content
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"reflect"
 	"testing"
 
 	"postern.email/kit/errs"
@@ -134,4 +139,80 @@ func FuzzFeed(f *testing.F) {
 			t.Errorf("%d %d", n, until)
 		}
 	})
+}
+
+// feedVector is a request with blocks, and what a relay reads in it. Blocks are made with fresh keys, so that
+// it can only be read again, not made.
+type feedVector struct {
+	Relay     string        `json:"relay"`
+	Owner     string        `json:"owner"`
+	Name      string        `json:"name"`
+	Serial    uint64        `json:"serial"`
+	Hint      string        `json:"hint"`
+	KeySHA256 string        `json:"key_sha256"`
+	Blocks    []blockVector `json:"blocks"`
+	Request   []byte        `json:"request"` // base64
+}
+
+type blockVector struct {
+	Name    string `json:"name"`
+	Expires int64  `json:"expires"`
+	SHA256  string `json:"sha256"`
+}
+
+func vectorOf(t testing.TB, relay packet.ID, request []byte) feedVector {
+	t.Helper()
+	f, err := ParseFeed(relay, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := sha256.Sum256(f.Key[:])
+	v := feedVector{Relay: hex.EncodeToString(relay[:]), Owner: hex.EncodeToString(f.Owner), Name: ReplyName(f.Owner), Serial: f.Serial, Hint: hex.EncodeToString(f.Hint[:]),
+		KeySHA256: hex.EncodeToString(key[:]), Request: request}
+	for _, b := range f.Blocks {
+		raw, err := b.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, sum := b.Name(), sha256.Sum256(raw)
+		v.Blocks = append(v.Blocks, blockVector{hex.EncodeToString(name[:]), b.Expires().Unix(), hex.EncodeToString(sum[:])})
+	}
+	return v
+}
+
+// TestFeedVector holds the form of a request with blocks to testdata/feed.json. WRITE_GOLDEN=1 writes it
+// anew.
+func TestFeedVector(t *testing.T) {
+	const path = "testdata/feed.json"
+	if os.Getenv("WRITE_GOLDEN") != "" {
+		b, err := json.MarshalIndent(vectorOf(t, feedRelay, signed(t, feed(t, 2))), "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want feedVector
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	relay, err := hex.DecodeString(want.Relay)
+	if err != nil || len(relay) != len(packet.ID{}) || len(want.Blocks) != 2 {
+		t.Fatalf("%d blocks, %v", len(want.Blocks), err)
+	}
+	if got := vectorOf(t, packet.ID(relay), want.Request); !reflect.DeepEqual(got, want) {
+		t.Errorf("it reads as %+v, want %+v", got, want)
+	}
+	f, err := ParseFeed(packet.ID(relay), want.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := signed(t, f); !bytes.Equal(again, want.Request) { // signatures of Ed25519 are deterministic
+		t.Error("what was read is written in another form")
+	}
 }
