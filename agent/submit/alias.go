@@ -3,6 +3,7 @@ package submit
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -89,7 +90,8 @@ func (s *Submit) asAlias(m *envelope, h mail.Header, raw []byte, cleartext bool)
 	case err != nil:
 		return nil, nil, replyParse(err)
 	}
-	f := sanitize.AnswerFields{From: "<" + from.String() + ">", MessageID: h.Get("Message-ID"), References: thread(h.Get("References"), from, own)}
+	f := sanitize.AnswerFields{From: "<" + from.String() + ">", To: addresses(h.All("To")), Cc: addresses(h.All("Cc")), MessageID: h.Get("Message-ID"),
+		References: thread(h.Get("References"), from, own)}
 	if s.o.AliasNames {
 		f.From = sanitize.Replacing(replace)(h.Get("From"))
 	}
@@ -109,9 +111,9 @@ func (s *Submit) asAlias(m *envelope, h mail.Header, raw []byte, cleartext bool)
 			f.More = append(f.More, [2]string{x.Name, sanitize.Replacing(replace)(x.Value())})
 		}
 	}
-	content = appendList(content, "To", h.All("To"))
-	content = appendList(content, "Cc", h.All("Cc"))
-	content = append(content, autocrypt(h, from, own)...)
+	if key := autocrypt(h, from, own); key != "" {
+		f.More = append(f.More, [2]string{"Autocrypt", key})
+	}
 	subject := sanitize.Replacing(replace)
 	if !cleartext {
 		subject = func(string) string { return "[...]" } // as everybody's (sanitize.Submission)
@@ -134,34 +136,22 @@ func asWritten(raw []byte) (content, body []byte, err error) {
 	return content, raw[off:], err
 }
 
-// appendList appends a field with the addresses of lists, without names and comments: how somebody is
-// called in an address book tells of whose it is. One address stands on a line.
-func appendList(out []byte, name string, values []string) []byte {
-	n := 0
+// addresses gives those of lists, without names and comments: how somebody is called in an address
+// book tells of whose it is.
+func addresses(values []string) string {
+	var out []string
 	for _, value := range values {
 		list, _ := mail.ParseAddressList(value)
 		for _, b := range list {
-			if b.Group != mail.NoGroup {
-				continue
-			}
-			a, err := mail.ParseAddress(b.Address.String())
-			if err != nil {
-				continue
-			}
-			if n++; n == 1 {
-				out = append(out, name+": <"+a.String()+">"...)
-			} else {
-				out = append(out, ",\r\n <"+a.String()+">"...)
+			if a, err := mail.ParseAddress(b.Address.String()); err == nil && b.Group == mail.NoGroup {
+				out = append(out, "<"+a.String()+">")
 			}
 		}
 	}
-	switch {
-	case n > 0:
-		return append(out, "\r\n"...)
-	case len(values) > 0:
-		return append(out, name+": undisclosed-recipients:;\r\n"...)
+	if len(out) == 0 && len(values) > 0 {
+		return "undisclosed-recipients:;"
 	}
-	return out
+	return strings.Join(out, ", ")
 }
 
 // ownID reports whether a message id was made for the alias: its right side is the alias's domain, and
@@ -215,18 +205,30 @@ func stays(name string) bool {
 	return name == "auto-submitted" || name == "secure-join" || strings.HasPrefix(name, "secure-join-") || strings.HasPrefix(name, "chat-")
 }
 
-// autocrypt gives the Autocrypt fields whose key is the alias's, and does not name the account.
-func autocrypt(h mail.Header, from, own mail.Address) (out []byte) {
+// keyColumns is how many characters of a key stand on a line.
+const keyColumns = 72
+
+// autocrypt gives the value of an Autocrypt field with the key that a mail carries for the alias, if that
+// does not name the account; "": there is none. It is written anew: a field may hold more than is read of it.
+func autocrypt(h mail.Header, from, own mail.Address) string {
 	key, err := openpgp.Autocrypt(h, from)
 	if err != nil || bytes.Contains(bytes.ToLower(key), []byte(strings.ToLower(own.String()))) {
-		return nil
+		return ""
 	}
-	for _, f := range h.Fields() {
-		if strings.EqualFold(f.Name, "Autocrypt") {
-			out = mail.AppendField(out, f)
+	v := "addr=" + from.String() + ";"
+	for _, old := range h.All("Autocrypt") {
+		if strings.Contains(strings.ToLower(old), "prefer-encrypt=mutual") {
+			v += " prefer-encrypt=mutual;"
+			break
 		}
 	}
-	return out
+	v += " keydata="
+	for text := base64.StdEncoding.EncodeToString(key); text != ""; {
+		n := min(len(text), keyColumns)
+		v += " " + text[:n]
+		text = text[n:]
+	}
+	return v
 }
 
 // forAlias judges a mail for an alias as it goes on: with the header that leaves. An owner elsewhere has
