@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"postern.email/kit/day"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/post/seal"
@@ -74,22 +75,11 @@ func ParseClass(s string) (Class, error) {
 	return 0, errs.E("alias.ParseClass", errs.Invalid, "the class is strict or open-mail", nil)
 }
 
-// Day counts days since 1970-01-01 in UTC.
-type Day uint32
+// Day is a day; times of aliases are kept no finer, but for their end.
+type Day = day.Day
 
 // DayOf gives the day of t.
-func DayOf(t time.Time) Day { return Day(max(t.Unix(), 0) / 86400) }
-
-// Time gives midnight UTC at the day's begin.
-func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
-
-// String gives the date, "2026-11-21", and "never" for day 0.
-func (d Day) String() string {
-	if d == 0 {
-		return "never"
-	}
-	return d.Time().Format(time.DateOnly)
-}
+func DayOf(t time.Time) Day { return day.Of(t) }
 
 // Alias is an alias as it is at one moment. Nobody may change it: it is shared.
 type Alias struct {
@@ -115,10 +105,14 @@ type Alias struct {
 	// Vaulted is what Vault.Notes opens: sealed to the owner.
 	Vaulted []byte
 
-	secret  [secretLen]byte // keys the MACs of correspondents
 	people  []person
-	sealed  map[tag][]byte // names of correspondents, sealed; nil: not read
-	version uint64         // which state of the cache it was read in; see Put
+	tags    [16]byte // the key of their tags
+	base    uint32   // received when the count was begun anew
+	since   Day      // idleness is counted from here at the earliest
+	askDays int
+	pub     seal.PublicKey // of the owner's vault; nil: it has none
+	names   map[tag][]byte // addresses of people, sealed; nil: not read
+	reg     *Aliases
 }
 
 // String shows the number of the owner only: an alias must not bring an address into a log.

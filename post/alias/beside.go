@@ -3,6 +3,7 @@ package alias
 import (
 	"context"
 
+	"postern.email/kit/errs"
 	"postern.email/mail"
 )
 
@@ -14,13 +15,25 @@ type Redirect struct {
 
 // Redirects calls fn for each stored alias, also ended and paused ones but not deleted ones, whose owner's
 // mail goes elsewhere. It sees everything that was committed before it was called. An error of fn ends it.
+// What cannot be read is left out; Check names it.
 func (a *Aliases) Redirects(ctx context.Context, fn func(Redirect) error) error {
-	return todo("Redirects")
-}
-
-// TakeToken makes a token of a secret that was given out by another program, which goes on working.
-// errs.Invalid when it has not the form of one, errs.Exists when it is one already, errs.Full with
-// MaxTokens others.
-func (a *Aliases) TakeToken(ctx context.Context, v *Vault, token string, s Scope, name string) error {
-	return todo("TakeToken")
+	return errs.Wrap("post/alias.Redirects", a.eachOwner(ctx, func(owner Owner) error {
+		target, err := a.Target(ctx, owner)
+		if is(err, errs.NotFound) || is(err, errs.Corrupt) || err == nil && target.IsZero() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return a.eachStored(ctx, owner, nil, func(s stored) (bool, error) {
+			if s.err != nil || s.rules.deleted != 0 {
+				return true, nil
+			}
+			al, err := a.aliasOf(owner, s.rules, s.state, nil)
+			if err != nil {
+				return false, err
+			}
+			return true, fn(Redirect{Alias: al, Target: target})
+		})
+	}))
 }

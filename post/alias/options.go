@@ -50,6 +50,10 @@ type Options struct {
 	UnusedDays        int // an alias that never got or sent anything is deleted after so many days; 0: never
 	OwnerIdleDays     int // an owner elsewhere who was not here for so long, and whose aliases got nothing, is removed; 0: never
 
+	// TargetsHere: the mail of an owner elsewhere may go to a domain of aliases, where a mail server of another
+	// kind has mailboxes, too. The caller looks that it is no alias.
+	TargetsHere bool
+
 	TriesPerSecond int // of derived addresses that are not known; DefaultTriesPerSecond; negative: no limit
 	TriesNetwork   int // the same for one network; DefaultTriesNetwork; negative: no limit
 	TriesKeys      int // networks remembered for that; DefaultTriesKeys
@@ -60,6 +64,9 @@ type Options struct {
 	FlushEvery time.Duration // counts of refused mails are written so often; DefaultFlushEvery
 	SweepEvery time.Duration // housekeeping; DefaultSweepEvery
 	OrphanAge  time.Duration // what a creation that was cut off left is kept so long; DefaultOrphanAge
+
+	DerivedMode  Mode  // of derived aliases, until their owner says another
+	DerivedClass Class // the same
 
 	// Deleted is called after each commit that deleted something. nil: nobody is told.
 	Deleted func()
@@ -118,6 +125,10 @@ func (o *Options) check() error {
 		return bad("an alias remembers 1 to 1024 correspondents")
 	case o.AskDays < 0 || o.UndoDays < 0 || o.EndedDays < 0 || o.UnusedDays < 0 || o.OwnerIdleDays < 0:
 		return bad("days are not negative")
+	case o.DerivedMode >= numModes:
+		return bad(textMode)
+	case o.DerivedClass >= numClasses:
+		return bad(textClass)
 	case o.TriesKeys < 1 || o.Cache < 1 || o.Tried < 1:
 		return bad("a memory holds at least one entry")
 	case o.FlushEvery < 0 || o.SweepEvery < 0 || o.OrphanAge < 0:

@@ -13,14 +13,27 @@ import (
 const (
 	aliasPlace = 'p'
 	aliasToken = 't'
+	aliasTags  = 'm'
 )
 
 // AliasPlace is under which key an owner's alias lies among its others: another than
 // NameKey, so that the disk does not show which name is whose.
 func (r *Root) AliasPlace(owner AccountID, addr mail.Address) [20]byte {
-	c := addr.Canonical()
-	sum := r.aliasSum(aliasPlace, owner[:], []byte(c.Local), []byte(c.Domain))
+	return r.AliasPlaceOf(owner, r.NameKey(addr))
+}
+
+// AliasPlaceOf is AliasPlace of a name that is only known by its NameKey.
+func (r *Root) AliasPlaceOf(owner AccountID, name [20]byte) [20]byte {
+	sum := r.aliasSum(aliasPlace, owner[:], name[:])
 	return [20]byte(sum[:20])
+}
+
+// AliasTags is the key of the MACs by which an alias knows its correspondents.
+func (r *Root) AliasTags(owner AccountID, addr mail.Address) (key [16]byte) {
+	c := addr.Canonical()
+	sum := r.aliasSum(aliasTags, owner[:], []byte(c.Local), []byte(c.Domain))
+	copy(key[:], sum[:])
+	return key
 }
 
 // TokenPlace is where the record of a token for aliases lies: a keyed hash, so that neither the

@@ -17,6 +17,7 @@ const (
 	labelChainExport = "postern/v1 chain: first state"
 	labelChainStep   = "postern/v1 chain: step"
 	labelTo          = "postern/v1 record of an owner who is away"
+	labelTokenWrap   = "postern/v1 token wraps seed"
 	labelRootAlias   = "postern/v1 root: aliases"
 	labelMixMailbox  = "postern/v1 mix: mailbox of an account"
 	labelMixPlace    = "postern/v1 mix: place of a name"
@@ -27,5 +28,5 @@ const (
 // labels lists every label above for the test.
 func labels() []string {
 	return []string{labelRootWrap, labelRootName, labelRootShard, labelRootSeen, labelRootNamed, labelRootMix, labelRootPurpose, labelSeedWrap,
-		labelRecord, labelChainInfo, labelChainExport, labelChainStep, labelTo, labelRootAlias, labelMixMailbox, labelMixPlace, labelMixPacket, labelMixKeys}
+		labelRecord, labelChainInfo, labelChainExport, labelChainStep, labelTo, labelTokenWrap, labelRootAlias, labelMixMailbox, labelMixPlace, labelMixPacket, labelMixKeys}
 }

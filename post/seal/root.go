@@ -86,6 +86,16 @@ func expandInto(out, key []byte, label string) error {
 	return nil
 }
 
+// extractInto is expandInto of a secret that is long enough and not uniform (RFC 5869 §2).
+func extractInto(out, secret []byte, label string) error {
+	key, err := hkdf.Extract(sha256.New, secret, nil)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	return expandInto(out, key, label)
+}
+
 // NameKey is the keyed hash by which a name is stored: without the root key
 // nobody can test whether an address is in the store. addr is made canonical.
 func (r *Root) NameKey(addr mail.Address) [20]byte {
