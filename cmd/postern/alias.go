@@ -43,7 +43,7 @@ Postfix that FILE is the configuration of.`,
 	src.persistent(c)
 	for _, sub := range []*cobra.Command{newAlias(io, src), deleteAlias(io, src), listAliases(io, src), stopAliases(io, src),
 		showAlias(io, src), statsAlias(io, src), restoreAlias(io, src), labelAlias(io, src), expireAlias(io, src),
-		exportAliases(io, src), importAliases(io, src), evidenceAlias(io, src), verifyEvidence(io), tokenAlias(io, src)} {
+		exportAliases(io, src), importAliases(io, src), evidenceAlias(io, src), verifyEvidence(io), tokenAlias(io, src), elsewhereAlias(io, src)} {
 		c.AddCommand(sub)
 	}
 	c.AddCommand(switchesAlias(io, src)...)
