@@ -86,6 +86,9 @@ func (f *Forward) ask(ctx context.Context, owner alias.Owner, target mail.Addres
 	if err := f.CheckTarget(ctx, target); err != nil {
 		return errs.Wrap(op, err)
 	}
+	if f.o.URL() == "" {
+		return errs.E(op, errs.Unsupported, "this server has no pages on which the mailbox could agree (listen.https)", nil)
+	}
 	f.asking.Lock()
 	defer f.asking.Unlock()
 	now := f.o.Now()
@@ -130,7 +133,7 @@ const askSubject = "Shall mail be sent on to this mailbox?"
 
 func (f *Forward) askText(code string) string {
 	return "Somebody made mail aliases at " + f.o.Domain + " and wants their mail to be sent on to this mailbox. Nothing is sent before you agree. To say yes or no, open this page:\n\n" +
-		"    " + f.o.URL + "confirm/" + code + "\n\n" +
+		"    " + f.o.URL() + confirmPath + code + "\n\n" +
 		"If you know nothing of this, you need not do anything: nothing will come. On the same page you can say that you do not want to be asked again."
 }
 

@@ -170,6 +170,12 @@ func TestAskBounds(t *testing.T) {
 			t.Errorf("the %dth of all: %v", i, got)
 		}
 	}
+	pages := w.f.o.URL
+	w.f.o.URL = func() string { return "" }
+	if got := ask(berts, ""); got != errs.Unsupported {
+		t.Errorf("without pages: %v", got)
+	}
+	w.f.o.URL = pages
 	if got := ask(alias.Owner{7}, ""); got != errs.NotFound {
 		t.Errorf("an owner with a mailbox here: %v", got)
 	}
@@ -200,7 +206,7 @@ func TestStop(t *testing.T) {
 		t.Fatal(got)
 	}
 	link := strings.Trim(w.one("home.example").h.Get("List-Unsubscribe"), "<>")
-	path := strings.TrimPrefix(link, w.f.o.URL)
+	path := strings.TrimPrefix(link, w.f.o.URL())
 	if status, text := w.page(http.MethodGet, path, nil); status != 200 || !strings.Contains(text, "news@shop.example") {
 		t.Errorf("%d %s", status, text)
 	}

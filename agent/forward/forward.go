@@ -85,7 +85,7 @@ type Options struct {
 	Key     [verp.KeyLen]byte                        // seal.Root.ForwardKey
 	Seen    *seen.Seen                               // so that a mail that comes again is sent on once; that of Deliver's Letters. nil: nothing is remembered
 	Domain  string                                   // from which notes and reports come
-	URL     string                                   // under which Handler is reached, with a slash at its end
+	URL     func() string                            // under which Handler is reached, with a slash at its end; "": nowhere, and nobody can be asked
 	Ours    func(string) bool                        // whether a domain is of this relay: no target is there
 	Tell    func(context.Context, alias.Owner, Note) // tells an owner who also has a mailbox here; nil: nobody can be told
 
@@ -163,7 +163,7 @@ func New(o Options) (*Forward, error) {
 	const op = "agent/forward.New"
 	o = o.withDefaults()
 	switch {
-	case o.Aliases == nil || o.Deliver == nil || o.Book == nil || o.Ours == nil || o.Domain == "" || o.URL == "":
+	case o.Aliases == nil || o.Deliver == nil || o.Book == nil || o.Ours == nil || o.Domain == "" || o.URL == nil:
 		return nil, errs.E(op, errs.Invalid, "", nil)
 	case o.ReturnDays > verp.MaxLife:
 		return nil, errs.E(op, errs.Invalid, "a return address is good for 60 days at most", nil)

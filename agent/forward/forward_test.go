@@ -278,7 +278,7 @@ func TestUnsubscribe(t *testing.T) {
 func TestOptions(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, change := range map[string]func(*Options){
-		"no aliases": func(o *Options) { o.Aliases = nil }, "no book": func(o *Options) { o.Book = nil }, "no pages": func(o *Options) { o.URL = "" },
+		"no aliases": func(o *Options) { o.Aliases = nil }, "no book": func(o *Options) { o.Book = nil }, "no pages": func(o *Options) { o.URL = nil },
 		"return address for ever": func(o *Options) { o.ReturnDays = verp.MaxLife + 1 }, "bad days beyond memory": func(o *Options) { o.BadDays = ladderDays + 1 },
 	} {
 		o := w.f.o

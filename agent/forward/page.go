@@ -16,7 +16,9 @@ const (
 )
 
 // blockURL is the link with which mail of one sender for one alias is stopped.
-func (f *Forward) blockURL(p pair) string { return f.o.URL + stopPath + p.at.Domain + "/" + p.at.Local }
+func (f *Forward) blockURL(p pair) string {
+	return f.o.URL() + stopPath + p.at.Domain + "/" + p.at.Local
+}
 
 var page = template.Must(template.New("forward").Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="robots" content="noindex"><title>{{.Title}}</title></head>

@@ -131,7 +131,7 @@ func (f *Forward) compose(ctx context.Context, m *Mail, h mail.Header, rev pair)
 	if m.Mark != "" {
 		fields.More = append(fields.More, [2]string{sanitize.AliasField, m.Mark})
 	}
-	if f.o.Unsubscribe == UnsubscribeBlock {
+	if f.o.Unsubscribe == UnsubscribeBlock && f.o.URL() != "" {
 		fields.More = append(fields.More, [2]string{"List-Unsubscribe", "<" + f.blockURL(rev) + ">"}, [2]string{"List-Unsubscribe-Post", "List-Unsubscribe=One-Click"})
 	}
 	// The sender's key goes along, as that of the address that answers go to: the mailbox can encrypt to

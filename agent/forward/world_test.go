@@ -124,7 +124,7 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 // open makes the Forward anew over the same state, and has all targets agree.
 func (w *world) open(change func(*Options)) {
 	w.t.Helper()
-	o := Options{Aliases: w.reg, Deliver: w.out, Book: w.book, Key: w.root.ForwardKey(), Seen: w.Seen, Domain: domain, URL: "https://mail.example/f/", Cleartext: true,
+	o := Options{Aliases: w.reg, Deliver: w.out, Book: w.book, Key: w.root.ForwardKey(), Seen: w.Seen, Domain: domain, URL: func() string { return "https://mail.example/f/" }, Cleartext: true,
 		Ours: func(d string) bool { return mail.CanonicalDomain(d) == domain }, Now: w.Clock.Now,
 		Tell: func(_ context.Context, o alias.Owner, n Note) { w.told = append(w.told, o.String()+" "+n.Subject) }}
 	if change != nil {
