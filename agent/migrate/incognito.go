@@ -39,6 +39,15 @@ type Incognito struct {
 	// Spent are handles that were given out and belong to nobody any more: IncognitoMail
 	// forgets an account's handles when the account is deleted, but not that there were such.
 	Spent []string
+	// Lost are handles of accounts that another account had first, with where the account's mail goes: Postfix
+	// never looked at their lines in the map.
+	Lost []Redirect
+}
+
+// Redirect is a line that IncognitoMail wrote into the map: a handle, folded, and where its mail goes.
+type Redirect struct {
+	Name   string
+	Target mail.Address
 }
 
 // Account is one of an IncognitoMail database.
@@ -117,6 +126,7 @@ type incognito struct {
 	accounts []*Account
 	all      []string          // of the bucket of all handles
 	seen     map[string]*owned // by folded name
+	lost     []Redirect
 	problems []Problem
 }
 
@@ -209,6 +219,7 @@ func (d *incognito) handle(a *Account, name string, created []byte) {
 		d.problem(was.Name, fmt.Sprintf("%s and %s were two handles of one account and are one address to Postfix", was.written, o.written))
 	} else {
 		d.problem(was.Name, fmt.Sprintf("%s and %s are one address to Postfix; it stays with the account that had it first, and the other one has lost it", was.written, o.written))
+		d.lost = append(d.lost, Redirect{o.Name, o.of.Target})
 	}
 }
 
@@ -217,7 +228,7 @@ func (d *incognito) result() (*Incognito, []Problem, error) {
 	for _, o := range d.seen {
 		o.of.Handles = append(o.of.Handles, o.Handle)
 	}
-	out := &Incognito{}
+	out := &Incognito{Lost: d.lost}
 	slices.SortStableFunc(d.accounts, func(a, b *Account) int { return a.Created.Compare(b.Created) })
 	for _, a := range d.accounts {
 		slices.SortFunc(a.Handles, func(x, y Handle) int { return strings.Compare(x.Name, y.Name) })

@@ -99,6 +99,9 @@ func check(t *testing.T, path string) {
 	if want := []string{"handleofnobody1234", "handlewithouttgt12", "spentspentspent123"}; !slices.Equal(d.Spent, want) {
 		t.Errorf("%q", d.Spent)
 	}
+	if len(d.Lost) != 1 || d.Lost[0].Name != "q7kd0spzlma93xytre" || d.Lost[0].Target.String() != "bob@mailbox.example" {
+		t.Errorf("%v", d.Lost)
+	}
 	all := said(problems)
 	slices.Sort(all)
 	if !slices.Equal(all, wantProblems) {

@@ -22,6 +22,7 @@ const (
 // file is the text of a table.
 type file struct {
 	before, after []byte // foreign
+	block         []byte // ours, with the marks
 	ours          []Line
 	foreign       []entry
 }
@@ -63,7 +64,7 @@ func parse(text []byte) (*file, error) {
 		return nil, corrupt(1+bytes.Count(text[:begin], []byte("\n")), "the block of ours that begins here has no end")
 	}
 	if have {
-		f.before, f.after = text[:begin], text[end:]
+		f.before, f.block, f.after = text[:begin], text[begin:end], text[end:]
 	}
 	f.entries(f.before, 0, 0)
 	f.entries(f.after, len(f.before), bytes.Count(text[:end], []byte("\n")))
@@ -132,11 +133,16 @@ func fold(key string) string { return strings.ToLower(key) }
 
 // with gives the text with these lines as ours. A foreign line that says the same as one of them is
 // taken over into the block; where one says something else of the same key, it stays, and ours is
-// left out and given as a conflict. lines are sorted by key.
+// left out and given as a conflict: also where that line stands behind one that says the same, and would
+// count without it. lines are sorted by key.
 func (f *file) with(lines []Line) (text []byte, conflicts []Conflict) {
 	foreign := make(map[string]entry, len(f.foreign))
 	for _, e := range f.foreign {
-		if _, twice := foreign[fold(e.Key)]; !twice { // of two, postmap takes the first
+		first, twice := foreign[fold(e.Key)]
+		if !twice || !strings.EqualFold(first.Value, e.Value) {
+			if twice {
+				e.Value = ambiguous
+			}
 			foreign[fold(e.Key)] = e
 		}
 	}
@@ -172,23 +178,34 @@ func (f *file) with(lines []Line) (text []byte, conflicts []Conflict) {
 	return out.Bytes(), conflicts
 }
 
-// without gives the foreign text without all lines of these keys that say the same as the first.
+// ambiguous stands for the values of lines that say different things of one key. No value has a blank.
+const ambiguous = "two values"
+
+// without gives the foreign text without the lines of these keys.
 func (f *file) without(keys map[string]bool) (before, after []byte) {
-	first := map[string]string{}
+	return f.cut(func(e entry) bool { return keys[fold(e.Key)] })
+}
+
+// disown gives the text without the foreign lines that say exactly what one of these says.
+func (f *file) disown(lines []Line) []byte {
+	say := make(map[Line]bool, len(lines))
+	for _, l := range lines {
+		say[Line{fold(l.Key), fold(l.Value)}] = true
+	}
+	before, after := f.cut(func(e entry) bool { return say[Line{fold(e.Key), fold(e.Value)}] })
+	return slices.Concat(before, f.block, after)
+}
+
+// cut gives the foreign text without some of the entries.
+func (f *file) cut(gone func(entry) bool) (before, after []byte) {
 	var cut [][2]int
 	for _, e := range f.foreign {
-		k := fold(e.Key)
-		if !keys[k] {
-			continue
+		if gone(e) {
+			cut = append(cut, e.at...)
 		}
-		if v, ok := first[k]; ok && !strings.EqualFold(v, e.Value) {
-			continue // it never counted, and it is somebody's
-		}
-		first[k] = e.Value
-		cut = append(cut, e.at...)
 	}
 	slices.SortFunc(cut, func(a, b [2]int) int { return a[0] - b[0] })
-	whole := append(slices.Clone(f.before), f.after...)
+	whole := slices.Concat(f.before, f.after)
 	take := func(from, to int) (out []byte) {
 		for _, c := range cut {
 			if c[0] >= from && c[0] < to {

@@ -33,7 +33,8 @@ func TestWith(t *testing.T) {
 		{"taken over from behind the block", block + "x y\na@x.example t@y.example\n", block + "x y\n", two, nil},
 		{"taken over with the line that goes on", "a@x.example\n# c\n\tt@y.example\nx y\n", "# c\nx y\n" + block, two, nil},
 		{"somebody else's stays", "a@x.example other@y.example\n", "a@x.example other@y.example\n" + beginMark + "\nb@x.example t@y.example\n" + endMark + "\n", two, []Conflict{{"a@x.example", 1}}},
-		{"of two foreign ones the first counts", "a@x.example t@y.example\na@x.example other\n", "a@x.example other\n" + block, two, nil},
+		{"two that say the same", "a@x.example t@y.example\nA@X.example T@y.example\n", block, two, nil},
+		{"of two foreign ones the second would count", "a@x.example t@y.example\na@x.example other\n", "a@x.example t@y.example\na@x.example other\n" + beginMark + "\nb@x.example t@y.example\n" + endMark + "\n", two, []Conflict{{"a@x.example", 2}}},
 		{"a comment is no key", "#a@x.example other\n # b@x.example other\n", "#a@x.example other\n # b@x.example other\n" + block, two, nil},
 		{"a quoted key", "\"a b\"@x.example q\n", "\"a b\"@x.example q\n" + block, two, nil},
 	} {
@@ -46,6 +47,16 @@ func TestWith(t *testing.T) {
 		if string(text) != c.want || !slices.Equal(conflicts, c.conflicts) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", c.name, conflicts, text, c.want)
 		}
+	}
+}
+
+func TestDisown(t *testing.T) {
+	f, err := parse([]byte("a@x.example other\nA@X.example T@y.example\n# c\nz y\n" + block + "a@x.example t@y.example\n w\nb@x.example\n t@y.example\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(f.disown(two)), "a@x.example other\n# c\nz y\n"+block+"a@x.example t@y.example\n w\n"; got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
 

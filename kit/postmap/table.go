@@ -107,22 +107,42 @@ func (t *Table) Sync(ctx context.Context, lines []Line) (Result, error) {
 			return Result{}, errs.E(op, errs.Invalid, "an entry cannot stand in a map of Postfix", nil)
 		}
 	}
+	r, err := t.change(ctx, func(f *file) ([]byte, []Conflict) { return f.with(lines) })
+	if err != nil {
+		return Result{}, errs.Wrap(op, err)
+	}
+	r.Lines = len(lines) - len(r.Conflicts)
+	return r, nil
+}
+
+// Disown removes lines of others that say exactly what one of these says: of a program whose place this one takes. Errors
+// as Sync.
+func (t *Table) Disown(ctx context.Context, lines []Line) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := t.change(ctx, func(f *file) ([]byte, []Conflict) { return f.disown(lines), nil })
+	return errs.Wrap("kit/postmap.Disown", err)
+}
+
+// change makes the table what fn makes of it.
+func (t *Table) change(ctx context.Context, fn func(*file) ([]byte, []Conflict)) (Result, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for range maxTries {
-		r, again, err := t.sync(ctx, lines)
+		r, again, err := t.try(ctx, fn)
 		if err != nil {
-			return Result{}, errs.Wrap(op, err)
+			return Result{}, err
 		}
 		if !again {
 			return r, nil
 		}
 	}
-	return Result{}, errs.E(op, errs.Conflict, "the map changes all the time; nothing was written", nil)
+	return Result{}, errs.E("kit/postmap.change", errs.Conflict, "the map changes all the time; nothing was written", nil)
 }
 
-// sync is one try. again: somebody wrote the text meanwhile.
-func (t *Table) sync(ctx context.Context, lines []Line) (r Result, again bool, err error) {
+// try is change once. again: somebody wrote the text meanwhile.
+func (t *Table) try(ctx context.Context, fn func(*file) ([]byte, []Conflict)) (r Result, again bool, err error) {
 	old, st, err := t.read()
 	if err != nil {
 		return r, false, err
@@ -131,8 +151,8 @@ func (t *Table) sync(ctx context.Context, lines []Line) (r Result, again bool, e
 	if err != nil {
 		return r, false, err
 	}
-	text, conflicts := f.with(lines)
-	r = Result{Lines: len(lines) - len(conflicts), Conflicts: conflicts}
+	text, conflicts := fn(f)
+	r.Conflicts = conflicts
 	if bytes.Equal(text, old) && st != nil && t.fresh(st) {
 		return r, false, nil
 	}

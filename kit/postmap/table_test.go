@@ -93,6 +93,21 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// TestDisownInTheTable: lines of the program whose place this one takes go, with their index.
+func TestDisownInTheTable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "map")
+	if err := os.WriteFile(path, []byte("x y\nA@x.example t@y.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := table(t, vfs.OS(), path, "hash")
+	if err := m.Disown(t.Context(), two); err != nil || read(t, path) != "x y\n" || read(t, path+".db") != "index of\nx y\n" {
+		t.Errorf("%v, %q", err, read(t, path))
+	}
+	if err := m.Disown(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLink: a map that is a link stays one, and the index is where main.cf's name says.
 func TestLink(t *testing.T) {
 	dir := t.TempDir()

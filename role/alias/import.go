@@ -44,6 +44,9 @@ func (s *Server) importOld(ctx context.Context) error {
 	if err := i.all(ctx, old); err != nil {
 		return err
 	}
+	if err := s.keeper.table.Disown(ctx, i.lines(old)); err != nil {
+		return err
+	}
 	s.d.Logger.Info("the database of IncognitoMail was taken over, and stays where it is; "+importFile+" in the state directory says what became of it",
 		"accounts", len(old.Accounts), "handles", i.handles.Load(), "spent", len(old.Spent), "problems", len(i.problems))
 	return vfs.WriteFileAtomic(s.d.FS, s.path(importFile), []byte(i.report(old)), 0o600)
@@ -114,10 +117,20 @@ feed:
 	return err
 }
 
+// lines are those that IncognitoMail wrote into the map for handles that their accounts have lost. Its other lines are taken
+// over when the map is written.
+func (i *importer) lines(old *migrate.Incognito) (all []postmap.Line) {
+	for _, r := range old.Lost {
+		all = append(all, postmap.Line{Key: i.address(r.Name).String(), Value: r.Target.String()})
+	}
+	return all
+}
+
 // ownerOf is the number of an account's owner: it follows from the secret, so that it is the same after a crash.
-func ownerOf(a migrate.Account) alias.Owner {
+func ownerOf(a migrate.Account, try byte) alias.Owner {
 	h := sha256.New()
 	h.Write([]byte("postern/incognitomail account\x00" + a.Secret))
+	h.Write([]byte{try})
 	if a.Secret == "" {
 		h.Write([]byte(a.Target.String() + a.Created.String()))
 	}
@@ -129,26 +142,48 @@ func (i *importer) account(ctx context.Context, a migrate.Account) error {
 		i.problem(a.Target.String(), "this address cannot stand in a map of Postfix; its account was left out")
 		return i.spread(handleNames(a), func(name string) error { return i.bury(ctx, name) })
 	}
-	v, err := i.s.aliases.Begin(ctx, ownerOf(a), alias.BeginOptions{Target: a.Target})
-	fresh := err == nil
-	switch {
-	case errs.KindOf(err) == errs.Exists && a.Secret != "":
-		if v, _, err = i.s.aliases.ByToken(ctx, a.Secret); err != nil {
-			return err
-		}
-	case errs.KindOf(err) == errs.Exists:
-		i.problem(a.Target.String(), "its account without a usable secret was begun before; its handles were not looked at again")
-		return nil
-	case err != nil:
+	v, err := i.begin(ctx, a)
+	if err != nil || v == nil {
 		return err
 	}
 	defer v.Close()
-	if fresh && a.Secret != "" {
-		if err := i.s.aliases.TakeToken(ctx, v, a.Secret, alias.ScopeAll, "from IncognitoMail"); err != nil {
-			return err
+	return i.spread(handleNames(a), func(name string) error { return i.handle(ctx, v, name) })
+}
+
+// maxBegins bounds how often a server may have been killed while it began an account.
+const maxBegins = 100
+
+// begin makes the owner of an account, or opens the one that was made before the server was killed. nil: nothing can be
+// done for it.
+func (i *importer) begin(ctx context.Context, a migrate.Account) (*alias.Vault, error) {
+	for try := range byte(maxBegins) {
+		owner := ownerOf(a, try)
+		v, err := i.s.aliases.Begin(ctx, owner, alias.BeginOptions{Target: a.Target})
+		switch {
+		case err == nil && a.Secret != "":
+			if err := i.s.aliases.TakeToken(ctx, v, a.Secret, alias.ScopeAll, "from IncognitoMail"); err != nil {
+				v.Close()
+				return nil, err
+			}
+			return v, nil
+		case err == nil:
+			return v, nil
+		case errs.KindOf(err) != errs.Exists:
+			return nil, err
+		case a.Secret == "":
+			i.problem(a.Target.String(), "its account without a usable secret was begun before; its handles were not looked at again")
+			return nil, nil
+		}
+		v, _, err = i.s.aliases.ByToken(ctx, a.Secret)
+		if err == nil || errs.KindOf(err) != errs.Auth {
+			return v, err
+		}
+		// It was killed before the owner had its secret: nobody can open that one, and nothing is in it.
+		if err := i.s.aliases.DeleteOwner(ctx, owner); err != nil {
+			return nil, err
 		}
 	}
-	return i.spread(handleNames(a), func(name string) error { return i.handle(ctx, v, name) })
+	return nil, errs.E("role/alias.begin", errs.Unavailable, "an account cannot be taken over", nil)
 }
 
 func handleNames(a migrate.Account) (all []string) {

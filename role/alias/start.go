@@ -190,7 +190,7 @@ func (s *Server) openState(ctx context.Context, table *postmap.Table) error {
 	s.opened = append(s.opened, s.db.Close)
 	s.keeper = newKeeper(table, s.lines, d.Now, d.Logger)
 	s.names = names.New(s.db, root)
-	s.aliases, err = alias.Open(ctx, alias.Options{Store: s.db, Root: root, Names: s.names, Domains: s.domains, MaxPerOwner: c.Postern.MaxHandles,
+	s.aliases, err = alias.Open(ctx, alias.Options{Store: s.db, Root: root, Names: s.names, Domains: s.domains, MaxPerOwner: c.Postern.MaxHandles, TargetsHere: true,
 		Deleted: s.keeper.Touch, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	if err != nil {
 		return err
