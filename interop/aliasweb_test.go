@@ -148,7 +148,7 @@ func TestAliasPages(t *testing.T) {
 			fill("#address", u.addr)
 			fill("#password", u.password)
 			activate("main button[type=submit]")
-			wantText(t, b, "There is no alias yet.")
+			wantText(t, b, "You have no aliases.")
 			fill("#site", "shop.example")
 			activate("form[action='/aliases'] button[type=submit]:not(.quiet)")
 			look()

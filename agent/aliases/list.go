@@ -9,7 +9,7 @@ import (
 	"postern.email/post/alias"
 )
 
-// List gives one page of the owner's aliases, in the order of the store, and the cursor of the
+// List gives one page of the owner's aliases, or of the deleted ones that can be restored, in the order of the store, and the cursor of the
 // next page, "" at the end. A search looks at MaxScan aliases a call at most: a page can hold
 // fewer than Limit, or none, and have a next one. Correspondents are left out.
 func (d *Desk) List(ctx context.Context, w Who, r ListRequest) (page []View, next string, err error) {
@@ -26,10 +26,14 @@ func (d *Desk) List(ctx context.Context, w Who, r ListRequest) (page []View, nex
 	if limit < 1 || limit > MaxPage {
 		limit = MaxPage
 	}
+	list := d.o.Aliases.List
+	if r.Deleted {
+		list = d.o.Aliases.Trash
+	}
 	search, next := strings.ToLower(strings.TrimSpace(r.Search)), r.Cursor
 	for scanned := 0; ; {
 		want := limit - len(page)
-		some, after, err := d.o.Aliases.List(ctx, c.owner, next, want)
+		some, after, err := list(ctx, c.owner, next, want)
 		if err != nil {
 			return nil, "", err
 		}

@@ -91,11 +91,8 @@ func New(o Options) (*Server, error) {
 	if o.WebSocketPath == "" {
 		o.WebSocketPath = DefaultWebSocketPath
 	}
-	if !strings.HasPrefix(o.WebSocketPath, "/") || strings.ContainsAny(o.WebSocketPath, "{} \t?#") {
-		return nil, errs.E(op, errs.Invalid, "the path of the WebSocket begins with a slash and has no braces, spaces, ? or #", nil)
-	}
-	if strings.HasPrefix(o.WebSocketPath, APIPath) || o.WebSocketPath == PagePath || strings.HasPrefix(o.WebSocketPath, PagePath+"/") || o.WebSocketPath == "/" {
-		return nil, errs.E(op, errs.Invalid, "the path of the WebSocket is taken by other pages", nil)
+	if why := badPath(o.WebSocketPath); why != "" {
+		return nil, errs.E(op, errs.Invalid, why, nil)
 	}
 	if o.Sockets == nil {
 		o.Sockets = limits.NewConns(DefaultSockets, DefaultSocketsPerNetwork)
@@ -129,6 +126,20 @@ func New(o Options) (*Server, error) {
 	}
 	return s, nil
 }
+
+// badPath says why the WebSocket cannot be at path; "": it can.
+func badPath(path string) string {
+	if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "{} \t?#") {
+		return "the path of the WebSocket begins with a slash and has no braces, spaces, ? or #"
+	}
+	if strings.HasPrefix(path, APIPath) || path == PagePath || strings.HasPrefix(path, PagePath+"/") || path == "/" {
+		return "the path of the WebSocket is taken by other pages"
+	}
+	return ""
+}
+
+// ValidPath reports whether the WebSocket can be at path.
+func ValidPath(path string) bool { return badPath(path) == "" }
 
 // Owns reports whether a request for path belongs here.
 func (s *Server) Owns(path string) bool {

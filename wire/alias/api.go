@@ -260,7 +260,7 @@ func (s *Server) ownList(r *http.Request, w Who) (int, any, error) {
 	return http.StatusOK, a, err
 }
 
-// listRequest reads the query of a list: cursor, limit, search, site.
+// listRequest reads the query of a list: cursor, limit, search, site, deleted.
 func listRequest(r *http.Request) (q ListRequest, err error) {
 	const op = "wire/alias.listRequest"
 	v := r.URL.Query()
@@ -268,6 +268,11 @@ func listRequest(r *http.Request) (q ListRequest, err error) {
 	if text := v.Get("limit"); text != "" {
 		if q.Limit, err = strconv.Atoi(text); err != nil || q.Limit < 1 || q.Limit > MaxPage {
 			return q, errs.E(op, errs.Invalid, "limit is a number from 1 to "+strconv.Itoa(MaxPage), err)
+		}
+	}
+	if text := v.Get("deleted"); text != "" {
+		if q.Deleted, err = strconv.ParseBool(text); err != nil {
+			return q, errs.E(op, errs.Invalid, "deleted is true or false", err)
 		}
 	}
 	if len(q.Cursor) > maxSearch || len(q.Search) > maxSearch || len(q.Site) > maxSearch {

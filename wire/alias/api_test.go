@@ -129,11 +129,15 @@ func TestOwnList(t *testing.T) {
 	if a := read("?site=y.example"); len(a.Aliases) != 3 {
 		t.Errorf("%d", len(a.Aliases))
 	}
+	f.aliases["a6@example.org"] = View{Address: "a6@example.org", State: StateDeleted}
+	if a, b := read(""), read("?deleted=true"); len(a.Aliases) != 6 || len(b.Aliases) != 1 || len(read("?deleted=false").Aliases) != 6 {
+		t.Errorf("%d and %d", len(a.Aliases), len(b.Aliases))
+	}
 	if w := ask(s, "GET", "/api/postern/v1/aliases?search=nothing", "", bearer(goodToken)); w.Body.String() != `{"aliases":[],"next":""}`+"\n" {
 		t.Errorf("%s", w.Body)
 	}
 	long := strings.Repeat("x", maxSearch+1)
-	for _, query := range []string{"?limit=0", "?limit=101", "?limit=x", "?limit=-1", "?search=" + long, "?site=" + long, "?cursor=" + long} {
+	for _, query := range []string{"?limit=0", "?limit=101", "?limit=x", "?limit=-1", "?deleted=yes", "?search=" + long, "?site=" + long, "?cursor=" + long} {
 		if w := ask(s, "GET", "/api/postern/v1/aliases"+query, "", bearer(goodToken)); w.Code != 400 || !strings.Contains(w.Body.String(), `"code":"invalid"`) {
 			t.Errorf("%.20s: %d %s", query, w.Code, w.Body)
 		}

@@ -134,6 +134,8 @@ type ListRequest struct {
 	Limit  int    // 1 to MaxPage
 	Search string // in address, site, label, note and correspondents, without case
 	Site   string // only aliases for this site
+	// Deleted asks for those that can be restored, instead of those that are there.
+	Deleted bool
 }
 
 // ChangeRequest changes what is not nil.

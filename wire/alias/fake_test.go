@@ -122,7 +122,7 @@ func (f *fake) List(ctx context.Context, w Who, q ListRequest) ([]View, string, 
 	}
 	var all []View
 	for _, v := range f.aliases {
-		if strings.Contains(v.Address+v.Site+v.Label+v.Note, q.Search) && (q.Site == "" || v.Site == q.Site) && v.Address > q.Cursor {
+		if strings.Contains(v.Address+v.Site+v.Label+v.Note, q.Search) && (q.Site == "" || v.Site == q.Site) && (v.State == StateDeleted) == q.Deleted && v.Address > q.Cursor {
 			all = append(all, v)
 		}
 	}

@@ -41,6 +41,7 @@ type view struct {
 	Styles, Domains               []choice
 	Modes, Classes                []choice
 	Search, NextPage              string
+	Trash                         bool // the deleted ones are shown
 	Aliases                       []aliasView
 	Alias                         aliasView
 	Senders                       []senderView
@@ -319,7 +320,8 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, v visitor, status 
 	}
 	if p.MayList {
 		p.Search = q.Get("q")
-		l := ListRequest{Cursor: q.Get("cursor"), Limit: pageLimit, Search: p.Search, Site: q.Get("site")}
+		l := ListRequest{Cursor: q.Get("cursor"), Limit: pageLimit, Search: p.Search, Site: q.Get("site"), Deleted: q.Get("deleted") != ""}
+		p.Trash = l.Deleted
 		if len(l.Cursor) > maxSearch || len(l.Search) > maxSearch || len(l.Site) > maxSearch {
 			s.oops(w, http.StatusBadRequest, v, trouble{"What you look for is too long.", "Search for a part of it."})
 			return
@@ -334,7 +336,11 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, v visitor, status 
 			p.Aliases = append(p.Aliases, showAlias(x))
 		}
 		if next != "" {
-			p.NextPage = PagePath + "?" + url.Values{"q": {l.Search}, "site": {l.Site}, "cursor": {next}}.Encode()
+			to := url.Values{"q": {l.Search}, "site": {l.Site}, "cursor": {next}}
+			if l.Deleted {
+				to.Set("deleted", "1")
+			}
+			p.NextPage = PagePath + "?" + to.Encode()
 		}
 	}
 	s.render(w, status, "alias-list.html", p)

@@ -134,7 +134,7 @@ func TestPagesTour(t *testing.T) {
 	page := b.get("/aliases")
 	b.must(page, "Log in")
 	page = b.press(page, "password", "address", login, "password", password)
-	b.must(page, "There is no alias yet.", "Make an alias")
+	b.must(page, "You have no aliases.", "Make an alias")
 	page = b.press(page, "Make an alias", "site", "shop.example", "mode", ModePinned, "note", "two\r\nlines", "expires", "2026-12-31", "max_mails", "5", "idle_days", "9", "domain", "alias.example")
 	b.must(page, "The alias is made.", "amber-falcon-4821@alias.example", "shop.example", "Ends on 2026-12-31, or after 5 mails, or after 9 days without mail.")
 	want := CreateRequest{Site: "shop.example", Mode: ModePinned, Note: "two\nlines", Expires: "2026-12-31", MaxMails: 5, IdleDays: 9, Domain: "alias.example"}
@@ -170,11 +170,16 @@ func TestPagesTour(t *testing.T) {
 	b.must(big, "<b>a</b> Alfa", "<b>@</b> at", "<b>4</b> four", "<b>-</b> hyphen")
 	checkQR(t, big)
 	page = b.press(page, "Delete", "do", "delete")
-	b.must(page, "is deleted: mail to it is refused. The address is never given out again.", "Undo", "Undo deletion")
+	b.must(page, "is deleted: mail to it is refused. The address is never given out again.", "Undo")
 	if f.aliases["amber-falcon-4821@alias.example"].State != StateDeleted {
 		t.Error("it is not deleted")
 	}
 	b.must(b.get("/aliases/amber-falcon-4821@alias.example"), "You can undo this until 2026-12-27.")
+	if strings.Contains(b.get("/aliases"), "amber-falcon-4821@alias.example") {
+		t.Error("a deleted one is among the others")
+	}
+	b.must(b.get("/aliases?deleted=1"), "Deleted aliases", "amber-falcon-4821@alias.example", "Undo deletion")
+	b.must(b.get("/aliases?deleted=1&q=nothing"), "No alias fits.")
 	page = b.press(page, ">Undo<", "do", "restore")
 	b.must(page, "Restored")
 	if f.aliases["amber-falcon-4821@alias.example"].State != StateActive {
@@ -182,6 +187,7 @@ func TestPagesTour(t *testing.T) {
 	}
 	b.must(b.get("/aliases?q=shop"), "amber-falcon-4821@alias.example", "Show all")
 	b.must(b.get("/aliases?q=nothing"), "No alias fits.")
+	b.must(b.get("/aliases?deleted=1"), "There is no deleted alias that can be restored.")
 	page = b.press(b.get("/aliases"), `name="back"`, "do", "pause")
 	b.must(page, "Paused: mail to it is refused", "Your aliases")
 	page = b.press(page, "Log out")
@@ -456,7 +462,7 @@ func TestFewScopes(t *testing.T) {
 	b = surf(t, f, Options{})
 	page = b.press(b.get("/aliases"), "password", "password", "reader")
 	one := b.get("/aliases/a@example.org")
-	for _, no := range []string{"Make an alias", ">Pause", "Delete", "Settings", "Block"} {
+	for _, no := range []string{"Make an alias", ">Pause", ">Delete<", "Settings", "Block"} {
 		if strings.Contains(page+one, no) {
 			t.Errorf("a token that may only list is offered %q", no)
 		}
