@@ -63,7 +63,7 @@ func (l *testLab) nobody(t *testing.T) {
 	p, other, w := &l.Proxies[0], &l.Proxies[1], &l.World
 	began := time.Now()
 	have := other.list(t)
-	p.swaks(t, other.Account, anonymousMail(p, "Fox", other.Account, "a hint", "from nobody")).want(t, swaksOK, "250 2.0.0 queued anonymously, arrives in about", "answers reach you as long as this proxy is on line at least once every 48 hours")
+	p.swaks(t, other.Account, anonymousMail(p, "Fox", other.Account, "a hint", "from nobody")).want(t, swaksOK, "250 2.0.0 queued anonymously, arrives in", "answers reach you as long as this proxy is on line at least once every 48 hours")
 	other.await(t, have+1, 4*time.Minute)
 	got := other.fetch(t, have+1)
 	t.Logf("the first anonymous mail came after %v", time.Since(began).Round(time.Second))

@@ -45,7 +45,7 @@ func (l *testLab) attachment(t *testing.T) {
 		text = text[n:]
 	}
 	began := time.Now()
-	from.swaks(t, to.Account, mail.Bytes()).want(t, swaksOK, "250 2.0.0 queued, arrives in about")
+	from.swaks(t, to.Account, mail.Bytes()).want(t, swaksOK, "250 2.0.0 queued, arrives in")
 	// A short mail behind it does not wait for it.
 	from.swaks(t, to.Account, labMail(from.Account, to.Account, "short", "a line")).want(t, swaksOK)
 	to.await(t, have+1, 4*time.Minute)

@@ -273,7 +273,8 @@ func TestPatience(t *testing.T) {
 	if m := w.carry(bert)[0].Message; m.Expires.Sub(m.Created) != time.Hour {
 		t.Error(m.Expires.Sub(m.Created))
 	}
-	for d, want := range map[time.Duration]string{time.Second: "1 min", 89 * time.Minute: "89 min", 90 * time.Minute: "2 h", 47 * time.Hour: "47 h", 73 * time.Hour: "3 days"} {
+	for d, want := range map[time.Duration]string{time.Second: "a few seconds", 30 * time.Second: "about half a minute", time.Minute: "about 1 min", 89 * time.Minute: "about 89 min", 90 * time.Minute: "about 2 h",
+		47 * time.Hour: "about 47 h", 73 * time.Hour: "about 3 days"} {
 		if got := about(d); got != want {
 			t.Errorf("%v: %s", d, got)
 		}

@@ -249,22 +249,26 @@ func (e *entry) said(a *Account, expected time.Duration) string {
 	case expected <= 0:
 		return how + ", leaves when the network can be reached" + after
 	case e.asks:
-		return how + ", arrives in about " + about(expected) + " once the key of a recipient is found" + after
+		return how + ", arrives in " + about(expected) + " once the key of a recipient is found" + after
 	}
-	return how + ", arrives in about " + about(expected) + after
+	return how + ", arrives in " + about(expected) + after
 }
 
 // about is a time for people.
 func about(d time.Duration) string {
 	switch minutes, hours := d.Minutes(), d.Hours(); {
+	case d < 15*time.Second:
+		return "a few seconds"
+	case d < 45*time.Second:
+		return "about half a minute"
 	case minutes < 1.5:
-		return "1 min"
+		return "about 1 min"
 	case minutes < 90:
-		return fmt.Sprintf("%.0f min", math.Round(minutes))
+		return fmt.Sprintf("about %.0f min", math.Round(minutes))
 	case hours < 48:
-		return fmt.Sprintf("%.0f h", math.Round(hours))
+		return fmt.Sprintf("about %.0f h", math.Round(hours))
 	default:
-		return fmt.Sprintf("%.0f days", math.Round(hours/24))
+		return fmt.Sprintf("about %.0f days", math.Round(hours/24))
 	}
 }
 
