@@ -1,7 +1,6 @@
 package alias
 
 import (
-	"bytes"
 	"encoding/base64"
 	"html/template"
 	"net/http"
@@ -164,15 +163,7 @@ func (s *Server) view(v visitor, title string) view {
 }
 
 func (s *Server) render(w http.ResponseWriter, status int, name string, v view) {
-	var b bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&b, name, v); err != nil {
-		s.o.Logger.Error("a page cannot be made", "page", name, "err", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	w.Write(b.Bytes())
+	web.Render(w, s.o.Logger, s.pages, status, name, v)
 }
 
 // oops is a page that says what went wrong.

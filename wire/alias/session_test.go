@@ -13,14 +13,15 @@ import (
 	"testing/iotest"
 	"time"
 
+	"postern.email/kit/clocktest"
 	"postern.email/kit/errs"
 )
 
 // TestSessions: a session lives while it is used, ends after the idle time and at the latest after
 // sessionEnd; the longest unused one goes when there are too many.
 func TestSessions(t *testing.T) {
-	c := newClock()
-	s := newSessions(3, 30*time.Minute, c.now, rand.Reader)
+	c := clocktest.New(time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC))
+	s := newSessions(3, 30*time.Minute, c.Now, rand.Reader)
 	who := Who{Login: "ann@example.org", Password: "p w", Token: ""}
 	a, err := s.begin(who)
 	if err != nil {
@@ -35,12 +36,12 @@ func TestSessions(t *testing.T) {
 		return ok
 	}
 	for range 20 { // 10 h, never idle for long
-		c.add(30 * time.Minute)
+		c.Add(30 * time.Minute)
 		if !open(a) {
 			t.Fatal("it ended while it was used")
 		}
 	}
-	if c.add(31 * time.Minute); open(a) {
+	if c.Add(31 * time.Minute); open(a) {
 		t.Error("it lives after the idle time")
 	}
 	if s.len() != 0 {
@@ -48,13 +49,13 @@ func TestSessions(t *testing.T) {
 	}
 	b, _ := s.begin(who)
 	for range 23 {
-		c.add(30 * time.Minute)
+		c.Add(30 * time.Minute)
 		open(b)
 	}
-	if c.add(29 * time.Minute); !open(b) {
+	if c.Add(29 * time.Minute); !open(b) {
 		t.Error("it ended before its time")
 	}
-	if c.add(2 * time.Minute); open(b) {
+	if c.Add(2 * time.Minute); open(b) {
 		t.Error("it lives for ever")
 	}
 	var all []string

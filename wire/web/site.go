@@ -199,9 +199,15 @@ func (s *Site) view(title string) view {
 }
 
 func (s *Site) render(w http.ResponseWriter, status int, name string, v view) {
+	Render(w, s.o.Logger, s.pages, status, name, v)
+}
+
+// Render answers with a page: the template of that name, shown v. One that cannot be made is said
+// in the log, and answered with 500.
+func Render(w http.ResponseWriter, log *slog.Logger, t *template.Template, status int, name string, v any) {
 	var b bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&b, name, v); err != nil {
-		s.o.Logger.Error("a page cannot be made", "page", name, "err", err)
+	if err := t.ExecuteTemplate(&b, name, v); err != nil {
+		log.Error("a page cannot be made", "page", name, "err", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
