@@ -273,6 +273,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		s.askLogin(w, status, login, f.Get("next"), &t)
 		return
 	}
+	s.sessions.end(cookieOf(r)) // of who was logged in before
 	setCookie(w, cookie)
 	seeOther(w, safeNext(f.Get("next")))
 }

@@ -310,6 +310,10 @@ func TestLogin(t *testing.T) {
 	if f.who.Token != goodToken {
 		t.Error("a pasted token is taken with its line end")
 	}
+	before := b.cookie
+	if b.send("POST", action, v.Encode()); b.cookie == before || b.s.sessions.len() != 1 {
+		t.Errorf("logged in again: %d sessions", b.s.sessions.len())
+	}
 }
 
 // TestNext: the log-in leads to the page that was asked for, and nowhere else.

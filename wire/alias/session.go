@@ -25,6 +25,7 @@ const cookieName = "__Host-postern-aliases"
 const (
 	cookieLen  = 32             // bytes of randomness
 	sessionEnd = 12 * time.Hour // after which it ends, busy or not
+	perLogin   = 16             // sessions of one login or token at once
 	maxSealed  = 2 * maxCredential
 )
 
@@ -35,6 +36,7 @@ type sessions struct {
 	idle time.Duration
 	now  func() time.Time
 	rand io.Reader
+	key  []byte // of the hashes by which sessions of one login are counted; drawn by the first
 	mu   sync.Mutex
 	list *lru.Map[[32]byte, *session]
 }
@@ -43,6 +45,7 @@ type sessions struct {
 type session struct {
 	secret.Hidden
 	sealed []byte
+	login  [32]byte // a keyed hash of the login or token
 	began  time.Time
 	used   time.Time
 }
@@ -65,7 +68,8 @@ func derive(cookie []byte, purpose string) []byte {
 	return h.Sum(nil)
 }
 
-// begin keeps w and gives the cookie's value. The longest unused session goes when there are too many.
+// begin keeps w and gives the cookie's value. The longest unused session goes when there are too
+// many: of the same login first, so that nobody drives others out.
 func (s *sessions) begin(w Who) (value string, err error) {
 	const op = "wire/alias.begin"
 	cookie := make([]byte, cookieLen)
@@ -86,8 +90,45 @@ func (s *sessions) begin(w Who) (value string, err error) {
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list.Put([32]byte(derive(cookie, forName)), &session{sealed: sealed, began: now, used: now}, int64(len(sealed)))
+	if s.key == nil {
+		key := make([]byte, cookieLen)
+		if _, err := io.ReadFull(s.rand, key); err != nil {
+			return "", errs.E(op, errs.Internal, "", err)
+		}
+		s.key = key
+	}
+	x := &session{sealed: sealed, login: [32]byte(derive(s.key, w.Token+"\x00"+strings.ToLower(w.Login))), began: now, used: now}
+	s.makeRoom(x.login, now)
+	s.list.Put([32]byte(derive(cookie, forName)), x, int64(len(sealed)))
 	return base64.RawURLEncoding.EncodeToString(cookie), nil
+}
+
+// over reports whether the time of a session has ended.
+func (s *sessions) over(x *session, now time.Time) bool {
+	return now.Sub(x.used) > s.idle || now.Sub(x.began) > sessionEnd
+}
+
+// makeRoom forgets the sessions whose time is over, and the longest unused of a login that has as many as it may.
+func (s *sessions) makeRoom(login [32]byte, now time.Time) {
+	var gone [][32]byte
+	var oldest [32]byte
+	n, used := 0, now.Add(1)
+	for name, x := range s.list.All() {
+		switch {
+		case s.over(x, now):
+			gone = append(gone, name)
+		case x.login == login:
+			if n++; x.used.Before(used) {
+				oldest, used = name, x.used
+			}
+		}
+	}
+	if n >= perLogin {
+		gone = append(gone, oldest)
+	}
+	for _, name := range gone {
+		s.list.Delete(name)
+	}
 }
 
 // parseCookie gives the bytes of a cookie's value; ok only for the one form that begin makes.
@@ -109,7 +150,7 @@ func (s *sessions) open(value string) (w Who, mark string, ok bool) {
 	now := s.now()
 	s.mu.Lock()
 	x, ok := s.list.Get(name)
-	if ok && (now.Sub(x.used) > s.idle || now.Sub(x.began) > sessionEnd) {
+	if ok && s.over(x, now) {
 		s.list.Delete(name)
 		ok = false
 	}

@@ -59,9 +59,12 @@ func TestSessions(t *testing.T) {
 		t.Error("it lives for ever")
 	}
 	var all []string
-	for range 4 {
+	for i := range 4 {
 		v, _ := s.begin(who)
 		all = append(all, v)
+		if c.Add(time.Second); i == 0 && s.len() != 1 {
+			t.Errorf("%d are kept", s.len())
+		}
 	}
 	if s.len() != 3 || open(all[0]) || !open(all[1]) || !open(all[3]) {
 		t.Error("the bound")
@@ -72,6 +75,41 @@ func TestSessions(t *testing.T) {
 	}
 	if len(a) != 43 || a == b {
 		t.Error("the cookies")
+	}
+}
+
+// TestSessionsOfOne: one login has as many sessions as it may and drives out its own alone; those
+// whose time is over are forgotten.
+func TestSessionsOfOne(t *testing.T) {
+	c := clocktest.New(time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC))
+	s := newSessions(perLogin+4, 30*time.Minute, c.Now, rand.Reader)
+	other, err := s.begin(Who{Login: "bob@example.org", Password: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mine []string
+	for i := range 3 * perLogin {
+		c.Add(time.Second)
+		v, err := s.begin(Who{Login: []string{"ann@example.org", "Ann@Example.org"}[i%2], Password: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mine = append(mine, v)
+	}
+	if s.len() != perLogin+1 {
+		t.Errorf("%d are kept", s.len())
+	}
+	for i, v := range mine {
+		if _, _, ok := s.open(v); ok != (i >= 2*perLogin) {
+			t.Errorf("session %d: %v", i, ok)
+		}
+	}
+	if _, _, ok := s.open(other); !ok {
+		t.Error("another's is gone")
+	}
+	c.Add(31 * time.Minute)
+	if _, err := s.begin(Who{Token: goodToken}); err != nil || s.len() != 1 {
+		t.Errorf("%d are kept after their time, %v", s.len(), err)
 	}
 }
 
