@@ -56,6 +56,15 @@ func TestAlso(t *testing.T) {
 	}
 }
 
+// TestAlsoAlone: a parcel can be for nobody, and change something.
+func TestAlsoAlone(t *testing.T) {
+	h := newHost(t, vfs.NewCrashDisk(), nil)
+	w := &write{}
+	if err := h.d.Begin().Hand(t.Context(), Parcel{Also: []Write{w}, Head: []byte("Subject: x\r\n\r\n")}); err != nil || w.committed != 1 {
+		t.Errorf("%v, committed %d times", err, w.committed)
+	}
+}
+
 // TestReturned: a report on a mail of ours that somebody else answers for goes where that says, or
 // nowhere; one on any other mail goes to its sender.
 func TestReturned(t *testing.T) {

@@ -92,7 +92,7 @@ func (m *Mail) Hand(ctx context.Context, p Parcel) error {
 	const op = "agent/deliver.Hand"
 	defer m.done()
 	d := m.d
-	if len(p.Local)+len(p.Remote)+len(p.Replies)+len(p.Aliases)+len(p.Refused) == 0 || p.Letter != nil && (d.o.Letters == nil || p.Letter.Shard != p.Home) {
+	if len(p.Local)+len(p.Remote)+len(p.Replies)+len(p.Aliases)+len(p.Also)+len(p.Refused) == 0 || p.Letter != nil && (d.o.Letters == nil || p.Letter.Shard != p.Home) {
 		return errs.E(op, errs.Invalid, "no recipients", nil)
 	}
 	to := distinct(p.Local)

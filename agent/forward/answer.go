@@ -217,6 +217,11 @@ func (f *Forward) answerOne(ctx context.Context, m *Incoming, h mail.Header, al 
 	}
 	parcel := deliver.Parcel{From: from, Head: append(head, body...), Options: smtp.MailOptions{UTF8: m.Options.UTF8 || !ascii(p.sender.String()), RequireTLS: m.Options.RequireTLS},
 		Remote: []queue.Rcpt{{To: p.sender}}, Also: []deliver.Write{f.o.Aliases.WroteTo(al, []mail.Address{p.sender}), sent}}
+	if f.ours(p.sender) {
+		if err := f.here(ctx, &parcel, p.sender, id); err != nil {
+			return err
+		}
+	}
 	// A mail with the same id, to the same correspondent, is the same mail that came again.
 	var proof []byte
 	if messageID(h.Get("Message-ID")) != "" {
@@ -224,6 +229,26 @@ func (f *Forward) answerOne(ctx context.Context, m *Incoming, h mail.Header, al 
 	}
 	f.once(&parcel, proof, al.Address, al.Owner.Shard())
 	return errs.Wrap(op, f.o.Deliver.Begin().Hand(ctx, parcel))
+}
+
+// here turns a parcel for somebody of this relay into one that does not leave it: the rules for what comes
+// here hold, and nobody's mailbox takes in cleartext what it would not take from elsewhere.
+func (f *Forward) here(ctx context.Context, p *deliver.Parcel, to mail.Address, id string) error {
+	if f.o.Here == nil {
+		return replyUnknown
+	}
+	account, copy, err := f.o.Here(ctx, p.Head, to, []byte("forward: answer "+id))
+	if err != nil {
+		return err
+	}
+	p.Remote = nil
+	if account != nil {
+		p.Local = append(p.Local, *account)
+	}
+	if copy != nil {
+		p.Aliases = append(p.Aliases, *copy)
+	}
+	return nil
 }
 
 func mustJSON(s string) []byte {

@@ -264,3 +264,31 @@ func TestAnswerForms(t *testing.T) {
 		t.Errorf("to write first: %s", got)
 	}
 }
+
+// TestAnswerHere: an answer to somebody of this relay passes the rules for what comes here, and does not
+// leave it.
+func TestAnswerHere(t *testing.T) {
+	w := newWorld(t, nil)
+	w.Create("open", nil)
+	w.Create("strict", nil)
+	open := ""
+	for name, want := range map[string]string{"open": "250", "strict": replyCleartext.String(), "busy": "250"} {
+		rev := w.correspond(name + "@" + domain)
+		if name == "open" {
+			open = rev
+		}
+		if got := w.answer(target, strings.ReplaceAll(reply(rev), "secret-1@", name+"@"), rev); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if got := w.Inbox("open"); len(got) != 1 || !strings.Contains(got[0], "From: <shop-1@alias.example>") || strings.Contains(got[0], "home.example") {
+		t.Errorf("%q", got)
+	}
+	if n := len(w.Inbox("strict")) + len(w.sent(domain)); n != 0 || len(w.reg.wrote) != 2 {
+		t.Errorf("%d mails, %q", n, w.reg.wrote)
+	}
+	w.open(func(o *Options) { o.Here = nil })
+	if got := w.answer(target, reply(open), open); got != replyUnknown.String() {
+		t.Errorf("where nobody here can be written to: %s", got)
+	}
+}

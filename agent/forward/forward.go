@@ -13,6 +13,7 @@ import (
 	"postern.email/kit/limits"
 	"postern.email/mail"
 	"postern.email/mail/verp"
+	"postern.email/post/account"
 	"postern.email/post/alias"
 	"postern.email/post/namebook"
 	"postern.email/post/seen"
@@ -88,6 +89,11 @@ type Options struct {
 	URL     func() string                            // under which Handler is reached, with a slash at its end; "": nowhere, and nobody can be asked
 	Ours    func(string) bool                        // whether a domain is of this relay: no target is there
 	Tell    func(context.Context, alias.Owner, Note) // tells an owner who also has a mailbox here; nil: nobody can be told
+
+	// Here judges an answer to somebody of this relay as if another host had brought it, and gives the account,
+	// or the copy for an alias; both nil: it is on its way already, once for the name. Its error, usually a
+	// *smtp.Reply, refuses it. nil: nobody here can be written to.
+	Here func(ctx context.Context, raw []byte, to mail.Address, name []byte) (*account.Account, *deliver.ForAlias, error)
 
 	ReturnDays  int // for so long what comes back is read
 	ReverseDays int // a reverse address that nobody used for so long is forgotten, until its sender writes again
