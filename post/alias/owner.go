@@ -20,7 +20,8 @@ type BeginOptions struct {
 
 // Begin makes the keys of an owner, and gives them: errs.Exists when it has begun before
 // (ByAccount and ByToken open then), errs.Invalid for an owner without account and target. An
-// owner elsewhere needs a token before its vault is closed; without one nobody opens it again.
+// owner elsewhere needs a token before its vault is closed; without one nobody opens it again, and
+// it may begin anew.
 func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vault, error) {
 	const op = "post/alias.Begin"
 	if o.Account == nil && o.Target.IsZero() || o.Account != nil && o.Account.ID() != owner || owner == (Owner{}) {
@@ -47,14 +48,15 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 	key := v.aliasKey
 	err = a.o.Store.Update(ctx, owner.Shard(), func(tx store.Tx) error {
 		key = v.aliasKey
-		if _, err := tx.Get(vaultKey(owner)); err == nil {
-			return errs.E(op, errs.Exists, textBegun, nil)
-		} else if !is(err, errs.NotFound) {
+		locked, err := a.locked(tx, owner)
+		if err != nil {
 			return err
 		}
 		now := *rec
 		switch old, err := a.getOwner(tx, owner); {
-		case err == nil: // its account was reset: aliases and alias key stay
+		case err == nil && !locked:
+			return errs.E(op, errs.Exists, textBegun, nil)
+		case err == nil: // aliases and alias key stay
 			now.began, now.count, now.target = old.began, old.count, old.target
 			if !rec.target.IsZero() {
 				now.target = rec.target
@@ -83,6 +85,25 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 	a.keys.add(owner, key)
 	a.cache.clear() // aliases that stayed have a vault again
 	return v, nil
+}
+
+// locked reports whether nothing opens the vault of an owner: it has none, its account was reset, or
+// it began and got no token before a crash.
+func (a *Aliases) locked(r store.Reader, owner Owner) (bool, error) {
+	rec, err := a.getOwner(r, owner)
+	if is(err, errs.NotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if _, err := r.Get(vaultKey(owner)); is(err, errs.NotFound) {
+		return true, nil
+	} else if err != nil {
+		return false, err
+	}
+	n, err := a.countTokens(r, owner)
+	return len(rec.wrapped) == 0 && n == 0, err
 }
 
 // wrapFor seals the vault's seed to an account.

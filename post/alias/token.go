@@ -1,6 +1,7 @@
 package alias
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -88,6 +89,11 @@ func (a *Aliases) addToken(ctx context.Context, v *Vault, token string, s Scope,
 		gone = nil
 		if _, err := a.getOwner(tx, v.Owner); err != nil {
 			return err
+		}
+		if pub, err := getVault(tx, v.Owner); err != nil {
+			return err
+		} else if !bytes.Equal(pub, v.key.Public()) { // its owner began anew
+			return errs.E(op, errs.Conflict, "", nil)
 		}
 		if old == nil {
 			if n, err := a.countTokens(tx, v.Owner); err != nil {
