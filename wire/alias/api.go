@@ -93,9 +93,23 @@ func (s *Server) routesAPI() {
 	})
 	s.routesSimpleLogin()
 	s.routesAddy()
-	s.mux.HandleFunc(APIPath, func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc(APIPath, s.noCall)
+}
+
+// noCall answers what is no call: 405 where there are calls of other methods (RFC 9110 §15.5.6).
+func (s *Server) noCall(w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		if _, pattern := s.mux.Handler(&http.Request{Method: method, Host: r.Host, URL: r.URL}); pattern != APIPath && pattern != "" {
+			allow = append(allow, method)
+		}
+	}
+	if allow == nil {
 		fail(w, http.StatusNotFound, codeNotFound, "there is no such call")
-	})
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	fail(w, http.StatusMethodNotAllowed, codeInvalid, "this call has another method")
 }
 
 // call adds a call, by method and path.

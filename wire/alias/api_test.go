@@ -307,9 +307,19 @@ func TestMatchOrigin(t *testing.T) {
 // TestUnknownCalls: what is not there says so in JSON.
 func TestUnknownCalls(t *testing.T) {
 	s := serverOf(t, newFake(), Options{})
-	for _, x := range [][2]string{{"GET", "/api/"}, {"GET", "/api/postern/v2/aliases"}, {"PUT", "/api/postern/v1/aliases"}, {"DELETE", "/api/v1/aliases"}, {"GET", "/api/postern/v1/aliases/a@b/c"}} {
+	for _, x := range [][2]string{{"GET", "/api/"}, {"GET", "/api/postern/v2/aliases"}, {"GET", "/api/postern/v1/aliases/a@b/c"}} {
 		if w := ask(s, x[0], x[1], "", bearer(goodToken)); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "there is no such call") {
 			t.Errorf("%v: %d %s", x, w.Code, w.Body)
+		}
+	}
+}
+
+// TestWrongMethod: a call of another method says which there are.
+func TestWrongMethod(t *testing.T) {
+	s := serverOf(t, newFake(), Options{})
+	for _, x := range [][3]string{{"PUT", "/api/postern/v1/aliases", "GET, POST"}, {"POST", "/api/postern/v1/aliases/a@b", "GET, PATCH, DELETE"}, {"GET", "/api/alias/random/new", "POST"}, {"DELETE", "/api/v1/aliases", "POST"}} {
+		if w := ask(s, x[0], x[1], "", bearer(goodToken)); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != x[2] || !strings.Contains(w.Body.String(), `"code":"invalid"`) {
+			t.Errorf("%v: %d %q %s", x, w.Code, w.Header().Get("Allow"), w.Body)
 		}
 	}
 }
