@@ -26,6 +26,7 @@ const (
 	cookieLen  = 32             // bytes of randomness
 	sessionEnd = 12 * time.Hour // after which it ends, busy or not
 	perLogin   = 16             // sessions of one login or token at once
+	sweepPause = time.Minute    // for as long at least what has ended is not looked for again
 	maxSealed  = 2 * maxCredential
 )
 
@@ -33,12 +34,13 @@ const (
 // that follows from the browser's cookie, which is not kept: the memory of the program alone opens
 // none of them. A restart ends them all.
 type sessions struct {
-	idle time.Duration
-	now  func() time.Time
-	rand io.Reader
-	key  []byte // of the hashes by which sessions of one login are counted; drawn by the first
-	mu   sync.Mutex
-	list *lru.Map[[32]byte, *session]
+	idle  time.Duration
+	now   func() time.Time
+	rand  io.Reader
+	swept time.Time
+	key   []byte // of the hashes by which sessions of one login are counted; drawn by the first
+	mu    sync.Mutex
+	list  *lru.Map[[32]byte, *session]
 }
 
 // session is what is kept of one.
@@ -110,6 +112,7 @@ func (s *sessions) over(x *session, now time.Time) bool {
 
 // makeRoom forgets the sessions whose time is over, and the longest unused of a login that has as many as it may.
 func (s *sessions) makeRoom(login [32]byte, now time.Time) {
+	s.swept = now
 	var gone [][32]byte
 	var oldest [32]byte
 	n, used := 0, now.Add(1)
@@ -149,6 +152,9 @@ func (s *sessions) open(value string) (w Who, mark string, ok bool) {
 	name := [32]byte(derive(cookie, forName))
 	now := s.now()
 	s.mu.Lock()
+	if now.Sub(s.swept) > sweepPause {
+		s.makeRoom([32]byte{}, now)
+	}
 	x, ok := s.list.Get(name)
 	if ok && s.over(x, now) {
 		s.list.Delete(name)

@@ -111,6 +111,10 @@ func TestSessionsOfOne(t *testing.T) {
 	if _, err := s.begin(Who{Token: goodToken}); err != nil || s.len() != 1 {
 		t.Errorf("%d are kept after their time, %v", s.len(), err)
 	}
+	c.Add(31 * time.Minute)
+	if s.open(other); s.len() != 0 { // whoever comes, also with a cookie that has ended
+		t.Errorf("%d are kept after their time", s.len())
+	}
 }
 
 // TestSessionSealed: what is kept shows neither the credential nor the cookie, and cannot be
