@@ -23,6 +23,12 @@ var mixHead string
 // Mix is the unit of a node of the mix network.
 func Mix() string { return withProtection(mixHead) }
 
+//go:embed postern-alias.head
+var aliasHead string
+
+// Alias is the unit of the alias server beside a Postfix.
+func Alias() string { return withProtection(aliasHead) }
+
 // protection is the first line of what all units have in common.
 const protection = "# What is in memory stays there"
 

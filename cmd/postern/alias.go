@@ -48,6 +48,7 @@ Postfix that FILE is the configuration of.`,
 	}
 	c.AddCommand(switchesAlias(io, src)...)
 	c.AddCommand(sendersAlias(io, src)...)
+	c.AddCommand(besidePostfix(io, src)...)
 	return c
 }
 

@@ -33,6 +33,9 @@ func main() {
 
 // run executes one command line and gives its exit code.
 func run(ctx context.Context, args []string, io streams) int {
+	if len(args) > 0 && args[0] == incognitoName {
+		return runIncognito(ctx, args[1:], io)
+	}
 	root := newRoot(io)
 	args, obsolete := mixArgs(args)
 	if obsolete != "" {
@@ -156,7 +159,7 @@ Send and read mail over a mix network, with any mail program:
 		&cobra.Group{ID: groupProxy, Title: "Run a mail proxy:"}, &cobra.Group{ID: groupMix, Title: "Run a mix network:"}, &cobra.Group{ID: groupConfig, Title: "Configuration and help:"})
 	root.SetHelpCommandGroupID(groupConfig)
 	root.SetCompletionCommandGroupID(groupConfig)
-	for _, c := range []*cobra.Command{upCommand(io), initCommand(io), serveCommand(io), accountCommand(io), queueCommand(io), labCommand(io), dnsCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
+	for _, c := range []*cobra.Command{upCommand(io), initCommand(io), serveCommand(io), accountCommand(io), aliasCommand(io), queueCommand(io), labCommand(io), dnsCommand(io), dkimCommand(io), statusCommand(io), restartCommand(io),
 		stopCommand(io), storeCommand(io), doctorCommand(io), proxyCommand(io), mixCommand(io), authorityCommand(io), configCommand(io), importCommand(io), versionCommand(io)} {
 		root.AddCommand(c)
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"postern": main, "mixminiond": main, "mixminion": main, "mailproxy": main})
+	testscript.Main(m, map[string]func(){"postern": main, "mixminiond": main, "mixminion": main, "mailproxy": main, "incognitomail": main})
 }
 
 // TestScripts runs the promises of the command line: testdata/scripts/*.txtar.
@@ -39,15 +39,16 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready":   waitReady,
-			"login":   imapLogin,
-			"connect": connects,
-			"port":    takePort,
-			"signal":  sendSignal,
-			"submit":  submitMail,
-			"await":   awaitWhy,
-			"number":  firstNumber,
-			"logged":  waitLogged,
+			"ready":      waitReady,
+			"aliasready": aliasReady,
+			"login":      imapLogin,
+			"connect":    connects,
+			"port":       takePort,
+			"signal":     sendSignal,
+			"submit":     submitMail,
+			"await":      awaitWhy,
+			"number":     firstNumber,
+			"logged":     waitLogged,
 
 			"mixregister": mixRegister,
 			"proxyinit":   proxyInit,

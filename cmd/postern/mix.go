@@ -61,10 +61,13 @@ func mixCommands(io streams) []*cobra.Command {
 var mixNames = []string{"mixminiond", "mixminion"}
 
 // namedArgs are the words of a command line with the name of the program: as mixminiond or
-// mixminion it has the commands of postern mix, as mailproxy those of postern proxy.
+// mixminion it has the commands of postern mix, as mailproxy those of postern proxy, as incognitomail its own.
 func namedArgs(args []string) []string {
 	if filepath.Base(args[0]) == "mailproxy" {
 		return append([]string{"proxy"}, args[1:]...)
+	}
+	if filepath.Base(args[0]) == incognitoName {
+		return append([]string{incognitoName}, args[1:]...)
 	}
 	if slices.Contains(mixNames, filepath.Base(args[0])) {
 		return append([]string{"mix"}, args[1:]...)
