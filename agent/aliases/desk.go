@@ -80,6 +80,9 @@ type Options struct {
 	Map func(ctx context.Context) error
 	// CheckTarget refuses an address elsewhere, before it becomes an owner's. nil: any.
 	CheckTarget func(ctx context.Context, target mail.Address) error
+	// NewTarget is called when an owner has got an address elsewhere, or another one: it is asked whether
+	// it agrees. nil: nobody is asked.
+	NewTarget func(ctx context.Context, owner alias.Owner)
 
 	// Evidence makes the file that shows who passed an alias on, from the mailbox of the account.
 	// nil: there are no mailboxes.
@@ -132,6 +135,9 @@ func New(o Options) (*Desk, error) {
 	}
 	if o.CheckTarget == nil {
 		o.CheckTarget = func(context.Context, mail.Address) error { return nil }
+	}
+	if o.NewTarget == nil {
+		o.NewTarget = func(context.Context, alias.Owner) {}
 	}
 	if o.Base == nil {
 		o.Base = func() string { return "" }

@@ -81,6 +81,9 @@ func (d *Desk) NewOwner(ctx context.Context, w Who, target string) (token string
 	}
 	defer v.Close()
 	token, _, err = d.o.Aliases.NewToken(ctx, v, alias.ScopeAll, "")
+	if err == nil {
+		d.o.NewTarget(ctx, id)
+	}
 	return token, err
 }
 
