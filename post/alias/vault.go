@@ -142,6 +142,7 @@ func (p *person) state() string {
 
 // personText is how a correspondent or the domain of a rule is written.
 func personText(addr mail.Address) string {
+	addr = addr.Canonical()
 	if addr.Local == "" {
 		return "@" + addr.Domain
 	}
