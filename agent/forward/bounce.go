@@ -12,6 +12,7 @@ import (
 	"postern.email/mail/verp"
 	"postern.email/post/alias"
 	"postern.email/post/queue"
+	"postern.email/store"
 	"postern.email/wire/smtp"
 )
 
@@ -34,16 +35,23 @@ func (f *Forward) back(ctx context.Context, to mail.Address, raw []byte) error {
 	if len(r.Recipients) == 0 {
 		return nil
 	}
-	instead, is := f.Returned(ctx, r)
-	if !is || instead == nil {
+	instead, _ := f.returned(ctx, r, false)
+	if instead == nil {
 		return nil
 	}
 	text, err := instead.Build()
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	return errs.Wrap(op, f.o.Deliver.Begin().Hand(ctx, deliver.Parcel{Head: text, Options: smtp.MailOptions{UTF8: !ascii(instead.To.String())},
-		Remote: []queue.Rcpt{{To: instead.To, Notify: uint8(smtp.NotifyNever)}}}))
+	p := deliver.Parcel{Head: text, Options: smtp.MailOptions{UTF8: !ascii(instead.To.String())}, Remote: []queue.Rcpt{{To: instead.To, Notify: uint8(smtp.NotifyNever)}}}
+	// Who has seen a return address can write to it as often as it likes: of one mail to a sender, and of the answers
+	// of a day to a correspondent, one report is passed on.
+	about, _, _ := mail.ParseHeader(instead.Header)
+	if verp.IsReverse(instead.Recipients[0].Final.Local) {
+		about = mail.Header{}
+	}
+	f.once(&p, []byte("report\x00"+to.Canonical().String()+"\x00"+messageID(about.Get("Message-ID"))), instead.To, store.Shard(0))
+	return errs.Wrap(op, f.o.Deliver.Begin().Hand(ctx, p))
 }
 
 // Returned takes the report on a mail that was sent from a return address (agent/deliver.Options.Returned):
@@ -55,6 +63,11 @@ func (f *Forward) back(ctx context.Context, to mail.Address, raw []byte) error {
 //
 // is is false for any other mail.
 func (f *Forward) Returned(ctx context.Context, r dsn.Report) (instead *dsn.Report, is bool) {
+	return f.returned(ctx, r, true)
+}
+
+// returned is Returned; own: the report is of this relay's own queue, and its header that of the mail.
+func (f *Forward) returned(ctx context.Context, r dsn.Report, own bool) (instead *dsn.Report, is bool) {
 	to := r.To.Canonical()
 	if !f.Made(to) || !verp.IsReturn(to.Local) {
 		return nil, false
@@ -75,7 +88,7 @@ func (f *Forward) Returned(ctx context.Context, r dsn.Report) (instead *dsn.Repo
 	if v.Kind == verp.Answered {
 		instead, err = f.answerFailed(ctx, v, r, x)
 	} else {
-		instead, err = f.mailFailed(ctx, v, r, x)
+		instead, err = f.mailFailed(ctx, v, r, x, own)
 	}
 	if err != nil {
 		f.o.Logger.Warn("what came back of mail for a mailbox elsewhere is not told", "kind", errs.KindOf(err))
@@ -84,7 +97,7 @@ func (f *Forward) Returned(ctx context.Context, r dsn.Report) (instead *dsn.Repo
 }
 
 // mailFailed counts a mail that the mailbox elsewhere did not get.
-func (f *Forward) mailFailed(ctx context.Context, v verp.Return, r dsn.Report, x dsn.Recipient) (*dsn.Report, error) {
+func (f *Forward) mailFailed(ctx context.Context, v verp.Return, r dsn.Report, x dsn.Recipient, own bool) (*dsn.Report, error) {
 	owner := alias.Owner(v.Ref[:len(alias.Owner{})])
 	t, err := f.target(ctx, owner)
 	if err != nil || t.IsZero() {
@@ -115,6 +128,12 @@ func (f *Forward) mailFailed(ctx context.Context, v verp.Return, r dsn.Report, x
 	p, err := f.read(ctx, from)
 	if err != nil {
 		return nil, nil // a report without our own header: nobody can be told
+	}
+	if !own { // the mail went this way
+		id := messageID(h.Get("Message-ID"))
+		if went, err := f.has(ctx, nameSeen+p.at.String()+"\x00"+id); err != nil || !went || id == "" {
+			return nil, err
+		}
 	}
 	al, err := f.o.Aliases.Lookup(ctx, p.alias)
 	if err != nil || al.Owner != owner || sanitize.Automatic(h) {

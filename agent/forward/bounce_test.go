@@ -2,6 +2,7 @@ package forward
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -270,4 +271,35 @@ func TestRecords(t *testing.T) {
 	if want := `{"days":[{"d":20784,"h":1,"s":2}],"until":5,"hard":true,"tell":true,"asked":[6],"never":true}`; err != nil || string(b) != want {
 		t.Errorf("%s %v", b, err)
 	}
+}
+
+// TestReplayed: who has seen a return address makes nobody hear of one mail twice, nor of one that did not go
+// this way; a correspondent makes the mailbox elsewhere hear of answers once a day.
+func TestReplayed(t *testing.T) {
+	w := newWorld(t, nil)
+	rev := w.correspond(shop)
+	if got := w.forward("shop-1", shop, news+"2"); got != "250" {
+		t.Fatal(got)
+	}
+	l := w.one("home.example")
+	for i := range 3 {
+		for _, h := range []mail.Header{l.h, l.h.Replace("Message-ID", "<made-up@shop.example>"), l.h.Remove("Message-ID")} {
+			if got := w.answer("", bounceOf(l.from, "5.7.1", "failed", h), l.from); got != "250" {
+				t.Fatal(got)
+			}
+		}
+		if n := len(w.sent("shop.example")); n != map[bool]int{true: 1}[i == 0] {
+			t.Errorf("time %d: %d reports", i, n)
+		}
+	}
+	if got := w.answer(target, reply(rev), rev); got != "250" {
+		t.Fatal(got)
+	}
+	a := w.one("shop.example")
+	for i := range 3 {
+		if got := w.answer("", bounceOf(a.from, "5.1.1", "failed", a.h.Replace("Message-ID", fmt.Sprintf("<%d@x>", i))), a.from); got != "250" {
+			t.Fatal(got)
+		}
+	}
+	w.one("home.example")
 }
