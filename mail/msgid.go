@@ -9,6 +9,25 @@ import (
 	"postern.email/kit/errs"
 )
 
+// MessageIDs gives the message ids, with their angle brackets, of a field In-Reply-To or References (RFC 5322
+// §3.6.4); what stands beside them is passed over.
+func MessageIDs(value string) (ids []string) {
+	for {
+		_, rest, ok := strings.Cut(value, "<")
+		if !ok {
+			return ids
+		}
+		id, after, ok := strings.Cut(rest, ">")
+		if !ok {
+			return ids
+		}
+		if id != "" && !strings.ContainsAny(id, " \t<") {
+			ids = append(ids, "<"+id+">")
+		}
+		value = after
+	}
+}
+
 // NewMessageID makes a fresh message id with angle brackets: 128 random bits, and
 // nothing about time, process or user. random nil: crypto/rand.Reader. An empty
 // domain, or one that is no host name, becomes "localhost".

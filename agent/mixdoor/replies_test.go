@@ -14,9 +14,8 @@ import (
 	"postern.email/post/seal"
 )
 
-// TestReplyAddress: a letter for a reply address waits until the address has reply blocks, and takes one
-// of them once, however often it comes; one that nobody feeds is refused, as are too many in one letter.
-func TestReplyAddress(t *testing.T) {
+// replyWorld is a world whose relay has reply addresses.
+func replyWorld(t *testing.T) (*world, *agenttest.Replies) {
 	w := newWorld(t, nil)
 	r := w.Replies()
 	w.o.Deliver = deliver.New(deliver.Options{Store: w.Store, Boxes: w.Boxes, Queue: w.queue, Accounts: w.Accounts, Letters: w.Seen, Replies: r, Domain: domain, Now: w.Clock.Now})
@@ -24,6 +23,13 @@ func TestReplyAddress(t *testing.T) {
 		Proxy: func(context.Context, seal.AccountID) (bool, error) { return false, nil }})
 	w.o.Rules = w.rules
 	w.open()
+	return w, r
+}
+
+// TestReplyAddress: a letter for a reply address waits until the address has reply blocks, and takes one
+// of them once, however often it comes; one that nobody feeds is refused, as are too many in one letter.
+func TestReplyAddress(t *testing.T) {
+	w, r := replyWorld(t)
 	name := strings.Repeat("b2", 13)
 	to := "reply." + name + "@" + domain
 	reported := func() int { return w.queue.Stats().Mails } // to the sender, at another relay
@@ -70,13 +76,7 @@ func TestReplyAddress(t *testing.T) {
 // TestReportToNobody: who wrote anonymously hears of a refusal at the reply address that the envelope names, here
 // or at another relay, without what the mail was about; without an address nobody does.
 func TestReportToNobody(t *testing.T) {
-	w := newWorld(t, nil)
-	r := w.Replies()
-	w.o.Deliver = deliver.New(deliver.Options{Store: w.Store, Boxes: w.Boxes, Queue: w.queue, Accounts: w.Accounts, Letters: w.Seen, Replies: r, Domain: domain, Now: w.Clock.Now})
-	w.rules = receive.New(receive.Options{Domain: domain, Accounts: w.Accounts, Rooms: w.Boxes, Deliver: w.o.Deliver, Replies: r, Now: w.Clock.Now,
-		Proxy: func(context.Context, seal.AccountID) (bool, error) { return false, nil }})
-	w.o.Rules = w.rules
-	w.open()
+	w, r := replyWorld(t)
 	name := strings.Repeat("b2", 13)
 	r.Feed(name, 2)
 	away := "reply." + name + "@" + w.Address(alice).Domain

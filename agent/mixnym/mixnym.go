@@ -47,6 +47,8 @@ type Nyms interface {
 	Forget(label string) error
 	Left() (map[string]int, error)
 	Feed(ctx context.Context, label string, more func()) (client.Nym, error)
+	Came(label, messageID string) error
+	Thread(messageID string) (labels []string, err error)
 }
 
 // Options of a Desk. Nyms and Domain are needed.
@@ -142,6 +144,17 @@ func (d *Desk) Find(a mail.Address) (name string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// Came notes that a mail with a Message-ID came for the address of a name: it is durable on return.
+func (d *Desk) Came(name, messageID string) error {
+	return errs.Wrap("agent/mixnym.Came", d.o.Nyms.Came(name, messageID))
+}
+
+// Thread gives the names for whose addresses a mail with a Message-ID came.
+func (d *Desk) Thread(messageID string) ([]string, error) {
+	names, err := d.o.Nyms.Thread(messageID)
+	return names, errs.Wrap("agent/mixnym.Thread", err)
 }
 
 // Forget gives an address up: it dies when its last block has expired, within client.BlockLife. errs.NotFound.

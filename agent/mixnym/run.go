@@ -32,6 +32,9 @@ func (d *Desk) Run(ctx context.Context) error {
 
 // pass begins the feeds that are due. They run in wg.
 func (d *Desk) pass(ctx context.Context, wg *sync.WaitGroup) error {
+	online := d.o.Online()
+	d.mu.Lock() // also while the list is read: what a feed noted is in it when that feed is over
+	defer d.mu.Unlock()
 	list, err := d.o.Nyms.List()
 	if err != nil || len(list) == 0 {
 		return err
@@ -40,9 +43,7 @@ func (d *Desk) pass(ctx context.Context, wg *sync.WaitGroup) error {
 	if err != nil {
 		return err
 	}
-	now, online := d.o.Now(), d.o.Online()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	now := d.o.Now()
 	if !online || now.Sub(d.last) > max(asleep, 2*d.o.Every) {
 		d.since = now // moments that pass now, or that the machine slept through, are missed
 	}

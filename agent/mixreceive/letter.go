@@ -55,6 +55,9 @@ func (r *Receive) letter(ctx context.Context, a *Account, to account.Account, go
 			return err
 		}
 	}
+	if err := a.came(got.With, v); err != nil {
+		return err
+	}
 	if err := r.lures(ctx, a, got, v); err != nil {
 		return err
 	}

@@ -48,6 +48,24 @@ func (a *Account) called(to mail.Address) string {
 	return "which you gave up"
 }
 
+// came notes a mail for a reply address, so that an answer does not leave under another name.
+func (a *Account) came(with string, v *vouch.Vouched) error {
+	if with == "" || a.Nyms == nil {
+		return nil
+	}
+	name, ok := a.Nyms.Find(v.Mail.Recipients[0])
+	h, _, err := mail.ParseHeader(v.Mail.Raw)
+	if !ok || err != nil {
+		return nil
+	}
+	for _, id := range mail.MessageIDs(h.Get("Message-ID")) {
+		if err := a.Nyms.Came(name, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // lures warns of a mail for the account that names one of its reply addresses in its header: mail programs
 // choose by that under which address they answer.
 func (r *Receive) lures(ctx context.Context, a *Account, got client.Received, v *vouch.Vouched) error {

@@ -11,12 +11,20 @@ import (
 	"postern.email/mixnet/letter"
 )
 
-// nyms are reply addresses by their names.
-type nyms map[mail.Address]string
+// nyms are reply addresses by their names, and what came for them.
+type nyms struct {
+	names map[mail.Address]string
+	came  []string
+}
 
-func (n nyms) Find(a mail.Address) (string, bool) {
-	name, ok := n[a.Canonical()]
+func (n *nyms) Find(a mail.Address) (string, bool) {
+	name, ok := n.names[a.Canonical()]
 	return name, ok
+}
+
+func (n *nyms) Came(name, id string) error {
+	n.came = append(n.came, name+" "+id)
+	return nil
 }
 
 // TestReplyAddress: what comes with the reply blocks of an address says so; what comes without them, or with
@@ -31,7 +39,7 @@ func TestReplyAddress(t *testing.T) {
 			l.Signer, l.Sender = agenttest.NameKey(t, other), other
 		}
 	}
-	raw := strings.Replace(plain, "bert@two.example", to(fox).String(), 1)
+	raw := strings.Replace(plain, "To: bert@two.example", "Message-ID: <a@x>\r\nTo: "+to(fox).String(), 1)
 	const refused = "Subject: Mail was refused: it did not come the way that it says"
 	const lure = "Subject: A mail may want to find out that a reply address is yours"
 	for name, c := range map[string]struct {
@@ -53,7 +61,8 @@ func TestReplyAddress(t *testing.T) {
 	} {
 		w := newWorld(t, nil, nil)
 		w.Create("bert", nil)
-		w.account.Nyms = nyms{to(fox): "Fox", to(owl): "Eüle"}
+		n := &nyms{names: map[mail.Address]string{to(fox): "Fox", to(owl): "Eüle"}}
+		w.account.Nyms = n
 		w.net.GiveWith(w.bert, c.with, w.seal(c.raw, c.change).Bodies...)
 		must(t, w.pass())
 		in := w.Inbox("bert")
@@ -68,6 +77,10 @@ func TestReplyAddress(t *testing.T) {
 			if c.want[i] == refused && strings.Contains(in[i], "Hello.") {
 				t.Errorf("%s: its text was delivered", name)
 			}
+		}
+		came := map[string]string{"an answer": "Fox <a@x>", "from the world": "Eüle <a@x>"}[name]
+		if got := strings.Join(n.came, ", "); got != came {
+			t.Errorf("%s: noted as %q", name, got)
 		}
 		if got, err := w.bert.Store.Collect(); err != nil || len(got.Letters) != 0 {
 			t.Errorf("%s: %+v %v", name, got, err)

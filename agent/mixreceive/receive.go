@@ -45,6 +45,8 @@ type Account struct {
 type Nyms interface {
 	// Find gives the name whose reply address it is; false if it is none of this account.
 	Find(a mail.Address) (name string, ok bool)
+	// Came notes that a mail came for the reply address of a name, before the user can answer it.
+	Came(name, messageID string) error
 }
 
 // Options of a Receive. Resolve, Deliver and Desk are needed.

@@ -27,6 +27,8 @@ type Nyms interface {
 	// not, they are fetched soon, and the error says what is waited for. errs.Unsupported and
 	// errs.NotFound: there will be none.
 	Ready(name string, blocks int) error
+	// Thread gives the names for whose reply addresses a mail with a Message-ID came.
+	Thread(messageID string) ([]string, error)
 	// Refused gives the error with which the relay said that it has no reply addresses; nil if it did not.
 	Refused() error
 }
@@ -109,8 +111,36 @@ func (g *anonymous) address(a *Account, size int) error {
 	return nil
 }
 
-// header is that of a letter: one that names its sender, or g's.
-func (s *Submit) header(raw []byte, g *anonymous, from mail.Address, now time.Time) (header []byte, off int, err error) {
+// answers refuses a mail that answers one which came for a reply address, and goes under another name, by
+// accident most likely: who gets it would know both. known: an anonymous mail may say what it answers,
+// since that came for its own reply address.
+func (a *Account) answers(g *anonymous, h mail.Header) (known bool, err error) {
+	if a.Nyms == nil {
+		return false, nil
+	}
+	for _, field := range []string{"In-Reply-To", "References"} {
+		for _, id := range mail.MessageIDs(h.Get(field)) {
+			names, err := a.Nyms.Thread(id)
+			if err != nil {
+				return false, errs.Wrap("agent/mixsubmit.answers", err)
+			}
+			switch {
+			case len(names) == 0:
+			case g == nil:
+				return false, replyOtherName
+			case !slices.Contains(names, g.Name):
+				return false, replyOtherAddress
+			default:
+				known = true
+			}
+		}
+	}
+	return known, nil
+}
+
+// header is that of a letter: one that names its sender, or g's. answers: the latter may say what it
+// answers.
+func (s *Submit) header(raw []byte, g *anonymous, answers bool, from mail.Address, now time.Time) (header []byte, off int, err error) {
 	domain := from.Domain
 	if g != nil {
 		domain = g.Return.Domain
@@ -121,7 +151,7 @@ func (s *Submit) header(raw []byte, g *anonymous, from mail.Address, now time.Ti
 	}
 	if g != nil {
 		// Seconds would tell how far this machine's clock is off, and so whose it is.
-		header, off, err = sanitize.Anonymous(raw, sanitize.AnonymousFields{From: anon.From("", g.Name, g.Return), MessageID: id, Date: now.UTC().Truncate(time.Minute)})
+		header, off, err = sanitize.Anonymous(raw, sanitize.AnonymousFields{From: anon.From("", g.Name, g.Return), MessageID: id, Date: now.UTC().Truncate(time.Minute), Answers: answers})
 	} else {
 		header, off, err = sanitize.Letter(raw, sanitize.LetterFields{
 			Received:  "by localhost (Postern mail proxy); " + mail.FormatDate(now.UTC()),
@@ -233,6 +263,8 @@ var (
 	replyNotAnonymous = &smtp.Reply{Code: 550, Enhanced: "5.6.0", Text: "the field " + sanitize.ReplyField + " is for mail with a field " + sanitize.AnonymousField}
 	replyTwoNames     = &smtp.Reply{Code: 550, Enhanced: "5.6.0", Text: "the field " + sanitize.AnonymousField + " has another name than the reply address in From belongs to"}
 	replyNoNyms       = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this account has no reply addresses; with " + sanitize.ReplyField + ": no a mail goes without one"}
+	replyOtherName    = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this mail answers one that came for a reply address of yours, and would go under your own name: choose the reply address as its sender, or write a new mail"}
+	replyOtherAddress = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "this mail answers one that came for another reply address of yours: choose that one as its sender, or write a new mail"}
 	replyOwnName      = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "the header of this anonymous mail names your own address, which is none of its recipients: take it out"}
 )
 

@@ -29,7 +29,10 @@ type nyms struct {
 	err     error // of Ready
 	refused error
 	full    error
+	came    map[string][]string // names by Message-ID
 }
+
+func (y *nyms) Thread(id string) ([]string, error) { return y.came[id], nil }
 
 func (y *nyms) at(i int) mail.Address {
 	return anon.ReplyAddress(strings.Repeat(string(rune('a'+i)), anon.ReplyNameLen), domain)
@@ -272,6 +275,37 @@ func TestNoReplyAddresses(t *testing.T) {
 	}
 	if len(y.names) != 0 {
 		t.Errorf("addresses of mails that were refused: %q", y.names)
+	}
+}
+
+// TestOtherName: an answer to a mail that came for a reply address goes under its name or not at all; an anonymous
+// mail says what it answers only where that came for its own address.
+func TestOtherName(t *testing.T) {
+	w, y := anonymousWorld(t, nil, nil)
+	bert := w.user("bert@two.example")
+	w.know(bert)
+	y.came = map[string][]string{"<fox@x>": {"Fox"}, "<both@x>": {"Fox", "Owl"}}
+	w.want("550 5.7.1 this mail answers one that came for a reply address of yours, and would go under your own name", plain("In-Reply-To: <fox@x>"), "bert@two.example")
+	w.want("550 5.7.1 this mail answers one that came for a reply address of yours", plain("References: <a@x>\r\n <both@x> <b@x>"), "bert@two.example")
+	w.want("550 5.7.1 this mail answers one that came for another reply address", as("Owl", "In-Reply-To: <fox@x>"), "bert@two.example")
+	text := func(raw string) string {
+		t.Helper()
+		w.want("250 ", raw, "bert@two.example")
+		w.run()
+		return string(w.check(w.carry(bert)[0]).Mail.Raw)
+	}
+	const thread = "In-Reply-To: <fox@x>\r\nReferences: <a@x> <fox@x>"
+	if got := text(as("Fox", thread)); !strings.Contains(got, "\r\n"+thread+"\r\n") {
+		t.Error(got)
+	}
+	if got := text(as("Owl", "In-Reply-To: <both@x>")); !strings.Contains(got, "In-Reply-To: <both@x>") {
+		t.Error(got)
+	}
+	if got := text(as("Fox", "In-Reply-To: <elsewhere@x>", "References: <elsewhere@x>")); strings.Contains(got, "elsewhere") {
+		t.Error(got)
+	}
+	if got := text(plain("In-Reply-To: <elsewhere@x>")); !strings.Contains(got, "elsewhere") {
+		t.Error(got)
 	}
 }
 

@@ -36,8 +36,12 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 	if err != nil {
 		return "", err
 	}
+	answers, err := a.answers(g, h)
+	if err != nil {
+		return "", err
+	}
 	now := s.o.Now()
-	header, off, err := s.header(raw, g, from, now)
+	header, off, err := s.header(raw, g, answers, from, now)
 	if err != nil {
 		return "", err
 	}
@@ -63,7 +67,7 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 		if err := g.address(a, len(whole)); err != nil {
 			return "", err
 		}
-		if header, off, err = s.header(raw, g, from, now); err != nil {
+		if header, off, err = s.header(raw, g, answers, from, now); err != nil {
 			return "", err
 		}
 		whole = slices.Concat(header, raw[off:])

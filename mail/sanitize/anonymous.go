@@ -17,16 +17,20 @@ const (
 )
 
 // anonymousKeeps lists what of a mail's header goes along when it goes anonymously: to whom and about
-// what, what it answers, and what MIME says of the body. All else would tell of the sender, its
+// what, and what MIME says of the body; what it answers where the caller says so, since that a mail came to
+// somebody can tell who answers it. All else would tell of the sender, its
 // program, its machine or its keys.
-var anonymousKeeps = [...]string{"To", "Cc", "Subject", "In-Reply-To", "References", "MIME-Version",
+var anonymousKeeps = [...]string{"To", "Cc", "Subject", "MIME-Version",
 	"Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-Description", "Content-Language"}
+
+var anonymousThread = [...]string{"In-Reply-To", "References"}
 
 // AnonymousFields are what Anonymous writes. Values must be of one line.
 type AnonymousFields struct {
 	From      string    // the value of the field, in the anonymous form (mail/anon)
 	MessageID string    // with angle brackets
 	Date      time.Time // as it is to be read: in UTC, and no finer than it shall tell
+	Answers   bool      // In-Reply-To and References stay
 }
 
 // Asked is what the fields between mail program and mail proxy ask for.
@@ -72,7 +76,7 @@ func Anonymous(raw []byte, w AnonymousFields) (header []byte, bodyOffset int, er
 	out = appendLine(out, "Message-ID", w.MessageID)
 	out = appendLine(out, "Date", mail.FormatDate(w.Date))
 	for _, f := range h.Fields() {
-		if named(f, anonymousKeeps[:]) {
+		if named(f, anonymousKeeps[:]) || w.Answers && named(f, anonymousThread[:]) {
 			out = mail.AppendField(out, f)
 		}
 	}

@@ -17,13 +17,19 @@ func TestAnonymous(t *testing.T) {
 		"Bcc: canary\r\nSubject: plans\r\nDate: Thu, 5 Nov 2026 12:20:31 +0200\r\nMessage-ID: <canary@laptop>\r\nIn-Reply-To: <a@c>\r\nReferences: <a@c>\r\nUser-Agent: canary\r\n" +
 		"X-Postern-Anonymous: Fox\r\nAutocrypt: canary\r\nDKIM-Signature: canary\r\nOrganization: canary\r\nX-Anything: canary\r\nList-Id: canary\r\nDisposition-Notification-To: canary\r\n" +
 		"MIME-Version: 1.0\r\nContent-Type: text/plain;\r\n charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\nContent-ID: <canary>\r\n\r\nbody\r\n"
-	header, off, err := Anonymous([]byte(raw), nobody)
+	answers := nobody
+	answers.Answers = true
+	header, off, err := Anonymous([]byte(raw), answers)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := "From: \"[Anon] Fox\" <anonymous@anonymous.invalid>\r\nMessage-ID: <new@id>\r\nDate: Thu, 5 Nov 2026 10:20:00 +0000\r\nTo: bob@c.example,\r\n carl@c.example\r\nCc: d@c.example\r\n" +
 		"Subject: plans\r\nIn-Reply-To: <a@c>\r\nReferences: <a@c>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain;\r\n charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nbody\r\n"
 	if got := string(header) + raw[off:]; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	header, off, err = Anonymous([]byte(raw), nobody)
+	if got, want := string(header)+raw[off:], strings.Replace(want, "In-Reply-To: <a@c>\r\nReferences: <a@c>\r\n", "", 1); err != nil || got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if _, _, err := Anonymous([]byte("no header\r\n\r\n"), nobody); errs.KindOf(err) != errs.Invalid {

@@ -59,10 +59,7 @@ func TestCrash(t *testing.T) {
 			wait(func() bool { cut = crash.Disk() != nil; return cut || delivered() })
 			alice.halt()
 			if cut {
-				m.join("alice")
-				alice.fs = crash.Disk()
-				alice.open()
-				alice.start(false)
+				m.again(alice, crash)
 				wait(delivered)
 				alice.halt()
 			}
@@ -88,6 +85,14 @@ func TestCrash(t *testing.T) {
 	if cuts := disktest.Cuts(every, try); cuts < 20 && !t.Failed() {
 		t.Errorf("only %d moments", cuts)
 	}
+}
+
+// again starts a user on the disk that a crash left.
+func (m *mesh) again(u *user, crash *vfs.Cut) {
+	m.join(u.name)
+	u.fs = crash.Disk()
+	u.open()
+	u.start(false)
 }
 
 // TestAnswerCrash: a client whose machine stops at any sync while an answer of two packets comes for one
@@ -138,10 +143,7 @@ func TestAnswerCrash(t *testing.T) {
 			cut = crash.Disk() != nil
 			alice.halt()
 			if cut {
-				m.join("alice")
-				alice.fs = crash.Disk()
-				alice.open()
-				alice.start(false)
+				m.again(alice, crash)
 				wait(whole)
 				time.Sleep(30 * time.Second)
 				alice.halt()

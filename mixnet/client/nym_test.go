@@ -249,6 +249,39 @@ func TestNymCrash(t *testing.T) {
 	}
 }
 
+// TestNymThread: for which address a mail came is known by its Message-ID, for a time, and up to a bound.
+func TestNymThread(t *testing.T) {
+	y, _, now := nyms(t)
+	of := func(id string) string {
+		t.Helper()
+		labels, err := y.Thread(id)
+		must(t, err)
+		return strings.Join(labels, " ")
+	}
+	must(t, y.Came("fox", ""))
+	must(t, y.Came("fox", "<a@x>"))
+	must(t, y.Came("fox", "<a@x>"))
+	must(t, y.Came("owl", "<a@x>"))
+	*now = now.Add(time.Hour)
+	must(t, y.Came("owl", "<b@x>"))
+	if of("<a@x>") != "fox owl" || of("<b@x>") != "owl" || of("<c@x>") != "" || of("") != "" {
+		t.Error(of("<a@x>"), of("<b@x>"), of("<c@x>"))
+	}
+	*now = begin.Add(ThreadTime)
+	if of("<a@x>") != "" || of("<b@x>") != "owl" {
+		t.Error(of("<a@x>"), of("<b@x>"))
+	}
+	list := make([]nymThread, MaxThreads)
+	for i := range list {
+		list[i] = nymThread{[]byte{byte(i), byte(i >> 8)}, "fox", *now}
+	}
+	must(t, y.o.Store.saveJSON(threadsFile, list))
+	must(t, y.Came("owl", "<d@x>"))
+	if got, err := y.threads(); err != nil || len(got) != MaxThreads || of("<d@x>") != "owl" {
+		t.Errorf("%d %v", len(got), err)
+	}
+}
+
 // TestNymLeft: what the relay can still use is what it said it has, without what was answered since and what
 // is in its last hour.
 func TestNymLeft(t *testing.T) {

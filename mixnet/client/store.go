@@ -55,6 +55,7 @@ const (
 	usedFile     = "used"     // reply blocks of others that were used; of commands
 	knownFile    = "known"    // letters that were collected; of commands
 	nymsFile     = "nyms"     // reply addresses; of Nyms
+	threadsFile  = "threads"  // mails that came for them; of Nyms
 	tempSuffix   = ".tmp"     // of vfs.WriteFileAtomic
 )
 
