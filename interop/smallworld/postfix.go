@@ -182,6 +182,9 @@ func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 	return p
 }
 
+// Config is the directory of its main.cf.
+func (p *Postfix) Config() string { return filepath.Join(p.dir, "etc") }
+
 // Run starts it, again after Kill, on the same queue.
 func (p *Postfix) Run(t testing.TB) {
 	t.Helper()
