@@ -2,12 +2,15 @@ package forward
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/openpgp"
+	"postern.email/mail/pgpmime"
 	"postern.email/mail/verp"
 	"postern.email/post/alias"
 )
@@ -185,6 +188,25 @@ func TestAnswerClass(t *testing.T) {
 	const no = "523 Encryption Needed: Invalid Unencrypted Mail"
 	if got := w.answer(target, reply(rev), rev); got != no {
 		t.Errorf("strict: %s", got)
+	}
+	// Encrypted, it leaves as an encrypted mail, whose header tells nothing.
+	w.Clock.Add(1000 * day) // the key is made by the machine's clock
+	w.open(nil)
+	_, pub := keyPair(t)
+	k, err := openpgp.ParseKey(pub, w.Clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := openpgp.Encrypt([]byte(reply(rev)), []*openpgp.Key{k}, w.Clock.Now(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rev2 := w.correspond("x@shop.example")
+	if got := w.answer(target, strings.ReplaceAll(string(sealed), rev, rev2), rev2); got != "250" {
+		t.Errorf("encrypted: %s", got)
+	}
+	if l := w.one("shop.example"); !pgpmime.Check([]byte(l.raw), pgpmime.Incoming, nil).Encrypted || strings.Contains(l.raw, "home.example") || l.h.Get("Subject") != "[...]" {
+		t.Errorf("%s", l.raw)
 	}
 	al.Class = alias.OpenMail
 	w.open(func(o *Options) { o.Cleartext = false })

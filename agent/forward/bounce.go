@@ -129,7 +129,9 @@ func (f *Forward) mailFailed(ctx context.Context, v verp.Return, r dsn.Report, x
 	if err != nil {
 		return nil, nil // a report without our own header: nobody can be told
 	}
-	if !own { // the mail went this way
+	fields := []string{"To", "Cc", "Subject", "Date", "Message-ID"}
+	if !own { // the mail went this way; what else a stranger says of it is not passed on
+		fields = fields[4:]
 		id := messageID(h.Get("Message-ID"))
 		if went, err := f.has(ctx, nameSeen+p.at.String()+"\x00"+id); err != nil || !went || id == "" {
 			return nil, err
@@ -139,7 +141,7 @@ func (f *Forward) mailFailed(ctx context.Context, v verp.Return, r dsn.Report, x
 	if err != nil || al.Owner != owner || sanitize.Automatic(h) {
 		return nil, nil
 	}
-	return &dsn.Report{Domain: f.o.Domain, To: p.sender, Now: f.o.Now(), Rand: f.o.Rand, Header: told(h),
+	return &dsn.Report{Domain: f.o.Domain, To: p.sender, Now: f.o.Now(), Rand: f.o.Rand, Header: told(h, fields),
 		Recipients: []dsn.Recipient{{Final: p.alias, Action: dsn.Failed, Status: outwards(x.Status)}}}, nil
 }
 
@@ -178,11 +180,11 @@ func outwards(status string) string {
 	return "5.0.0"
 }
 
-// told gives the fields of a mail that its sender gets back: those that it wrote itself, and that nothing here
-// changed.
-func told(h mail.Header) []byte {
+// told gives fields of a mail that its sender gets back: of those that it wrote itself, and that nothing
+// here changed.
+func told(h mail.Header, fields []string) []byte {
 	var out []byte
-	for _, name := range []string{"To", "Cc", "Subject", "Date", "Message-ID"} {
+	for _, name := range fields {
 		for _, f := range h.Fields() {
 			if strings.EqualFold(f.Name, name) {
 				out = mail.AppendField(out, f)

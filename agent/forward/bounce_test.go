@@ -177,7 +177,7 @@ func TestBack(t *testing.T) {
 			if r.from != "" || r.to != shop {
 				t.Errorf("from %s to %s", r.from, r.to)
 			}
-			contains(t, r.raw, []string{"Final-Recipient: rfc822; shop-1@alias.example"}, "home.example")
+			contains(t, r.raw, []string{"Final-Recipient: rfc822; shop-1@alias.example", "Message-ID: <m1@shop.example>"}, "home.example", "offers")
 		}
 	}
 	if s, err := w.f.State(t.Context(), annas); err != nil || s.Failed != 2 {
