@@ -83,12 +83,8 @@ func (s *Server) handler() (http.Handler, error) {
 	if root {
 		path = wire.DefaultWebSocketPath
 	}
-	base := c.Postern.PublicURL
-	if base == "" {
-		base = s.base()
-	}
 	make := func(private bool) (http.Handler, error) {
-		srv, err := wire.New(wire.Options{Backend: s.desk, Domain: s.domains[0], Base: base, WebSocketPath: path, Origins: c.Postern.Origins, PeerOf: web.PeerOf,
+		srv, err := wire.New(wire.Options{Backend: s.desk, Domain: s.domains[0], Base: s.link(), WebSocketPath: path, Origins: c.Postern.Origins, PeerOf: web.PeerOf,
 			Private: private, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
 		if err != nil {
 			return nil, errs.Wrap("role/alias.handler", err)
@@ -128,8 +124,11 @@ func fromHere(r *http.Request) bool {
 	return err == nil && ip != nil && ip.IsLoopback() && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == ""
 }
 
-// base is where the pages are found, as far as the server can tell.
-func (s *Server) base() string {
+// link is where the pages are found, as far as the server can tell.
+func (s *Server) link() string {
+	if s.c.Postern.PublicURL != "" {
+		return s.c.Postern.PublicURL
+	}
 	u := url.URL{Scheme: "https", Host: s.domains[0]}
 	if s.http != nil {
 		if a, ok := s.http.Addr().(*net.TCPAddr); ok && a.Port != 443 {
