@@ -181,7 +181,7 @@ func secretOf(io streams, ask, file string, fresh bool) ([]byte, error) {
 func proxyRecipientsCommand(io streams) *cobra.Command {
 	c := &cobra.Command{Use: "recipients", Short: "List, set and remove the keys of those you write to",
 		Long: `Speak to the management socket of the running proxy, whose configuration must say
-Management.Enable = true.`}
+Management.Enable = true. While no proxy runs, list reads its directory.`}
 	// A command over the socket.
 	sub := func(use, short, example string, n int, run func(m *management.Client, io streams, args []string, js bool) error) {
 		var src proxySource
@@ -193,31 +193,16 @@ Management.Enable = true.`}
 			if err != nil {
 				return err
 			}
-			if !cfg.Management.Enable {
-				return hint(errs.E("cmd.proxy.recipients", errs.Denied, "the management socket is off", nil), "Set Management.Enable = true in "+src.file+" and start the proxy again.")
-			}
-			m, err := management.Dial(c.Context(), cfg.Management.Path)
+			m, err := src.management(c.Context(), cfg)
 			if err != nil {
-				return hint(err, "To start the proxy: postern proxy -f "+src.file)
+				return err
 			}
 			defer m.Close()
 			return run(m, io, args, *js)
 		}
 		c.AddCommand(s)
 	}
-	sub("list", "List all recipients with their keys", "  postern proxy recipients list", 0, func(m *management.Client, io streams, _ []string, js bool) error {
-		all, err := m.List()
-		if err != nil {
-			return err
-		}
-		if js {
-			return printJSON(io.out, map[string]any{"recipients": append([]management.Recipient{}, all...)})
-		}
-		for _, r := range all {
-			fmt.Fprintf(io.out, "%s %s\n", r.User, r.Key)
-		}
-		return nil
-	})
+	c.AddCommand(proxyRecipientsListCommand(io))
 	sub("get ADDRESS", "Print the key of a recipient", "  postern proxy recipients get bob@relay.example", 1, func(m *management.Client, io streams, args []string, js bool) error {
 		key, err := m.Get(args[0])
 		if err != nil {
@@ -251,6 +236,65 @@ Management.Enable = true.`}
 	return c
 }
 
+// proxyRecipientsListCommand lists the keys of recipients: from the running proxy, or where none runs
+// from its directory.
+func proxyRecipientsListCommand(io streams) *cobra.Command {
+	var src proxySource
+	c := &cobra.Command{Use: "list", Short: "List all recipients with their keys, also while no proxy runs", Example: "  postern proxy recipients list", Args: cobra.NoArgs}
+	src.flags(c)
+	js := asJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := src.load()
+		if err != nil {
+			return err
+		}
+		var all []management.Recipient
+		if proxyRuns(c.Context(), cfg) {
+			var m *management.Client
+			if m, err = src.management(c.Context(), cfg); err != nil {
+				return err
+			}
+			defer m.Close()
+			all, err = m.List()
+		} else {
+			all, err = proxy.Recipients(c.Context(), proxyDeps(), cfg)
+		}
+		if err != nil {
+			return err
+		}
+		if *js {
+			return printJSON(io.out, map[string]any{"recipients": append([]management.Recipient{}, all...)})
+		}
+		for _, r := range all {
+			fmt.Fprintf(io.out, "%s %s\n", r.User, r.Key)
+		}
+		return nil
+	}
+	return c
+}
+
+// management dials the management socket of the running proxy.
+func (s *proxySource) management(ctx context.Context, cfg proxy.Config) (*management.Client, error) {
+	if !cfg.Management.Enable {
+		return nil, hint(errs.E("cmd.proxy.recipients", errs.Denied, "the management socket is off", nil), "Set Management.Enable = true in "+s.file+" and start the proxy again.")
+	}
+	m, err := management.Dial(ctx, cfg.Management.Path)
+	return m, hint(err, "To start the proxy: postern proxy -f "+s.file)
+}
+
+// verify shows or verifies a key at the running proxy, or where none runs in its directory.
+func (s *proxySource) verify(ctx context.Context, a proxy.VerifyArgs, r *proxy.Recipient) error {
+	cfg, err := s.load()
+	if err != nil {
+		return err
+	}
+	if proxyRuns(ctx, cfg) {
+		return s.ask(ctx, cfg, "verify", a, r)
+	}
+	*r, err = proxy.Verify(proxyDeps(), cfg, a)
+	return err
+}
+
 // said tells what was done to something.
 func said(io streams, js bool, what, to string) error {
 	if js {
@@ -279,7 +323,7 @@ With the address of an account of your own its key is shown, for others.`,
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		var r proxy.Recipient
-		if err := src.call(c.Context(), "verify", proxy.VerifyArgs{Address: args[0], Fingerprint: fingerprint}, &r); err != nil {
+		if err := src.verify(c.Context(), proxy.VerifyArgs{Address: args[0], Fingerprint: fingerprint}, &r); err != nil {
 			return err
 		}
 		if fingerprint == "" && !r.Own && !*js && isTerminal(io.in) {
@@ -317,7 +361,7 @@ func compare(ctx context.Context, io streams, src proxySource, r *proxy.Recipien
 	if err != nil || len(line) == 0 {
 		return nil
 	}
-	return src.call(ctx, "verify", proxy.VerifyArgs{Address: r.Address, Fingerprint: string(line)}, r)
+	return src.verify(ctx, proxy.VerifyArgs{Address: r.Address, Fingerprint: string(line)}, r)
 }
 
 // stateWords says what a state means.

@@ -107,12 +107,24 @@ func (s *Server) passwd(ctx context.Context, a PasswordArgs) (PasswordState, err
 
 // verify shows a recipient's key, or notes that its fingerprint was compared.
 func (s *Server) verify(_ context.Context, a VerifyArgs) (Recipient, error) {
+	r, err := s.verified(a)
+	s.mail.out.Look()
+	return r, err
+}
+
+// verified does so without telling anybody.
+func (s *Server) verified(a VerifyArgs) (Recipient, error) {
 	addr, err := recipient(a.Address)
 	if err != nil {
 		return Recipient{}, err
 	}
 	for _, u := range s.users {
 		if u.Address.Equal(addr) {
+			if u.opened() == nil {
+				if err := u.open(); err != nil {
+					return Recipient{}, err
+				}
+			}
 			return u.own()
 		}
 	}
@@ -121,7 +133,6 @@ func (s *Server) verify(_ context.Context, a VerifyArgs) (Recipient, error) {
 		return shown(e), err
 	}
 	e, err := s.book.Verify(addr, a.Fingerprint)
-	s.mail.out.Look()
 	return shown(e), err
 }
 
