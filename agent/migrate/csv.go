@@ -27,11 +27,15 @@ const (
 type table struct {
 	r       *csv.Reader
 	columns []string
+	most    int // rows
 }
 
 // open reads the heading. errs.Invalid when there is none.
-func open(r io.Reader) (*table, error) {
-	c := csv.NewReader(&capped{r: r, left: MaxFile})
+func open(r io.Reader) (*table, error) { return openWithin(r, MaxFile, MaxEntries) }
+
+// openWithin is open with bounds of its own.
+func openWithin(r io.Reader, bytes int64, rows int) (*table, error) {
+	c := csv.NewReader(&capped{r: r, left: bytes, most: bytes})
 	c.FieldsPerRecord = -1
 	c.LazyQuotes = true
 	head, err := c.Read()
@@ -41,7 +45,7 @@ func open(r io.Reader) (*table, error) {
 	if err != nil {
 		return nil, broken(err)
 	}
-	t := &table{r: c}
+	t := &table{r: c, most: rows}
 	for i, name := range head {
 		if i == 0 {
 			name = strings.TrimPrefix(name, "\ufeff")
@@ -66,13 +70,13 @@ func broken(err error) error {
 
 // capped gives an error behind a number of bytes.
 type capped struct {
-	r    io.Reader
-	left int64
+	r          io.Reader
+	left, most int64
 }
 
 func (c *capped) Read(p []byte) (int, error) {
 	if c.left <= 0 {
-		return 0, errs.E("agent/migrate.read", errs.TooLarge, fmt.Sprintf("the file is larger than %d bytes", MaxFile), nil)
+		return 0, errs.E("agent/migrate.read", errs.TooLarge, fmt.Sprintf("the file is larger than %d bytes", c.most), nil)
 	}
 	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
@@ -94,8 +98,8 @@ func (t *table) rows(fn func(line int, get func(string) string)) error {
 		if err != nil {
 			return broken(err)
 		}
-		if n == MaxEntries {
-			return errs.E("agent/migrate.rows", errs.TooLarge, fmt.Sprintf("the file has more than %d aliases", MaxEntries), nil)
+		if n == t.most {
+			return errs.E("agent/migrate.rows", errs.TooLarge, fmt.Sprintf("the file has more than %d aliases", t.most), nil)
 		}
 		line, _ := t.r.FieldPos(0)
 		fn(line, func(name string) string {

@@ -115,13 +115,24 @@ func TestFaults(t *testing.T) {
 		if _, _, err := read(iotest.ErrReader(errors.New("gone"))); errs.KindOf(err) != errs.Unavailable || errs.Public(err) != "the file cannot be read" {
 			t.Error(err)
 		}
-		head := "alias,note,description\n"
-		many := io.MultiReader(strings.NewReader(head), strings.NewReader(strings.Repeat("a@b.example\n", MaxEntries+1)))
-		if _, _, err := read(many); errs.KindOf(err) != errs.TooLarge || errs.Public(err) != "the file has more than 100000 aliases" {
-			t.Errorf("%s: %v", name, err)
+	}
+	for kind, read := range map[string]func(*table) ([]Entry, []Problem, error){"SimpleLogin": simpleLogin, "addy.io": addy} {
+		within := func(text io.Reader) error {
+			table, err := openWithin(io.MultiReader(strings.NewReader("alias,note,description\n"), text), 2000, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = read(table)
+			return err
 		}
-		if _, _, err := read(io.MultiReader(strings.NewReader(head+"\""), endless{})); errs.KindOf(err) != errs.TooLarge || errs.Public(err) != "the file is larger than 67108864 bytes" {
-			t.Errorf("%s: %v", name, err)
+		if err := within(strings.NewReader("a@b.example\nb@b.example\nc@b.example\n")); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if err := within(strings.NewReader("a@b.example\nb@b.example\nc@b.example\nd@b.example\n")); errs.KindOf(err) != errs.TooLarge || errs.Public(err) != "the file has more than 3 aliases" {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if err := within(io.MultiReader(strings.NewReader("\""), endless{})); errs.KindOf(err) != errs.TooLarge || errs.Public(err) != "the file is larger than 2000 bytes" {
+			t.Errorf("%s: %v", kind, err)
 		}
 	}
 	if _, _, _, err := CSV(strings.NewReader("a,b\n")); errs.KindOf(err) != errs.Invalid || !strings.Contains(errs.Public(err), "neither a file of SimpleLogin") {

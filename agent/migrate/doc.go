@@ -40,7 +40,7 @@ func (p Problem) String() string {
 
 // Bounds of what is read.
 const (
-	MaxFile    = 64 << 20 // bytes of a CSV file
+	MaxFile    = 16 << 20 // bytes of a CSV file
 	MaxEntries = 100_000  // aliases of one file
 	MaxNote    = 4096     // bytes of a note; a longer one is cut
 )
