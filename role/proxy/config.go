@@ -25,7 +25,7 @@ type Config struct {
 		MinFreeSpace      config.Bytes `toml:"MinFreeSpace" default:"64M" doc:"No mail is taken while less disk is free (452 4.3.1); reading goes on. 0: not looked at."`
 
 		AllowClassicalRecipients bool `toml:"AllowClassicalRecipients" default:"false" doc:"Take bare X25519 keys of recipients, as mailproxy had them (SET_RECIPIENT, [Recipients], PEM files). Mail to them is sealed without the part that withstands quantum computers."`
-		AllowCleartext           bool `toml:"AllowCleartext" default:"false" doc:"Hand mail that is not end-to-end encrypted to exits of the mix network for recipients outside of it, where the exit's policy takes it. Everybody from the exit on can read it. false: such mail is refused (523)."`
+		AllowCleartext           bool `toml:"AllowCleartext" default:"false" doc:"Hand mail that is not end-to-end encrypted to exits of the mix network for recipients outside of it, where the exit's policy takes it. Everybody from the exit on can read it. And let such mail go to reply addresses, whose relay can read it before it seals it. false: such mail is refused (523)."`
 	} `toml:"Proxy"`
 
 	Logging struct {
