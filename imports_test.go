@@ -38,7 +38,7 @@ var sideways = map[string][]string{
 	"agent/mixbox":     {"agent/vouch"},
 	"agent/reply":      {"agent/mixbox", "agent/vouch"},
 	"agent/mixclient":  {"agent/vouch"},
-	"agent/mixdoor":    {"agent/deliver", "agent/mixbox", "agent/parts", "agent/receive", "agent/vouch"},
+	"agent/mixdoor":    {"agent/aliasmail", "agent/deliver", "agent/mixbox", "agent/parts", "agent/receive", "agent/vouch"},
 	"agent/mixnym":     {},
 	"agent/mixreceive": {"agent/deliver", "agent/notice", "agent/vouch"},
 	"agent/mixsubmit":  {"agent/deliver", "agent/notice", "agent/submit", "agent/vouch"},
@@ -103,7 +103,7 @@ var reachesIn = map[string][]string{
 	"bench/mixbench":     {"mixnet/packet"},
 	"bench/nodebench":    {"mixnet", "kit"},
 	"bench/storebench":   {"store", "store/pebble", "kit"},
-	"interop":            {"kit/errs", "kit/tooltest", "wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
+	"interop":            {"kit/errs", "kit/tooltest", "mail/aliasname", "wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
 	"interop/smallworld": {"wire/dns/dnstest"},
 }
 
