@@ -170,7 +170,9 @@ exit code is 1 when there is a FAULT; advice alone is none.`,
 		if *js {
 			err = printJSON(io.out, all)
 		} else {
-			printAliasDoctor(io, all)
+			for _, d := range all {
+				printDiagnoses(io, []relay.Diagnosis{relay.Diagnosis(d)})
+			}
 		}
 		if err != nil {
 			return err
@@ -178,22 +180,6 @@ exit code is 1 when there is a FAULT; advice alone is none.`,
 		return aliasrole.AsError(all)
 	}
 	return c
-}
-
-func printAliasDoctor(io streams, all []aliasrole.Diagnosis) {
-	for _, d := range all {
-		mark := "ok    "
-		switch {
-		case d.Advice:
-			mark = "advice"
-		case !d.OK:
-			mark = "FAULT "
-		}
-		fmt.Fprintf(io.out, "%s  %-9s %s\n", mark, d.What, d.Text)
-		if d.Next != "" {
-			fmt.Fprintf(io.out, "        %-9s %s\n", "", d.Next)
-		}
-	}
 }
 
 func statusAlias(io streams, src *aliasSource) *cobra.Command {

@@ -43,19 +43,7 @@ over none: it shows whether port 25 is open to the outside.`,
 				return err
 			}
 		} else {
-			for _, d := range all {
-				mark := "ok    "
-				switch {
-				case d.Advice:
-					mark = "advice"
-				case !d.OK:
-					mark = "FAULT "
-				}
-				fmt.Fprintf(io.out, "%s  %-16s %s\n", mark, d.What, d.Text)
-				if d.Next != "" {
-					fmt.Fprintf(io.out, "        %-16s %s\n", "", d.Next)
-				}
-			}
+			printDiagnoses(io, all)
 		}
 		if bad > 0 {
 			return errs.E("cmd.doctor", errs.Unavailable, fmt.Sprintf("%d of %d things are not in order; mail that is stored is not concerned", bad, len(all)), nil)
@@ -63,6 +51,23 @@ over none: it shows whether port 25 is open to the outside.`,
 		return nil
 	}
 	return c
+}
+
+// printDiagnoses prints one or two lines for each.
+func printDiagnoses(io streams, all []relay.Diagnosis) {
+	for _, d := range all {
+		mark := "ok    "
+		switch {
+		case d.Advice:
+			mark = "advice"
+		case !d.OK:
+			mark = "FAULT "
+		}
+		fmt.Fprintf(io.out, "%s  %-16s %s\n", mark, d.What, d.Text)
+		if d.Next != "" {
+			fmt.Fprintf(io.out, "        %-16s %s\n", "", d.Next)
+		}
+	}
 }
 
 // clockDiagnosis says whether something keeps the clock of this machine right. It is asked
