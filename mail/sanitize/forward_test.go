@@ -2,6 +2,8 @@ package sanitize
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +130,9 @@ func parts(t testing.TB, raw string, rules PartRules) (content, body string) {
 	return strings.ReplaceAll(string(c), "\r\n", "\n"), strings.ReplaceAll(string(b), "\r\n", "\n")
 }
 
+// boundaryB stands in the place of the boundary b.
+var boundaryB = func() string { sum := sha256.Sum256([]byte("b")); return "=_" + hex.EncodeToString(sum[:16]) }()
+
 var anna = PartRules{Replace: map[string]string{"anna@home.example": "a@alias.example", "re.x@alias.example": "news@shop.example"}, Domain: "alias.example"}
 
 // TestParts: what programs add and tells who wrote is gone; what a person wrote stays.
@@ -144,19 +149,20 @@ func TestParts(t *testing.T) {
 			"Content-Type: text/plain\n", "hi"},
 		"S/MIME, detached": {"Content-Type: multipart/signed; boundary=b\n\n--b\nContent-Type: text/html\n\nhi\n--b\nContent-Type: application/pkcs7-signature\n\ncanary\n--b--\n", "Content-Type: text/html\n", "hi"},
 		"a key": {"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\nX-Canary: y\n\nhi\n--b\nContent-Type: application/pgp-keys; name=\"0xCANARY.asc\"\n\ncanary\n--b--\n",
-			"Content-Type: multipart/mixed; boundary=b\n", "--b\nContent-Type: text/plain\n\nhi\n--b--\n"},
-		"a key alone": {"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: application/pgp-keys\n\ncanary\n--b--\n", "Content-Type: multipart/mixed; boundary=b\n", "--b\nContent-Type: text/plain\n\n\n--b--\n"},
+			"Content-Type: multipart/mixed; boundary=\"b\"\n", "--b\nContent-Type: text/plain\n\nhi\n--b--\n"},
+		"a key alone": {"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: application/pgp-keys\n\ncanary\n--b--\n", "Content-Type: multipart/mixed; boundary=\"b\"\n", "--b\nContent-Type: text/plain\n\n\n--b--\n"},
 		"inline": {"Content-Type: text/plain\n\nbefore\n-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nhi\n-----BEGIN PGP SIGNATURE-----\n\ncanary\n-----END PGP SIGNATURE-----\nafter\n",
 			"Content-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n", "before\nhi\n\nafter\n"},
 		"inline, cut off": {"Content-Type: text/plain\n\nhi\n-----BEGIN PGP PUBLIC KEY BLOCK-----\ncanary\n", "Content-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n", "hi\n"},
 		"identifiers": {"Content-Type: multipart/related; boundary=b\n\n--b\nContent-Type: text/html\n\n<img src=\"cid:1.canary@home.example\">\n--b\nContent-Type: image/png\nContent-ID: <1.canary@home.example>\nContent-Location: canary\n\nP\n--b--\n",
-			"Content-Type: multipart/related; boundary=b\n", "--b\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n<img src=3D\"cid:part1@alias.example\">\n--b\nContent-Type: image/png\nContent-ID: <part1@alias.example>\n\nP\n--b--\n"},
+			"Content-Type: multipart/related; boundary=\"b\"\n", "--b\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n<img src=3D\"cid:part1@alias.example\">\n--b\nContent-Type: image/png\nContent-ID: <part1@alias.example>\n\nP\n--b--\n"},
 		"a mail within": {"Content-Type: message/rfc822\n\nTo: Anna <anna@home.example>\nSubject: x\nContent-Type: text/plain\n\nfor anna@home.example\n", "Content-Type: message/rfc822\n",
 			"To: Anna <a@alias.example>\nSubject: x\nMIME-Version: 1.0\nContent-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n\nfor a@alias.example\n"},
 		"encrypted":     {"Content-Type: multipart/encrypted; boundary=b\nContent-Description: anna@home.example\n\n--b\nX: anna@home.example\n\n--b--\n", "Content-Type: multipart/encrypted; boundary=b\nContent-Description: a@alias.example\n", "--b\nX: anna@home.example\n\n--b--\n"},
 		"attached text": {"Content-Type: text/x-vcard; name=\"anna@home.example.vcf\"\n\nEMAIL:anna@home.example\n", "Content-Type: text/x-vcard; name=\"anna@home.example.vcf\"\nContent-Transfer-Encoding: quoted-printable\n", "EMAIL:a@alias.example\n"},
 	} {
 		content, body := parts(t, c.raw, anna)
+		content, body = strings.ReplaceAll(content, boundaryB, "b"), strings.ReplaceAll(body, boundaryB, "b")
 		if content != c.content || body != c.body && body != c.body+"\n" && body+"\n" != c.body {
 			t.Errorf("%s:\n%q\n%q, want\n%q\n%q", name, content, body, c.content, c.body)
 		}
@@ -174,6 +180,27 @@ func TestParts(t *testing.T) {
 		_, _, err := Parts([]byte("Content-Type: "+kind+"\r\n\r\nx"), anna)
 		if (err == ErrSigned) != refused || !refused && err != nil {
 			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+// TestBoundaries: one that names a host is not passed on, however it is written; what is written in an
+// unusual way stays a mail.
+func TestBoundaries(t *testing.T) {
+	for param, changed := range map[string]bool{"boundary=\"x/home.example\"": true, "charset=x;\r\n BOUNDARY=\"x/home.example\"; format=y": true, "boundary=x-home.example": true, "boundary =\"x/home.example\"": false,
+		"boundary=\"x/home\\.example\"": false} {
+		root, err := mime.Parse([]byte("Content-Type: multipart/mixed; " + param + "\r\n\r\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := "Content-Type: multipart/mixed; " + param + "\r\n\r\n--" + root.Param("boundary") + "\r\n\r\nhi\r\n--" + root.Param("boundary") + "--\r\n"
+		content, body, err := Parts([]byte(raw), anna)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := mime.Parse(append(append(content, "\r\n"...), body...))
+		if err != nil || len(got.Parts) != 1 || strings.Contains(string(content)+string(body), "home") == changed || got.Param("format") != root.Param("format") {
+			t.Errorf("%s: %v\n%s\n%s", param, err, content, body)
 		}
 	}
 }

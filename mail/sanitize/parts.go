@@ -2,6 +2,8 @@ package sanitize
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"mime/quotedprintable"
@@ -32,7 +34,7 @@ var ErrSigned = errs.E("mail/sanitize.Parts", errs.Denied, "the mail is signed w
 
 // Parts gives the fields that say how the body is read, without an empty line, and the body of a mail, with
 // nothing left that mail programs add on their own and that tells who wrote it: signatures are taken off,
-// OpenPGP keys are left out, parts have no fields but those of MIME, and identifiers of parts are new. What
+// OpenPGP keys are left out, parts have no fields but those of MIME, and their identifiers and boundaries are new. What
 // is encrypted is left as it is. raw has CRLF line ends. errs.Invalid, errs.TooLarge; ErrSigned.
 func Parts(raw []byte, rules PartRules) (content, body []byte, err error) {
 	const op = "mail/sanitize.Parts"
@@ -84,8 +86,9 @@ func (w *partWriter) part(p *mime.Part) (content, body []byte, err error) {
 	case p.Is("multipart/encrypted"):
 		return w.fields(p, false), w.raw[p.BodyStart:p.BodyEnd], nil
 	case p.Multipart():
-		body, err = w.multipart(p)
-		return w.fields(p, false), body, err
+		content, boundary := rebound(w.fields(p, false), p.Param("boundary"))
+		body, err = w.multipart(p, boundary)
+		return content, body, err
 	case p.MediaType == "application" && strings.HasSuffix(p.Subtype, "pkcs7-mime"):
 		if kind := strings.ToLower(p.Param("smime-type")); kind == "signed-data" || kind == "" {
 			return nil, nil, ErrSigned
@@ -102,6 +105,30 @@ func (w *partWriter) part(p *mime.Part) (content, body []byte, err error) {
 		}
 	}
 	return w.fields(p, false), w.raw[p.BodyStart:p.BodyEnd], nil
+}
+
+// rebound puts another boundary in the place of the one that a mail program made, perhaps of its host's
+// name, and gives it. It is in none of the parts, as little as any hash. A boundary that is written in some
+// unusual way stays.
+func rebound(content []byte, old string) ([]byte, string) {
+	const param = "boundary="
+	at := bytes.Index(bytes.ToLower(content), []byte(param)) // ASCII alone changes its case in place
+	if at < 0 || old == "" || len(bytes.ToLower(content)) != len(content) {
+		return content, old
+	}
+	rest, end := content[at+len(param):], old
+	if bytes.HasPrefix(rest, []byte{'"'}) {
+		end = `"` + old + `"`
+	}
+	if !bytes.HasPrefix(rest, []byte(end)) {
+		return content, old
+	}
+	if rest = rest[len(end):]; len(rest) > 0 && !bytes.ContainsAny(rest[:1], "; \t\r\n") {
+		return content, old
+	}
+	sum := sha256.Sum256([]byte(old))
+	made := "=_" + hex.EncodeToString(sum[:16])
+	return append(append(bytes.Clone(content[:at+len(param)]), `"`+made+`"`...), rest...), made
 }
 
 func identity(p *mime.Part) bool {
@@ -161,9 +188,8 @@ func isKey(p *mime.Part) bool {
 	return p.Is("application/pgp-keys") || p.Is("application/pgp-signature") || p.MediaType == "application" && strings.HasSuffix(p.Subtype, "pkcs7-signature")
 }
 
-// multipart writes the parts of a multipart between its boundaries.
-func (w *partWriter) multipart(p *mime.Part) ([]byte, error) {
-	boundary := p.Param("boundary")
+// multipart writes the parts of a multipart between boundaries.
+func (w *partWriter) multipart(p *mime.Part, boundary string) ([]byte, error) {
 	var out bytes.Buffer
 	n := 0
 	for _, c := range p.Parts {
