@@ -154,6 +154,9 @@ func TestEffects(t *testing.T) {
 			if err := p.ask(t, "alias.new", aliases.Args{Token: secret, Create: &aliases.CreateRequest{Custom: "boss"}}, nil); errs.KindOf(err) != errs.Exists || errs.Public(err) != "this name is taken" {
 				t.Errorf("the address of a line by hand: %v", err)
 			}
+			if err := p.ask(t, "alias.owner.new", aliases.Args{Address: "anybody@alias.example"}, nil); errs.KindOf(err) != errs.Denied || !strings.HasPrefix(errs.Public(err), "with CustomHandles") {
+				t.Errorf("a mailbox that somebody could choose as a handle: %v", err)
+			}
 		},
 		"Postern.MaxHandles": func(t *testing.T) {
 			p := newPlace(t, "[Postern]\nMaxHandles=1\n")
@@ -189,9 +192,11 @@ func TestEffects(t *testing.T) {
 		"Postern.PublicURL": func(t *testing.T) {
 			p := newPlace(t, "[Postern]\nPublicURL=https://mail.example:8443\n")
 			s := p.start(t)
-			if s.link() != "https://mail.example:8443" {
-				t.Errorf("%q", s.link())
+			var f aliases.Fresh
+			if p.must(t, "alias.owner.new", aliases.Args{Address: "anna@mailbox.example"}, &f); !strings.HasPrefix(f.Link, "https://mail.example:8443/aliases/connect#") || !strings.Contains(f.Link, f.Token) {
+				t.Errorf("%q", f.Link)
 			}
+			stop(t, s)
 			if s := newPlace(t, "").start(t); !strings.HasPrefix(s.link(), "https://alias.example:") {
 				t.Errorf("%q", s.link())
 			}

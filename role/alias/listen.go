@@ -124,10 +124,13 @@ func fromHere(r *http.Request) bool {
 	return err == nil && ip != nil && ip.IsLoopback() && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == ""
 }
 
-// link is where the pages are found, as far as the server can tell.
+// link is where the pages are found, as far as the server can tell; "" where there are none.
 func (s *Server) link() string {
-	if s.c.Postern.PublicURL != "" {
+	switch {
+	case s.c.Postern.PublicURL != "":
 		return s.c.Postern.PublicURL
+	case s.c.General.ListenAddress == "off":
+		return ""
 	}
 	u := url.URL{Scheme: "https", Host: s.domains[0]}
 	if s.http != nil {

@@ -196,7 +196,7 @@ func (s *Server) openState(ctx context.Context, table *postmap.Table) error {
 		return err
 	}
 	s.desk, err = aliases.New(aliases.Options{Aliases: s.aliases, Domains: s.domains, Style: aliasname.Style(c.Postern.HandleStyle), Cleartext: true, Elsewhere: true,
-		Beside: &aliases.Beside{Custom: c.Postern.CustomHandles, Taken: s.taken}, MaxPerOwner: c.Postern.MaxHandles, Map: s.follow, CheckTarget: checkTarget,
+		Beside: &aliases.Beside{Custom: c.Postern.CustomHandles, Taken: s.taken}, MaxPerOwner: c.Postern.MaxHandles, Map: s.follow, CheckTarget: s.checkTarget, Base: s.link,
 		Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	return err
 }
@@ -207,10 +207,15 @@ func (s *Server) taken(_ context.Context, addr mail.Address) (bool, error) {
 	return line > 0, err
 }
 
-// checkTarget refuses an address that cannot stand in the map.
-func checkTarget(_ context.Context, target mail.Address) error {
-	if !postmap.Word(target.String()) {
-		return errs.E("role/alias.checkTarget", errs.Invalid, "this address cannot stand in a map of Postfix", nil)
+// checkTarget refuses an address that cannot stand in the map, and, where owners choose handles, one in a domain of
+// aliases: somebody could choose it as a handle.
+func (s *Server) checkTarget(_ context.Context, target mail.Address) error {
+	const op = "role/alias.checkTarget"
+	switch {
+	case !postmap.Word(target.String()):
+		return errs.E(op, errs.Invalid, "this address cannot stand in a map of Postfix", nil)
+	case s.c.Postern.CustomHandles && s.aliases.Ours(target):
+		return errs.E(op, errs.Denied, "with CustomHandles the domains of aliases hold no mailboxes: mail cannot go there", nil)
 	}
 	return nil
 }
