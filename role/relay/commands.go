@@ -12,6 +12,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/post/account"
+	"postern.email/post/alias"
 	"postern.email/post/mailbox"
 	"postern.email/post/packetbox"
 	"postern.email/post/queue"
@@ -63,7 +64,7 @@ type AccountPage struct {
 
 // Finding is one thing that store.check found wrong.
 type Finding struct {
-	Part string `json:"part"` // "store", "accounts", "mailboxes", "queue", "packets", "keys"
+	Part string `json:"part"` // "store", "accounts", "mailboxes", "queue", "packets", "aliases", "keys"
 	Text string `json:"text"`
 	// Leftover: a crash between two steps left it, nothing refers to it, and the
 	// running relay removes it by itself. It is no damage.
@@ -109,6 +110,7 @@ func (s *Server) commands() map[string]control.Handler {
 		"account.invite": s.invite,
 	})
 	maps.Copy(h, s.queueCommands())
+	maps.Copy(h, s.aliasCommands())
 	for name, fn := range map[string]func(context.Context, mail.Address, AccountArgs) (account.Account, error){
 		"account.create": s.createAccount,
 		"account.show": func(ctx context.Context, addr mail.Address, _ AccountArgs) (account.Account, error) {
@@ -292,6 +294,18 @@ func (s *Server) Check(ctx context.Context, report func(Finding)) error {
 	}); err != nil {
 		return errs.Wrap(op, err)
 	}
+	if err := s.alias.register.Check(ctx, func(f alias.Finding) {
+		text := f.What
+		if f.Owner != "" {
+			text += fmt.Sprintf(" (owner %s)", f.Owner)
+		}
+		report(Finding{Part: "aliases", Text: text, Leftover: f.Leftover})
+	}); err != nil {
+		return errs.Wrap(op, err)
+	}
+	if err := s.alias.book.Check(ctx, func(text string) { report(Finding{Part: "aliases", Text: text}) }); err != nil {
+		return errs.Wrap(op, err)
+	}
 	if err := s.nyms.Check(ctx, func(text string) { report(Finding{Part: "packets", Text: text}) }); err != nil {
 		return errs.Wrap(op, err)
 	}
@@ -330,6 +344,9 @@ func (s *Server) Reveal(ctx context.Context, emit func(Revealed)) error {
 		if err := s.dkim.Reveal(ctx, say); err != nil {
 			return errs.Wrap(op, err)
 		}
+	}
+	if err := s.alias.register.Reveal(ctx, say); err != nil {
+		return errs.Wrap(op, err)
 	}
 	if err := s.packets.Reveal(ctx, say); err != nil {
 		return errs.Wrap(op, err)

@@ -146,6 +146,29 @@ type Config struct {
 		CreatePerSecond int `toml:"requests_per_second" default:"2" unit:"a second" min:"0" max:"1000" doc:"Credentials that the web page makes for one address (IPv6: one /64), five at once. 0: no limit."`
 	} `toml:"web"`
 
+	Aliases struct {
+		Enabled            bool            `toml:"enabled" default:"true" doc:"Let accounts have aliases: further addresses, one for each site, that are made, paused and deleted on the pages under /aliases, over HTTP and with postern alias (docs/aliases.md). false: there are none, and mail to those that were made is refused."`
+		Domains            []string        `toml:"domains" default:"" check:"domain" max:"64" doc:"The domains of aliases, the first one the default. Mail for each must come here (an MX record). Empty: that of the relay."`
+		Style              string          `toml:"style" default:"words" oneof:"words random site" doc:"How the server makes the name of an alias when nobody says: two words and five digits, 18 letters and digits, or the name of the site with digits."`
+		Cleartext          bool            `toml:"cleartext" default:"true" doc:"Aliases may be of class open-mail, and new ones are: they take ordinary mail of senders whose domain vouches for them (DKIM or SPF), sealed before it is written, and may answer it. false: aliases take and send end-to-end encrypted mail only."`
+		Evidence           config.Duration `toml:"evidence" default:"90d" max:"3650d" doc:"How old the mails may be from which a file is made that shows who passed an alias on (postern alias evidence). 0: no such files, and nothing is kept in mail for an alias that would be needed for one."`
+		Undo               config.Duration `toml:"undo" default:"30d" min:"1d" max:"3650d" doc:"How long a deleted alias can be restored, in whole days. Nobody else gets it in any case."`
+		DeleteUnused       config.Duration `toml:"delete_unused_after" default:"0" max:"3650d" doc:"Aliases that never got or sent a mail are deleted after so long, in whole days. 0: never."`
+		MaxPerAccount      int             `toml:"max_per_account" default:"10000" unit:"aliases" min:"1" max:"1000000" doc:"Aliases that an account may have; deleted ones do not count."`
+		CreatePerMinute    int             `toml:"create_per_minute" default:"60" unit:"a minute" min:"0" max:"1000000" doc:"Aliases that one account makes; a minute's worth may come at once. 0: no limit."`
+		CreatePerNetwork   int             `toml:"create_per_network" default:"120" unit:"a minute" min:"0" max:"1000000" doc:"Aliases that are made from one address (IPv6: one /64); a minute's worth may come at once. 0: no limit."`
+		WrongPerNetwork    int             `toml:"wrong_per_network" default:"12" unit:"a minute" min:"0" max:"1000000" doc:"Wrong tokens and passwords for aliases from one address (IPv6: one /64); a minute's worth may come at once. Beyond, none from there is looked at for a while. 0: no limit."`
+		TriesNetwork       int             `toml:"tries_network_per_second" default:"5" unit:"a second" min:"0" max:"100000" doc:"Addresses in the form of a derived alias (docs/aliases-derived.md), not known yet, that mail of one address (IPv6: one /64) is for; beyond, 451 4.7.1. 0: no limit."`
+		Tries              int             `toml:"tries_per_second" default:"50" unit:"a second" min:"0" max:"100000" doc:"The same in all. 0: no limit."`
+		WebSocketPath      string          `toml:"websocket_path" default:"/incognitomail" doc:"Where under https the WebSocket of IncognitoMail's protocol is."`
+		Origins            []string        `toml:"origins" default:"" max:"64" doc:"The origins whose scripts may ask over HTTP, such as moz-extension://…; a * stands for any characters. Empty: all, since a browser gives each installed add-on an origin of its own. The server's own pages always may."`
+		SenderNames        bool            `toml:"sender_names" default:"false" doc:"Let the name that stands beside the address in From leave with mail as an alias. false: only the address does, since mail programs write their user's name there whatever the address is."`
+		SenderKeys         bool            `toml:"sender_keys" default:"false" doc:"Let keys and signatures that are attached leave with unencrypted mail as an alias. false: they are taken out, since they show whose they are."`
+		Forward            bool            `toml:"forward" default:"false" doc:"Serve owners whose mailbox is elsewhere: mail for their aliases is sent on (docs/aliases-forward.md). Such owners are made by the operator (postern alias new account ADDRESS), and the mailbox is asked first whether it agrees."`
+		ForwardUnsubscribe string          `toml:"forward_unsubscribe" default:"keep" oneof:"keep block drop" doc:"What becomes of List-Unsubscribe in mail that is sent on. keep: as the sender wrote it. block: one click refuses mail of this sender for this alias. drop: it is taken out."`
+		ForwardKeys        bool            `toml:"forward_keys" default:"false" doc:"Let OpenPGP keys stay in what a mailbox elsewhere answers as an alias. false: they are taken out, since they show whose they are."`
+	} `toml:"aliases"`
+
 	Mixnet struct {
 		Enabled   bool            `toml:"enabled" default:"false" doc:"Be the two ends of ways through a mix network, for the users of this relay: docs/mix-relay.md."`
 		Network   string          `toml:"network" default:"" doc:"The network file: the name of the network, its period, and the keys and addresses of its authorities. Whoever runs an authority gives it out."`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/mail"
 	"postern.email/mail/dkim"
 	"postern.email/post/dkimkey"
 	"postern.email/wire/control"
@@ -83,8 +84,23 @@ func (s *Server) signer() func(header []byte, body ...[]byte) (fields []byte, er
 		if err != nil {
 			return nil, err
 		}
-		return (&dkim.Signer{Domain: s.c.Domain, Keys: keys}).Sign(header, body...)
+		return (&dkim.Signer{Domain: s.signingDomain(header), Keys: keys}).Sign(header, body...)
 	}
+}
+
+// signingDomain gives the domain whose signature a mail gets: that in From where it is one of
+// aliases, which has the same records as the relay's own; else the relay's own.
+func (s *Server) signingDomain(header []byte) string {
+	if h, _, err := mail.ParseHeader(header); err == nil {
+		if from, err := mail.FromAddress(h); err == nil {
+			for _, d := range s.c.aliasDomains() {
+				if mail.CanonicalDomain(d) == mail.CanonicalDomain(from.Domain) {
+					return d
+				}
+			}
+		}
+	}
+	return s.c.Domain
 }
 
 // oldKeys serves the published keys, each at keysPath + selector + ".pem".

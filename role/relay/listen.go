@@ -105,7 +105,10 @@ func (s *Server) listen() error {
 
 	workers := map[string]func(context.Context) error{"accounts": s.accounts.Run, "mailboxes": s.boxes.Run, "memory of mails": s.seen.Run,
 		"certificates": s.certs.Run, "queue": s.queue.Run, "policies of others": s.book.Run, "delivery": s.out.Run,
-		"packets": s.packets.Run, "reply addresses": s.nyms.Run}
+		"packets": s.packets.Run, "reply addresses": s.nyms.Run, "aliases": s.alias.register.Run, "mail that is sent on": s.alias.book.Run}
+	if s.alias.desk != nil {
+		workers["notices of aliases"] = s.runAliasNotices
+	}
 	if s.mix != nil {
 		workers["counts of the mix network"] = s.mix.stats.Run
 		workers["mail from the mix network"] = s.mix.door.Run
@@ -274,13 +277,16 @@ func (s *Server) webs(in *receive.Receive) error {
 		Ports: web.Ports{HTTPS: port, IMAPS: s.portOf("imaps"), IMAP: s.portOf("imap"), Submissions: s.portOf("submissions"),
 			Submission: s.portOf("submission"), POP3S: s.portOf("pop3s"), POP3: s.portOf("pop3")},
 		NameLength: min(max(c.Web.NameLength, c.Accounts.UsernameMinLength), c.Accounts.UsernameMaxLength), PasswordMinLength: c.Accounts.PasswordMinLength,
-		Limit: limits.NewGCRA(60*c.Web.CreatePerSecond, webBurst, maxNetworks, s.d.Now), Closed: s.mayCreate, Mix: s.mixClients(), Admin: c.Metadata.Admin,
+		Limit: limits.NewGCRA(60*c.Web.CreatePerSecond, webBurst, maxNetworks, s.d.Now), Closed: s.mayCreate, Mix: s.mixClients(), AliasPath: s.aliasPath(), Admin: c.Metadata.Admin,
 		DeleteAfter: after, InactiveAfter: inactive, Rand: s.d.Rand, Logger: s.d.Logger})
 	if err != nil {
 		return err
 	}
 	imaps, err := imap.New(s.imapOptions(s.certs.Config(c.tlsVersion()), false, false))
 	if err != nil {
+		return err
+	}
+	if err := s.openAliasWeb(); err != nil {
 		return err
 	}
 	submission := s.submitOptions(s.certs.Config(c.tlsVersion()), false, false)

@@ -13,6 +13,7 @@ import (
 	"postern.email/kit/passhash"
 	"postern.email/post/account"
 	"postern.email/post/mailbox"
+	webalias "postern.email/wire/alias"
 )
 
 // orNever gives the length of time that an agent understands: it takes zero for
@@ -48,6 +49,12 @@ func (c Config) Check() error {
 		return bad("delivery.first_retry is greater than delivery.last_retry")
 	case c.DKIM.Overlap < c.Delivery.Lifetime:
 		return bad("dkim.rotate_overlap is shorter than delivery.lifetime: mail would arrive with a signature that nobody can check")
+	case c.Aliases.Undo.Std()%day != 0:
+		return bad("aliases.undo must be a number of whole days, such as 30d")
+	case c.Aliases.DeleteUnused.Std()%day != 0:
+		return bad("aliases.delete_unused_after must be a number of whole days, such as 90d, or 0 for never")
+	case !webalias.ValidPath(c.Aliases.WebSocketPath):
+		return bad("aliases.websocket_path must begin with a slash and lie outside of /aliases and /api")
 	case c.checkMix() != "":
 		return bad(c.checkMix())
 	case c.Accounts.DeleteInactiveAfter.Std()%day != 0: // the day of the last login is all that is kept

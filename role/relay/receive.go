@@ -24,6 +24,7 @@ func (s *Server) receiver() *receive.Receive {
 	c, d := &s.c, &s.d
 	return receive.New(receive.Options{Domain: c.Domain, Mails: s.perNetwork(c.Exchange.MailsPerNetwork),
 		KiB: s.perNetwork(int((c.Exchange.BytesPerNetwork + 1023) >> 10)), Unknown: s.perNetwork(c.Exchange.RefusedPerNetwork), Accounts: s.accounts, Rooms: s.rooms(), Proxy: s.opensProxies(), Replies: s.replies(), Bounce: s.bounced, SPF: s.spf(), Deliver: s.deliver,
+		Aliases: s.alias.door, Forwards: s.forwards(),
 		Keys: s.names.TXT, Forget: s.names.Forget, Guard: s.mayWrite, Now: d.Now, Logger: d.Logger})
 }
 
@@ -38,6 +39,9 @@ func (s *Server) pages(site http.Handler, in *receive.Receive) http.Handler {
 		}
 		if strings.HasPrefix(r.URL.Path, exitPath) && s.mix != nil && s.mix.exit != nil {
 			s.mix.exit.Handler().ServeHTTP(w, r)
+			return
+		}
+		if s.aliasPage(w, r) {
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, keysPath) {

@@ -116,6 +116,7 @@ type Server struct {
 	packets  *packetbox.Boxes // there also where mixnet.enabled is off: what lies in them is not lost
 	nyms     *nym.Stock       // as packets
 	mix      *mixPart         // nil: in no mix network
+	alias    aliasPart
 	access   *access.Access
 	submit   *submit.Submit
 	deliver  *deliver.Deliver
@@ -257,17 +258,13 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	ao := accountOptions(*c)
 	ao.Store, ao.Root, ao.MayCreate = s.db, s.root, s.mayCreate
 	ao.OnCreate = func(tx store.Tx, key *seal.Opened) error { return s.boxes.Init(tx, key) }
-	ao.OnDelete = func(ctx context.Context, id seal.AccountID) error {
-		if err := s.seen.Remove(ctx, id); err != nil {
-			return err
-		}
-		if err := s.dropPackets(ctx, id); err != nil {
-			return err
-		}
-		return s.boxes.Remove(ctx, id)
-	}
+	ao.OnDelete = func(ctx context.Context, id seal.AccountID) error { return s.dropAll(ctx, id, false) }
+	ao.OnReset = func(ctx context.Context, id seal.AccountID) error { return s.dropAll(ctx, id, true) }
 	ao.Now, ao.Rand, ao.Logger = d.Now, d.Rand, d.Logger
 	if s.accounts, err = account.New(ctx, ao); err != nil {
+		return err
+	}
+	if err = s.openAliases(ctx); err != nil {
 		return err
 	}
 	if err = s.openPackets(ctx); err != nil {
@@ -283,6 +280,21 @@ func (s *Server) openState(ctx context.Context) (err error) {
 	return s.openQueue(ctx)
 }
 
+// dropAll removes all that is kept for an account beside its own records; reset: the account gets
+// a new key and keeps its name.
+func (s *Server) dropAll(ctx context.Context, id seal.AccountID, reset bool) error {
+	if err := s.seen.Remove(ctx, id); err != nil {
+		return err
+	}
+	if err := s.dropPackets(ctx, id); err != nil {
+		return err
+	}
+	if err := s.dropAliases(ctx, id, reset); err != nil {
+		return err
+	}
+	return s.boxes.Remove(ctx, id)
+}
+
 // openAgents builds the agents over the state.
 func (s *Server) openAgents() (err error) {
 	c, d := &s.c, &s.d
@@ -290,9 +302,13 @@ func (s *Server) openAgents() (err error) {
 	if c.Exchange.Remember > 0 {
 		memory = s.seen
 	}
-	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Letters: s.seen, Proxies: s.proxies(), Replies: s.replies(), Domain: c.Domain,
+	s.deliver = deliver.New(deliver.Options{Store: s.db, Boxes: s.boxes, Seen: memory, Queue: s.queue, Accounts: s.accounts, Letters: s.seen, Proxies: s.proxies(), Replies: s.replies(), Aliases: s.aliasOwners(), Numbers: s.accounts, Returned: s.returned, Domain: c.Domain,
 		Lifetime: c.Delivery.Lifetime.Std(), Sign: s.signer(), Now: d.Now, Rand: d.Rand, Logger: d.Logger})
-	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.rooms(), Deliver: s.deliver, Replies: s.replies(), Remote: c.Delivery.Remote, Guard: s.mayWrite,
+	if err = s.openAliasAgents(); err != nil {
+		return err
+	}
+	s.submit = submit.New(submit.Options{Accounts: submit.Register(s.accounts), Rooms: s.rooms(), Deliver: s.deliver, Replies: s.replies(),
+		Aliases: s.alias.door, AliasNames: c.Aliases.SenderNames, AliasKeys: c.Aliases.SenderKeys, Remote: c.Delivery.Remote, Guard: s.mayWrite,
 		PerMinute: c.Submission.MaxUserSendPerMinute, Burst: c.Submission.MaxUserSendBurst,
 		NoSecureJoin: !c.Submission.SecureJoin, NoSetupMessage: !c.Submission.SetupMessage, Now: d.Now, Logger: d.Logger})
 	s.access, err = access.New(access.Options{Accounts: s.accounts, Boxes: s.boxes, Server: s.metadata, Guard: s.mayWrite, Logger: d.Logger})
