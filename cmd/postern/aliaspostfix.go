@@ -234,12 +234,19 @@ func targetAlias(io streams, src *aliasSource) *cobra.Command {
 }
 
 func unitAlias(io streams) *cobra.Command {
-	return &cobra.Command{Use: "unit", Short: "Print a systemd unit for the alias server beside a Postfix", Args: cobra.NoArgs,
-		Example: "  postern alias unit > /etc/systemd/system/postern-alias.service",
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprint(io.out, deploy.Alias())
-			return err
-		}}
+	c := &cobra.Command{Use: "unit", Short: "Print a systemd unit for the alias server beside a Postfix", Args: cobra.NoArgs,
+		Example: "  postern alias unit > /etc/systemd/system/postern-alias.service"}
+	js := asJSON(c)
+	c.RunE = func(*cobra.Command, []string) error {
+		if *js {
+			return printJSON(io.out, map[string]string{"unit": deploy.Alias()})
+		}
+		if _, err := fmt.Fprint(io.out, deploy.Alias()); err != nil {
+			return errs.E("cmd.unit", errs.Unavailable, "cannot write the output", err)
+		}
+		return nil
+	}
+	return c
 }
 
 func configAlias(io streams) *cobra.Command {
