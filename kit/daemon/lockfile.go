@@ -25,7 +25,8 @@ func HoldLockFile(path string) (io.Closer, error) {
 		return nil, errs.E(op, errs.Unavailable, "cannot make the directory of the lock file "+path, err)
 	}
 	for range lockTries {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		// Lock files lie in directories that others may write to: what a link there names is not ours.
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
 		if err != nil {
 			kind := errs.Unavailable
 			if errors.Is(err, os.ErrPermission) {
@@ -43,9 +44,13 @@ func HoldLockFile(path string) (io.Closer, error) {
 		// Who held it before may have removed it between the opening and the lock: the file in that place
 		// is another then, or none, and this lock keeps nobody out.
 		mine, err := f.Stat()
-		if now, serr := os.Stat(path); err != nil || serr != nil || !os.SameFile(mine, now) {
+		if now, serr := os.Lstat(path); err != nil || serr != nil || !os.SameFile(mine, now) {
 			f.Close()
 			continue
+		}
+		if !mine.Mode().IsRegular() {
+			f.Close()
+			return nil, errs.E(op, errs.Unavailable, "there is something else in the place of the lock file "+path, nil)
 		}
 		text := fmt.Sprintf("%10d\n", os.Getpid())
 		if err := errors.Join(f.Chmod(0o644), f.Truncate(0), writeAt(f, text)); err != nil {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,6 +51,24 @@ func TestHoldLockFile(t *testing.T) {
 		t.Errorf("%q", b)
 	}
 	l.Close()
+	// What a link in its place names is not touched, and nothing but a file is taken.
+	victim := filepath.Join(filepath.Dir(path), "victim")
+	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := HoldLockFile(path); errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("a link: %v", err)
+	}
+	if b, err := os.ReadFile(victim); string(b) != "precious" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	pipe := filepath.Join(filepath.Dir(path), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := HoldLockFile(pipe); errs.KindOf(err) != errs.Unavailable || !strings.Contains(errs.Public(err), "something else in the place of the lock file") {
+		t.Errorf("a pipe: %v", err)
+	}
 	if _, err := HoldLockFile(filepath.Dir(path)); errs.KindOf(err) != errs.Unavailable {
 		t.Errorf("a directory: %v", err)
 	}

@@ -202,7 +202,7 @@ func (t *Table) replace(ctx context.Context, text []byte, st os.FileInfo) (again
 		_ = fs.Remove(fresh) // what has its place is not there any more
 		_ = fs.Remove(index)
 	}()
-	_ = fs.Remove(index) // of a process that was killed: postmap would write into it
+	_, _ = fs.Remove(fresh), fs.Remove(index) // of a process that was killed: postmap would write into it
 	if err := t.write(fresh, text, st); err != nil {
 		return false, t.fault("write", err)
 	}
