@@ -102,6 +102,11 @@ func (s *aliasSource) credential(io streams, c *cobra.Command, arg string) (a al
 		}
 		return a, nil
 	}
+	if c != nil && s.ini == "" { // what cannot be read is told before any secret is
+		if _, err := s.load(); err != nil {
+			return a, err
+		}
+	}
 	switch {
 	case arg == "-" || arg == "" && s.secretFile == "-":
 		return token(readSecret(io, "Secret: "))

@@ -129,6 +129,10 @@ An alias keeps its name. Its domain must be an alias domain of this server, unle
 	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`file` with the passphrase of an encrypted export (default: it is asked for)")
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		a, err := src.credential(io, c, "")
+		if err != nil {
+			return err
+		}
 		text, err := readImport(io, args[0])
 		if err != nil {
 			return err
@@ -146,12 +150,8 @@ An alias keeps its name. Its domain must be an alias domain of this server, unle
 		if err != nil {
 			return err
 		}
-		a, err := src.credential(io, c, "")
-		if err != nil {
-			return err
-		}
 		a.Domain = domain
-		sum := imported{Problems: problems, Failed: []aliases.ImportFailed{}}
+		sum := imported{Problems: append([]migrate.Problem{}, problems...), Failed: []aliases.ImportFailed{}}
 		for len(views) > 0 {
 			n := min(len(views), aliases.MaxImport)
 			a.Import, views = views[:n], views[n:]

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,18 @@ func TestSetEverywhere(t *testing.T) {
 	}
 	none := map[string]bool{"postern version": true, "postern config describe": true, "postern mix config": true, "postern authority config": true,
 		"postern authority network": true, "postern import mixminiond": true, "postern import mailproxy": true, "postern proxy config": true, "postern lab world": true, "postern mix simulate": true}
+	// The server beside a Postfix has IncognitoMail's configuration, -c; evidence needs none.
+	for _, name := range []string{"config", "doctor", "serve", "status", "sync", "unit", "verify-evidence"} {
+		none["postern alias "+name] = true
+	}
+	for _, name := range []string{"show", "pause", "resume", "restore", "pin", "evidence", "delete handle", "new account", "target"} {
+		arguments["postern alias "+name] = []string{"shop@relay.example"}
+	}
+	for _, name := range []string{"allow", "block", "forget", "elsewhere reverse"} {
+		arguments["postern alias "+name] = []string{"shop@relay.example", "eve@other.example"}
+	}
+	maps.Copy(arguments, map[string][]string{"postern alias mode": {"shop", "ask"}, "postern alias elsewhere key": {"shop", "--none"}, "postern alias class": {"shop", "strict"}, "postern alias expire": {"shop", "never"},
+		"postern alias label": {"shop", "a label"}, "postern alias import": {"file.csv"}, "postern alias token revoke": {"0011223344556677"}})
 	// A client of the mix network has a directory and no configuration.
 	for _, name := range []string{"register", "address", "run", "send", "fetch", "sent", "ping", "reply-block make", "reply-block list", "reply-block use", "reply-block inspect"} {
 		none["postern mix "+name] = true
