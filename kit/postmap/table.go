@@ -48,6 +48,9 @@ type Table struct {
 	text  string // where the text is, behind all links
 	index string
 	mu    sync.Mutex
+	// settled: text and index are known to fit. After a crash or an error between the two renames the index may
+	// be of a text that never came, so the first Sync of a process writes in any case.
+	settled bool
 }
 
 // New names a table; it need not be there yet. errs.Unsupported for a type that has no index, or one
@@ -89,8 +92,8 @@ type Result struct {
 	Conflicts []Conflict
 }
 
-// Sync makes the table hold these lines of ours, and no others. Many changes are one Sync. It writes
-// nothing where the table says so already. errs.Invalid when a line cannot stand in a table,
+// Sync makes the table hold these lines of ours, and no others. Many changes are one Sync. But for the first
+// one it writes nothing where the table says so already. errs.Invalid when a line cannot stand in a table,
 // errs.Full beyond MaxLines, errs.Corrupt when the marks do not fit, errs.Conflict when
 // somebody writes the file all the time, the errors of the disk (errs.Denied, errs.NoSpace, errs.NotFound for
 // the directory, errs.Unavailable), and Compile's. After an error the table is as it was, or as it
@@ -153,11 +156,13 @@ func (t *Table) try(ctx context.Context, fn func(*file) ([]byte, []Conflict)) (r
 	}
 	text, conflicts := fn(f)
 	r.Conflicts = conflicts
-	if bytes.Equal(text, old) && st != nil && t.fresh(st) {
+	if t.settled && bytes.Equal(text, old) && st != nil && t.fresh(st) {
 		return r, false, nil
 	}
 	r.Changed = true
+	t.settled = false
 	again, err = t.replace(ctx, text, st)
+	t.settled = err == nil && !again
 	return r, again, err
 }
 
@@ -187,7 +192,7 @@ func (t *Table) fresh(text os.FileInfo) bool {
 	return err == nil && !st.ModTime().Before(text.ModTime())
 }
 
-// fresh names: the text and its index before they take their places.
+// newText is the name of a text before it takes its place; its index has the suffix more.
 func (t *Table) newText() string {
 	fs := t.o.FS
 	return fs.PathJoin(fs.PathDir(t.text), "."+fs.PathBase(t.text)+".postern")

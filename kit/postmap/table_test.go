@@ -175,6 +175,31 @@ func TestFailedCompile(t *testing.T) {
 	}
 }
 
+// TestIndexOfATextThatNeverCame: what fails between the two renames leaves an index that is newer than the text. The next
+// Sync mends it, of this process or another, also when its lines are those of the old text.
+func TestIndexOfATextThatNeverCame(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "map")
+		faults := vfs.NewFaults(vfs.OS())
+		m := table(t, faults, path, "hash")
+		if _, err := m.Sync(t.Context(), two[:1]); err != nil {
+			t.Fatal(err)
+		}
+		old := read(t, path)
+		faults.FailNth(vfs.OpRename, 2, errors.New("no"))
+		if _, err := m.Sync(t.Context(), two); err == nil || read(t, path) != old || read(t, path+".db") == "index of\n"+old {
+			t.Fatalf("%v: %q, %q", err, read(t, path), read(t, path+".db"))
+		}
+		if !again {
+			m = table(t, vfs.OS(), path, "hash")
+		}
+		if _, err := m.Sync(t.Context(), two[:1]); err != nil || read(t, path+".db") != "index of\n"+old {
+			t.Errorf("%v: %q", err, read(t, path+".db"))
+		}
+	}
+}
+
 // TestWrittenMeanwhile: what somebody writes while ours is being made is not lost; where that goes on
 // and on, nothing is written.
 func TestWrittenMeanwhile(t *testing.T) {
