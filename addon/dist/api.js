@@ -3,8 +3,11 @@
 import { Failure } from './kinds.js';
 /** Longer than a server needs, shorter than people wait. */
 export const patience = 10_000;
-const codes = { 401: 'token', 403: 'denied', 404: 'gone', 409: 'gone', 410: 'gone', 429: 'busy', 503: 'busy', 507: 'full', 400: 'invalid', 422: 'invalid' };
-const names = { auth: 'token', denied: 'denied', busy: 'busy', full: 'full', not_found: 'gone', invalid: 'invalid' };
+const statuses = { 400: 'invalid', 401: 'token', 403: 'denied', 404: 'gone', 422: 'invalid', 429: 'busy' };
+/** The server's codes of errors. */
+const names = {
+    auth: 'token', denied: 'denied', 'not-found': 'gone', invalid: 'invalid', exists: 'invalid', full: 'full', busy: 'busy', 'too-large': 'invalid', unsupported: 'denied',
+};
 export class API {
     server;
     token;
@@ -43,7 +46,7 @@ export class API {
         if (r.ok)
             return value;
         const name = value?.error?.code ?? '';
-        throw new Failure(names[name] ?? codes[r.status] ?? 'server');
+        throw new Failure(names[name] ?? statuses[r.status] ?? 'server');
     }
     async key() {
         const v = (await this.call('GET', 'key'));

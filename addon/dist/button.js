@@ -83,7 +83,7 @@
                     void this.clicked();
             });
             root.addEventListener('keydown', (e) => this.key(e));
-            for (const kind of ['mousedown', 'pointerdown', 'focusin', 'keyup', 'keypress', 'input', 'click', 'mouseup', 'pointerup', 'touchstart', 'touchend']) {
+            for (const kind of ['mousedown', 'pointerdown', 'focusin', 'input', 'click', 'mouseup', 'pointerup', 'touchstart', 'touchend']) {
                 root.addEventListener(kind, (e) => e.stopPropagation()); // a page that closes its dialog on clicks elsewhere must not see ours
             }
             b.addEventListener('mousedown', (e) => e.preventDefault()); // the field keeps the focus

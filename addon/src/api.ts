@@ -12,8 +12,11 @@ export interface Create {
   site?: string;
 }
 
-const codes: Record<number, Code> = { 401: 'token', 403: 'denied', 404: 'gone', 409: 'gone', 410: 'gone', 429: 'busy', 503: 'busy', 507: 'full', 400: 'invalid', 422: 'invalid' };
-const names: Record<string, Code> = { auth: 'token', denied: 'denied', busy: 'busy', full: 'full', not_found: 'gone', invalid: 'invalid' };
+const statuses: Record<number, Code> = { 400: 'invalid', 401: 'token', 403: 'denied', 404: 'gone', 422: 'invalid', 429: 'busy' };
+/** The server's codes of errors. */
+const names: Record<string, Code> = {
+  auth: 'token', denied: 'denied', 'not-found': 'gone', invalid: 'invalid', exists: 'invalid', full: 'full', busy: 'busy', 'too-large': 'invalid', unsupported: 'denied',
+};
 
 export class API {
   constructor(readonly server: string, private token: string, private get: typeof fetch = fetch.bind(globalThis)) {}
@@ -42,7 +45,7 @@ export class API {
     }
     if (r.ok) return value;
     const name = (value as { error?: { code?: string } } | null)?.error?.code ?? '';
-    throw new Failure(names[name] ?? codes[r.status] ?? 'server');
+    throw new Failure(names[name] ?? statuses[r.status] ?? 'server');
   }
 
   async key(): Promise<{ key: string; domains: string[]; version: number }> {

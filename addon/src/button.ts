@@ -86,7 +86,7 @@
         if (e.isTrusted) void this.clicked();
       });
       root.addEventListener('keydown', (e) => this.key(e as KeyboardEvent));
-      for (const kind of ['mousedown', 'pointerdown', 'focusin', 'keyup', 'keypress', 'input', 'click', 'mouseup', 'pointerup', 'touchstart', 'touchend'] as const) {
+      for (const kind of ['mousedown', 'pointerdown', 'focusin', 'input', 'click', 'mouseup', 'pointerup', 'touchstart', 'touchend'] as const) {
         root.addEventListener(kind, (e) => e.stopPropagation()); // a page that closes its dialog on clicks elsewhere must not see ours
       }
       b.addEventListener('mousedown', (e) => e.preventDefault()); // the field keeps the focus

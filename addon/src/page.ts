@@ -50,7 +50,7 @@ export function failure(err: unknown): string {
 }
 
 /** Puts an address into the clipboard; false if the browser does not let us. */
-export async function copy(address: string, field?: HTMLInputElement): Promise<boolean> {
+export async function copy(address: string, field?: HTMLInputElement | HTMLTextAreaElement): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(address);
     return true;

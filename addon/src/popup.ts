@@ -8,7 +8,7 @@ translate();
 
 const [tab] = await chrome.tabs.query({ active: true, currentWindow: true });
 const site = siteOf(tab?.url);
-const address = byId<HTMLInputElement>('address');
+const address = byId<HTMLTextAreaElement>('address');
 
 function show(id: string, on = true): void {
   byId(id).hidden = !on;
