@@ -162,10 +162,9 @@ func (d *Desk) make(ctx context.Context, v *alias.Vault, n alias.New, r CreateRe
 		}
 		n.Local = local
 		al, err := d.o.Aliases.Create(ctx, v, n)
-		if errs.KindOf(err) == errs.Exists {
-			continue
+		if kind := errs.KindOf(err); err == nil || kind != errs.Exists && kind != errs.Denied { // Denied: it was somebody's once
+			return al, err
 		}
-		return al, err
 	}
 	return nil, errs.E("agent/aliases.make", errs.Unavailable, textDrawn, nil)
 }

@@ -470,3 +470,28 @@ func TestAliasKey(t *testing.T) {
 	_, err = w.desk.RotateToken(t.Context(), w.who("anna"))
 	wantKind(t, err, errs.Invalid, textNotToken)
 }
+
+// script gives bytes that were chosen, then zeros.
+type script struct{ left []byte }
+
+func (s *script) Read(p []byte) (int, error) {
+	clear(p)
+	n := copy(p, s.left)
+	s.left = s.left[n:]
+	return len(p), nil
+}
+
+// TestDrawAgain: where the name that was drawn is taken, or was, another is drawn; after some tries
+// the server gives up.
+func TestDrawAgain(t *testing.T) {
+	random := new(script)
+	w := newWorld(t, func(o *Options) { o.Rand = random })
+	first := w.make(w.who("anna"), CreateRequest{}).Address
+	_, err := w.desk.Create(t.Context(), w.who("anna"), CreateRequest{})
+	wantKind(t, err, errs.Unavailable, textDrawn)
+	random.left = make([]byte, 36) // three names as the first, then another
+	random.left = append(random.left, 0, 0, 0, 1)
+	if v := w.make(w.who("anna"), CreateRequest{}); v.Address == first || v.Address == "" {
+		t.Errorf("%s after %s", v.Address, first)
+	}
+}
