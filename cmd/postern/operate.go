@@ -47,6 +47,13 @@ func statusCommand(io streams) *cobra.Command {
 		fmt.Fprintf(io.out, "  queue         %d mails for %d recipients elsewhere (%d held, %d being sent, %d damaged), %s\n", st.Queue.Mails, st.Queue.Recipients,
 			st.Queue.Held, st.Queue.Sending, st.Queue.Damaged, size(st.Queue.Bytes))
 		fmt.Fprintf(io.out, "  store         %d transactions in %d groups, %d syncs\n", st.Store.Transactions, st.Store.Groups, st.Store.Syncs)
+		if a := st.Aliases; a != nil {
+			text := strings.Join(a.Domains, ", ")
+			if a.Stopped {
+				text += " (stopped: postern alias stop)"
+			}
+			fmt.Fprintf(io.out, "  aliases       %s\n", text)
+		}
 		if st.Mixnet != nil {
 			printMix(io, st.Mixnet)
 		}

@@ -373,7 +373,7 @@ func (s *Server) Status() Status {
 	st.Keys.InUse, st.Keys.Idle, st.Keys.TakenOver, st.Keys.LiveChains = l.KeysUsed, l.KeysIdle, s.handed, s.chains.Live()
 	c := &st.Connections
 	c.IMAP, c.SMTP, c.POP3, c.Web = s.limits.imap.Open(), s.limits.smtp.Open(), s.limits.pop3.Open(), s.limits.web.Open()
-	st.Mixnet = s.mixStatus()
+	st.Mixnet, st.Aliases = s.mixStatus(), s.aliasStatus()
 	d := s.db.Stats()
 	st.Store.Transactions, st.Store.Groups, st.Store.Syncs, st.Store.Bytes = d.Txs, d.Groups, d.Syncs, d.BytesWritten
 	return st

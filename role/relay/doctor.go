@@ -101,6 +101,7 @@ func (s *Server) Doctor(ctx context.Context, a DoctorArgs) ([]Diagnosis, error) 
 	}
 	s.diagnoseDoors(ctx, trust, addrs, &d)
 	s.diagnoseOut(ctx, try, &d)
+	s.diagnoseAliases(ctx, &d)
 	s.diagnoseMix(ctx, &d)
 	return d, nil
 }

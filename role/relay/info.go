@@ -83,5 +83,6 @@ type Status struct {
 		Syncs        uint64 `json:"syncs"`
 		Bytes        uint64 `json:"bytes_written"`
 	} `json:"store"`
-	Mixnet *MixStatus `json:"mixnet,omitempty"` // nil: in no mix network
+	Aliases *AliasStatus `json:"aliases,omitempty"` // nil: there are none
+	Mixnet  *MixStatus   `json:"mixnet,omitempty"`  // nil: in no mix network
 }
