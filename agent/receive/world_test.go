@@ -12,7 +12,7 @@ import (
 
 	"postern.email/agent/agenttest"
 	"postern.email/agent/deliver"
-	"postern.email/kit/errs"
+	"postern.email/kit/limits"
 	"postern.email/wire/smtp"
 )
 
@@ -32,6 +32,7 @@ type world struct {
 	lookups atomic.Int64
 	fails   error // of every look-up
 	guard   error
+	peer    limits.Peer // of sessions
 	r       *Receive
 }
 
@@ -59,7 +60,7 @@ func (w *world) lookup(_ context.Context, name string) ([]string, bool, error) {
 	}
 	txt, ok := w.keys[name]
 	if !ok {
-		return nil, false, errs.E("test", errs.NotFound, "", nil)
+		return agenttest.SigningKeys(context.Background(), name)
 	}
 	return []string{txt}, false, nil
 }
@@ -67,7 +68,7 @@ func (w *world) lookup(_ context.Context, name string) ([]string, bool, error) {
 // session begins one under TLS.
 func (w *world) session() smtp.Session {
 	w.t.Helper()
-	s, err := w.r.NewSession(w.t.Context(), smtp.Info{TLS: true})
+	s, err := w.r.NewSession(w.t.Context(), smtp.Info{TLS: true, Peer: w.peer})
 	if err != nil {
 		w.t.Fatal(err)
 	}
