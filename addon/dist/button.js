@@ -55,6 +55,8 @@
         panel = document.createElement('div');
         status = document.createElement('div');
         busy = false;
+        /** What each button does: Firefox presses none by the keyboard in the shadow root of an add-on, so we do. */
+        runs = new Map();
         dismissed = false;
         visible = false;
         constructor(field) {
@@ -78,6 +80,7 @@
             this.status.setAttribute('role', 'status');
             style(this.status, { position: 'absolute', width: '1px', height: '1px', overflow: 'hidden', 'clip-path': 'inset(50%)', 'white-space': 'nowrap' });
             root.append(b, this.panel, this.status);
+            this.runs.set(b, () => void this.clicked());
             b.addEventListener('click', (e) => {
                 if (e.isTrusted)
                     void this.clicked();
@@ -102,7 +105,12 @@
                 return;
             const items = [...this.panel.querySelectorAll('button')];
             const at = items.indexOf(e.target);
-            if (e.key === 'Escape') {
+            if (e.key === 'Enter' || e.key === ' ') {
+                e.preventDefault(); // the click that would follow
+                if (!e.repeat && e.target)
+                    this.runs.get(e.target)?.();
+            }
+            else if (e.key === 'Escape') {
                 e.preventDefault();
                 if (this.open())
                     this.close();
@@ -132,6 +140,8 @@
             return target === this.host;
         }
         close() {
+            for (const b of this.panel.children)
+                this.runs.delete(b);
             this.panel.replaceChildren();
             style(this.panel, { display: 'none' });
             this.button.removeAttribute('aria-expanded');
@@ -196,6 +206,7 @@
             });
             b.addEventListener('mouseenter', () => style(b, { background: '#ece9ff' }));
             b.addEventListener('mouseleave', () => style(b, { background: 'transparent' }));
+            this.runs.set(b, run);
             b.addEventListener('click', (e) => {
                 if (e.isTrusted)
                     run();

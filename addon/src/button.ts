@@ -59,6 +59,8 @@
     private panel = document.createElement('div');
     private status = document.createElement('div');
     private busy = false;
+    /** What each button does: Firefox presses none by the keyboard in the shadow root of an add-on, so we do. */
+    private runs = new Map<EventTarget, () => void>();
     private dismissed = false;
     visible = false;
 
@@ -82,6 +84,7 @@
       this.status.setAttribute('role', 'status');
       style(this.status, { position: 'absolute', width: '1px', height: '1px', overflow: 'hidden', 'clip-path': 'inset(50%)', 'white-space': 'nowrap' });
       root.append(b, this.panel, this.status);
+      this.runs.set(b, () => void this.clicked());
       b.addEventListener('click', (e) => {
         if (e.isTrusted) void this.clicked();
       });
@@ -105,7 +108,10 @@
       if (!e.isTrusted) return;
       const items = [...this.panel.querySelectorAll('button')];
       const at = items.indexOf(e.target as HTMLButtonElement);
-      if (e.key === 'Escape') {
+      if (e.key === 'Enter' || e.key === ' ') {
+        e.preventDefault(); // the click that would follow
+        if (!e.repeat && e.target) this.runs.get(e.target)?.();
+      } else if (e.key === 'Escape') {
         e.preventDefault();
         if (this.open()) this.close();
         else this.dismissed = true;
@@ -133,6 +139,7 @@
     }
 
     close(): void {
+      for (const b of this.panel.children) this.runs.delete(b);
       this.panel.replaceChildren();
       style(this.panel, { display: 'none' });
       this.button.removeAttribute('aria-expanded');
@@ -192,6 +199,7 @@
       });
       b.addEventListener('mouseenter', () => style(b, { background: '#ece9ff' }));
       b.addEventListener('mouseleave', () => style(b, { background: 'transparent' }));
+      this.runs.set(b, run);
       b.addEventListener('click', (e) => {
         if (e.isTrusted) run();
       });
