@@ -58,7 +58,11 @@ func (c *Config) aliasDomains() []string {
 // openAliases opens the register.
 func (s *Server) openAliases(ctx context.Context) (err error) {
 	c, d := &s.c.Aliases, &s.d
-	s.alias.register, err = alias.Open(ctx, alias.Options{Store: s.db, Root: s.root, Names: names.New(s.db, s.root), Domains: s.c.aliasDomains(),
+	class := alias.Strict
+	if c.Cleartext { // as those that are made at the desk
+		class = alias.OpenMail
+	}
+	s.alias.register, err = alias.Open(ctx, alias.Options{DerivedClass: class, Store: s.db, Root: s.root, Names: names.New(s.db, s.root), Domains: s.c.aliasDomains(),
 		MaxPerOwner: c.MaxPerAccount, UndoDays: int(c.Undo.Std() / day), UnusedDays: int(c.DeleteUnused.Std() / day),
 		TriesPerSecond: orNone(c.Tries), TriesNetwork: orNone(c.TriesNetwork),
 		Deleted: s.boxes.NoteDeleted, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
