@@ -70,7 +70,10 @@ func (s *aliasSource) who(c *cobra.Command) {
 	s.flags(c)
 	c.Flags().StringVar(&s.secretFile, "secret-file", "", "`file` with the secret in its first line; - is standard input")
 	c.Flags().StringVar(&s.account, "account", "", "`address` of an account of the relay, whose password is asked for")
-	c.Long = c.Short + "." + strings.TrimPrefix("\n\n"+strings.TrimPrefix(c.Long, c.Short+"."), "\n\n\n\n") + secretHelp
+	if c.Long == "" {
+		c.Long = c.Short + "."
+	}
+	c.Long += secretHelp
 }
 
 // call asks the running server.
