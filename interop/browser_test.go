@@ -20,6 +20,7 @@ type browser struct {
 	id      int
 	session string
 	events  []browserMessage // read while waiting for a reply
+	args    []string         // that it was started with
 }
 
 type browserMessage struct {
@@ -33,6 +34,15 @@ type browserMessage struct {
 
 // startBrowser opens an empty page of the given size. Scripts are off.
 func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
+	t.Helper()
+	b := launchBrowser(t)
+	b.newPage(width, height, mobile)
+	b.do(nil, "Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
+	return b
+}
+
+// launchBrowser starts a Chromium without a page, with further flags.
+func launchBrowser(t testing.TB, flags ...string) *browser {
 	t.Helper()
 	tool := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -52,9 +62,9 @@ func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(tool, "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
+	cmd := exec.Command(tool, append([]string{"--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
 		"--disable-dev-shm-usage", "--ignore-certificate-errors", "--no-first-run", "--disable-background-networking",
-		"--user-data-dir="+t.TempDir(), "about:blank")
+		"--user-data-dir=" + t.TempDir()}, append(flags, "about:blank")...)...)
 	cmd.ExtraFiles = []*os.File{toChild, fromChild} // file descriptors 3 and 4
 	tie(cmd)
 	if err := cmd.Start(); err != nil {
@@ -62,7 +72,7 @@ func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
 	}
 	toChild.Close()
 	fromChild.Close()
-	b := &browser{t: t, to: to, in: make(chan browserMessage, 1024)}
+	b := &browser{t: t, to: to, args: cmd.Args, in: make(chan browserMessage, 1024)}
 	go func() {
 		defer close(b.in)
 		r := bufio.NewReaderSize(from, 1<<20)
@@ -86,6 +96,12 @@ func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
 		for range b.in { //nolint:revive // until the reader has ended
 		}
 	})
+	return b
+}
+
+// newPage opens an empty page and goes to it.
+func (b *browser) newPage(width, height int, mobile bool) string {
+	b.t.Helper()
 	var target struct{ TargetID string }
 	b.do(&target, "Target.createTarget", map[string]any{"url": "about:blank"})
 	var attached struct{ SessionID string }
@@ -94,10 +110,9 @@ func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
 	b.do(nil, "Page.enable", nil)
 	b.do(nil, "DOM.enable", nil)
 	b.do(nil, "Security.setIgnoreCertificateErrors", map[string]any{"ignore": true})
-	b.do(nil, "Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
 	b.do(nil, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height,
 		"deviceScaleFactor": 2, "mobile": mobile})
-	return b
+	return target.TargetID
 }
 
 func (b *browser) next(limit time.Duration) browserMessage {

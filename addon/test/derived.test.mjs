@@ -1,8 +1,11 @@
 // The vectors of mail/aliasname, with the add-on's own code.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
+import { webcrypto } from 'node:crypto';
 import { test } from 'node:test';
 import { derive, derivedForm, verify } from '../dist/derived.js';
+
+globalThis.crypto ??= webcrypto; // Node 18 has it under this name alone
 
 const vectors = JSON.parse(await readFile(new URL('../../mail/aliasname/testdata/derived.json', import.meta.url)));
 const bytes = (hex) => Uint8Array.from(Buffer.from(hex, 'hex'));

@@ -1,8 +1,11 @@
 // Secrets at rest, and the links that are taken.
 import assert from 'node:assert/strict';
+import { webcrypto } from 'node:crypto';
 import { test } from 'node:test';
 import { Keep } from '../dist/keep.js';
 import { parseLink, sameSite, siteOf } from '../dist/site.js';
+
+globalThis.crypto ??= webcrypto; // Node 18 has it under this name alone
 
 const area = () => {
   const kept = {};
