@@ -248,7 +248,7 @@ func (s *Submit) judge(m *envelope, raw []byte) (j judged, err error) {
 	if !utf8.Valid(raw) {
 		return j, replyNotUTF8
 	}
-	h, off, err := mail.ParseHeader(raw)
+	h, _, err := mail.ParseHeader(raw)
 	if err != nil {
 		return j, replyParse(err)
 	}
@@ -271,10 +271,11 @@ func (s *Submit) judge(m *envelope, raw []byte) (j judged, err error) {
 		j.header, j.body, err = s.asAlias(m, h, raw, j.cleartext)
 		return j, err
 	}
-	if j.header, off, err = sanitize.Submission(raw); err != nil {
+	header, off, err := sanitize.Submission(raw)
+	if err != nil {
 		return j, replyParse(err)
 	}
-	j.body = raw[off:]
+	j.header, j.body = header, raw[off:]
 	return j, nil
 }
 
