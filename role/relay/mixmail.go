@@ -107,7 +107,7 @@ func (s *Server) openDoor(rules *receive.Receive) (*mixdoor.Door, error) {
 		out = m.exit
 	}
 	d, err := mixdoor.Open(mixdoor.Options{FS: s.d.FS, Dir: s.mixPath(mixDoorDir), Secret: secret, Rand: s.d.Rand, Now: s.d.Now, Logger: s.d.Logger, Stats: m.stats,
-		Key: m.letter, Consensus: m.cache.Current, Relay: func() packet.ID { return m.node.ID() }, Ours: s.accounts.Ours, Current: m.current,
+		Key: m.letter, Consensus: m.cache.Current, Relay: func() packet.ID { return m.node.ID() }, Ours: func(a mail.Address) bool { return s.ours(a.Domain) }, Current: m.current,
 		Rules: rules, Deliver: s.deliver, Letters: s.seen, Exit: out, NoAnonymous: s.c.Mixnet.Mailboxes == "vouched", Shut: s.c.Mixnet.Mailboxes == "off", MaxSize: min(int64(s.c.Mail.MaxMessageSize)+mailRoom, letter.MaxWhole)})
 	return d, errs.Wrap(op, err)
 }
