@@ -148,7 +148,11 @@ func (r *Arrival) arrive(now *Alias, st *state, c *crowd) error {
 			c.add(who, now.tagOf(who), isPinned|domainBit(who))
 		}
 	case Later:
-		c.mailed(r.from, now.tagOf(r.from), isAsking, t)
+		g := now.tagOf(r.from)
+		if !c.mayAsk(g, t) { // it would be asked about again with each try
+			return errs.E("post/alias.arrive", errs.Denied, textVerdict, nil)
+		}
+		c.mailed(r.from, g, isAsking, t)
 	default:
 		st.refused++
 	}
@@ -216,8 +220,10 @@ func (a *Aliases) Record(ctx context.Context, r *Arrival) error {
 			a.refuse.add(r.al, a.o.Cache)
 			return nil
 		}
-	case Later: // asked about today already
-		if i := r.al.person(r.al.tagOf(r.from)); i >= 0 && r.al.people[i].is&isAsking != 0 && r.al.people[i].last == DayOf(r.now) {
+	case Later: // asked about today already, or too many others were
+		i := r.al.person(r.al.tagOf(r.from))
+		asking := i >= 0 && r.al.people[i].is&isAsking != 0
+		if asking && r.al.people[i].last == DayOf(r.now) || !asking && !r.verdict.Asks {
 			return nil
 		}
 	}
@@ -289,13 +295,31 @@ func (c *crowd) add(addr mail.Address, g tag, as byte) *person {
 // evict removes the one that was seen longest ago: of those whom nobody expects first, and never
 // a rule of the owner or who is pinned.
 func (c *crowd) evict() bool {
+	i := c.oldest()
+	if i >= 0 {
+		c.remove(i)
+	}
+	return i >= 0
+}
+
+// oldest gives the one whom evict removes; -1: there is none.
+func (c *crowd) oldest() int {
 	for _, keep := range []byte{isRule | isPinned | isWritten, isRule | isPinned} {
 		if i := slices.IndexFunc(c.people, func(p person) bool { return p.is&keep == 0 }); i >= 0 {
-			c.remove(i)
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
+}
+
+// mayAsk reports whether there is room to remember on day t that the owner was asked about somebody:
+// nobody who was asked about on the same day is forgotten for that.
+func (c *crowd) mayAsk(g tag, t Day) bool {
+	if len(c.people) < c.most || find(c.people, g) >= 0 {
+		return true
+	}
+	i := c.oldest()
+	return i >= 0 && (c.people[i].is&isAsking == 0 || c.people[i].first != t)
 }
 
 func (c *crowd) remove(i int) {

@@ -44,7 +44,7 @@ func (a *Alias) Judge(from mail.Address, now time.Time) Verdict {
 		}
 		i := a.person(a.tagOf(from))
 		if i < 0 || a.people[i].is&isAsking == 0 {
-			return Verdict{Action: Later, Asks: true}
+			return Verdict{Action: Later, Asks: a.asked(DayOf(now)) < MaxAsks}
 		}
 		if first := a.people[i].first; int64(DayOf(now))-int64(first) > int64(a.askDays) {
 			return Verdict{Action: Refuse}
@@ -52,6 +52,20 @@ func (a *Alias) Judge(from mail.Address, now time.Time) Verdict {
 		return Verdict{Action: Later}
 	}
 	return Verdict{Action: Take, Pins: a.pins(from)}
+}
+
+// MaxAsks is about how many new senders a day the owner of an alias is asked. Others are put off
+// without a word, and come up when they try on another day.
+const MaxAsks = 16
+
+// asked counts the senders about whom the owner was asked on a day.
+func (a *Alias) asked(t Day) (n int) {
+	for _, p := range a.people {
+		if p.is&isAsking != 0 && p.first == t {
+			n++
+		}
+	}
+	return n
 }
 
 // pins reports whether a mail of from that is taken makes it the pinned sender: the first one, in
@@ -87,8 +101,9 @@ func (a *Alias) who(from mail.Address) byte {
 	return implied
 }
 
-// maxDomains is how many of a sender's domains are looked for: its own and those above it.
-const maxDomains = 8
+// maxDomains is how many of a sender's domains are looked for, its own and those above it: as many as
+// a name can have (RFC 1035 §2.3.4), or labels in front would lead round a block.
+const maxDomains = 127
 
 // tagsOf gives the tags under which rules about a sender may lie: of the address itself, then of
 // its domain and those above it, down to two labels.

@@ -2,6 +2,7 @@ package alias
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,6 +128,76 @@ func TestRules(t *testing.T) {
 		wantKind(t, err, errs.Invalid, textPerson)
 	}
 	w.sound()
+}
+
+// TestDeepDomains: a block of a domain holds for every name below it, however many labels a sender puts
+// in front.
+func TestDeepDomains(t *testing.T) {
+	w := newWorld(t)
+	v := w.account(1)
+	w.create(v.Vault, New{Local: "one"})
+	const one = "one@example.org"
+	w.change(v.Vault, one, func(c *Change) { c.Block = []string{"@evil.example"} })
+	for _, labels := range []int{1, 6, 7, 50, 119} {
+		from := "x@" + strings.Repeat("a.", labels) + "evil.example"
+		if got := w.lookup(one).Judge(at(from), w.clock.Now()); got.Action != Refuse {
+			t.Errorf("%d labels: %+v", labels, got)
+		}
+	}
+}
+
+// TestAskFlood: one who invents senders makes so many notes a day and no more; the others are put off
+// and come up on another day.
+func TestAskFlood(t *testing.T) {
+	w := newWorld(t)
+	v := w.account(1)
+	w.create(v.Vault, New{Local: "one", Mode: ModeAsk})
+	const one = "one@example.org"
+	for today := range 3 {
+		told := 0
+		for i := range 3 * MaxAsks {
+			got := w.mail(one, fmt.Sprintf("x%d-%d@evil.example", today, i))
+			if got.Action != Later {
+				t.Fatalf("%+v", got)
+			}
+			if got.Asks {
+				told++
+			}
+		}
+		if told != MaxAsks {
+			t.Errorf("%d notes, want %d", told, MaxAsks)
+		}
+		w.clock.Add(aDay)
+	}
+	if got := w.mail(one, "good@shop.example"); !got.Asks {
+		t.Errorf("%+v", got)
+	}
+	w.sound()
+}
+
+// TestAskWithoutRoom: an alias whose list is full of rules asks about nobody whom it could not remember to
+// have asked about.
+func TestAskWithoutRoom(t *testing.T) {
+	for free := range 2 {
+		w := newWorld(t, func(o *Options) { o.MaxCorrespondents = 3 })
+		v := w.account(1)
+		w.create(v.Vault, New{Local: "one", Mode: ModeAsk})
+		const one = "one@example.org"
+		w.change(v.Vault, one, func(c *Change) {
+			c.Block = []string{"@a.example", "@b.example", "@c.example"}[:3-free]
+		})
+		asked := 0
+		for i := range 8 {
+			al, from := w.lookup(one), at(fmt.Sprintf("x%d@evil.example", i%2))
+			if v := al.Judge(from, w.clock.Now()); v.Asks && w.Record(ctx, w.Arrive(al, from, v)) == nil {
+				asked++
+			}
+		}
+		if asked != free {
+			t.Errorf("room for %d: asked %d times", free, asked)
+		}
+		w.sound()
+	}
 }
 
 // TestPins: a pin moves to whom the owner says, ends, and may stand for the sender's whole
