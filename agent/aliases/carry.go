@@ -3,6 +3,8 @@ package aliases
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 
 	"postern.email/kit/errs"
@@ -32,35 +34,6 @@ func (d *Desk) Export(ctx context.Context, w Who, emit func(View) error) error {
 		}
 		return emit(v)
 	})
-}
-
-// Trash is List of what was deleted and can be restored.
-func (d *Desk) Trash(ctx context.Context, w Who, cursor string, limit int) (page []View, next string, err error) {
-	c, err := d.enter(ctx, w, alias.ScopeList)
-	if err != nil {
-		return nil, "", err
-	}
-	defer c.close()
-	page = []View{}
-	if c.vault == nil {
-		return page, "", nil
-	}
-	if limit < 1 || limit > MaxPage {
-		limit = MaxPage
-	}
-	some, next, err := d.o.Aliases.Trash(ctx, c.owner, cursor, limit)
-	if err != nil {
-		return nil, "", err
-	}
-	for _, al := range some {
-		v, err := d.view(c.vault, al)
-		if err != nil {
-			return nil, "", err
-		}
-		v.Correspondents = []Correspondent{}
-		page = append(page, v)
-	}
-	return page, next, nil
 }
 
 // ImportResult tells what became of the aliases that were to be taken over.
@@ -103,7 +76,8 @@ func (d *Desk) Import(ctx context.Context, w Who, domain string, in []View) (r I
 		switch kind := errs.KindOf(err); {
 		case err == nil:
 			r.Made++
-		case kind == errs.Canceled || kind == errs.Unavailable || kind == errs.NoSpace || kind == errs.Internal || kind == errs.Full:
+		case kind == errs.Canceled || kind == errs.Unavailable || kind == errs.NoSpace || kind == errs.Internal:
+			d.mapped(ctx) // of those that were made; what ended it is told
 			return r, err
 		default:
 			text := errs.Public(err)
@@ -135,7 +109,11 @@ func (d *Desk) importOne(ctx context.Context, c *caller, domain string, v *View)
 	if err := d.o.Beside.custom(ctx, n); err != nil {
 		return err
 	}
-	ch, err := d.change(changesOf(v))
+	rules := changesOf(v)
+	if err := checkSenders(rules); err != nil {
+		return err
+	}
+	ch, err := d.change(rules)
 	if err != nil {
 		return err
 	}
@@ -144,7 +122,26 @@ func (d *Desk) importOne(ctx context.Context, c *caller, domain string, v *View)
 		return err
 	}
 	_, err = d.o.Aliases.Change(ctx, c.vault, al.Address, ch)
+	switch errs.KindOf(err) {
+	case errs.Full, errs.Conflict: // it is there, for its owner to look after
+		return errs.E("agent/aliases.importOne", errs.KindOf(err), fmt.Sprintf(textRules, errs.Public(err)), err)
+	}
 	return err
+}
+
+// checkSenders looks at rules about senders before there is an alias for them: its name could not be
+// given back.
+func checkSenders(r ChangeRequest) error {
+	senders := slices.Concat(r.Allow, r.Block)
+	if r.Pin != nil {
+		senders = append(senders, *r.Pin)
+	}
+	for _, s := range senders {
+		if err := alias.CheckSender(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // changesOf gives what of a View is no part of a CreateRequest.

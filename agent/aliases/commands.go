@@ -71,11 +71,7 @@ func Commands(d *Desk, stop func()) map[string]control.Handler {
 	return map[string]control.Handler{
 		"alias.new": control.With(func(ctx context.Context, a Args) (View, error) { return d.Create(ctx, a.who(), create(a)) }),
 		"alias.list": control.With(func(ctx context.Context, a Args) (p Page, err error) {
-			if a.Deleted {
-				p.Aliases, p.Next, err = d.Trash(ctx, a.who(), a.Cursor, a.Limit)
-				return p, err
-			}
-			p.Aliases, p.Next, err = d.List(ctx, a.who(), ListRequest{Cursor: a.Cursor, Limit: a.Limit, Search: a.Search, Site: a.Site})
+			p.Aliases, p.Next, err = d.List(ctx, a.who(), ListRequest{Cursor: a.Cursor, Limit: a.Limit, Search: a.Search, Site: a.Site, Deleted: a.Deleted})
 			return p, err
 		}),
 		"alias.show": control.With(func(ctx context.Context, a Args) (View, error) { return d.Get(ctx, a.who(), a.Address) }),

@@ -180,6 +180,7 @@ const (
 	textNoToken  = "there is no such token"
 	textNothing  = "nothing is to be changed"
 	textTooMany  = "too many aliases at once"
+	textRules    = "it was made without its rules: %s"
 	textTaken    = "the name is taken, or was"
 	textPassword = "this takes the account's address and password: a token does not open mail"
 

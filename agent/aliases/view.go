@@ -28,7 +28,7 @@ func (d *Desk) view(v *alias.Vault, al *alias.Alias) (View, error) {
 	for _, p := range n.Correspondents {
 		out.Correspondents = append(out.Correspondents, Correspondent{Address: p.Address, First: day(p.First), Last: day(p.Last), State: p.State, Mails: p.Mails})
 	}
-	out.Leaked = leaked(n)
+	out.Leaked, out.RestorableTill = leaked(n), day(d.o.Aliases.Restorable(al))
 	return out, nil
 }
 

@@ -149,6 +149,8 @@ func (a *Aliases) changed(al *Alias, was *rules, c *Change) (*rules, error) {
 		return nil, errs.E(op, errs.Invalid, textClass, nil)
 	case !c.Expires.IsZero() && !c.Expires.Equal(al.Expires) && !c.Expires.After(c.now):
 		return nil, errs.E(op, errs.Invalid, textPast, nil)
+	case !c.Expires.Equal(al.Expires) && c.Expires.UTC().Year() > lastYear:
+		return nil, errs.E(op, errs.Invalid, textFar, nil)
 	}
 	if err := checkNotes(c.Notes); err != nil {
 		return nil, err

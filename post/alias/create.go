@@ -32,6 +32,9 @@ func (a *Aliases) Create(ctx context.Context, v *Vault, n New) (*Alias, error) {
 	return al, errs.Wrap(op, err)
 }
 
+// lastYear is the last that RFC 3339 can write (section 1).
+const lastYear = 9999
+
 // newRules checks what an alias is to be.
 func (a *Aliases) newRules(n New) (*rules, error) {
 	const op = "post/alias.newRules"
@@ -53,6 +56,8 @@ func (a *Aliases) newRules(n New) (*rules, error) {
 		return nil, errs.E(op, errs.Invalid, textClass, nil)
 	case !n.Expires.IsZero() && !n.Expires.After(now):
 		return nil, errs.E(op, errs.Invalid, textPast, nil)
+	case n.Expires.UTC().Year() > lastYear:
+		return nil, errs.E(op, errs.Invalid, textFar, nil)
 	}
 	if err := checkNotes(n.Notes); err != nil {
 		return nil, err

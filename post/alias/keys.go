@@ -86,6 +86,7 @@ const (
 	textForm        = "this name cannot be an alias"
 	textDerived     = "only the key of its owner makes a name of this form"
 	textPast        = "the end of an alias lies ahead"
+	textFar         = "the end of an alias lies before the year 10000"
 	textLong        = "site and label have at most 255 bytes, a note at most 4096"
 	textTaken       = "this name is taken"
 	textMost        = "you have as many aliases as you may: delete one first"

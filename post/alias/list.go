@@ -31,6 +31,14 @@ func (a *Aliases) Trash(ctx context.Context, owner Owner, cursor string, limit i
 	return list, next, errs.Wrap("post/alias.Trash", err)
 }
 
+// Restorable is the last day on which a deleted alias can be restored; 0 for one that is not deleted.
+func (a *Aliases) Restorable(al *Alias) Day {
+	if al.Deleted == 0 {
+		return 0
+	}
+	return al.Deleted + Day(a.o.UndoDays)
+}
+
 func (a *Aliases) list(ctx context.Context, owner Owner, cursor string, limit int, want func(*rules) bool) (list []*Alias, next string, err error) {
 	after, err := parseCursor(cursor)
 	if err != nil {

@@ -149,6 +149,10 @@ func personText(addr mail.Address) string {
 	return addr.String()
 }
 
+// CheckSender says whether Change can take s for a sender: errs.Invalid when it is neither an address
+// nor "@domain".
+func CheckSender(s string) error { _, err := parsePerson(s); return err }
+
 // parsePerson reads what personText gives.
 func parsePerson(s string) (mail.Address, error) {
 	bad := errs.E("post/alias.parsePerson", errs.Invalid, textPerson, nil)
