@@ -222,8 +222,9 @@ func (d *Door) Judge(ctx context.Context, r *Recipient, m *Mail) (*Taken, error)
 		if v.Action == alias.Take || v.Action == alias.Later {
 			v.Action = alias.Refuse
 		}
-	case m.Null && m.bounce && v.Action != alias.Paused && v.Action != alias.Expired:
-		// A report is from a mailer-daemon, whom no list names; it changes nothing of the alias.
+	case m.Null && m.bounce && !v.Blocked && v.Action != alias.Paused && v.Action != alias.Expired:
+		// A report is from a mailer-daemon, whom no list names; it changes nothing of the alias. Its form can be
+		// imitated: whom the owner blocked stays out.
 		report = true
 		v = alias.Verdict{Action: alias.Take, Expected: true}
 	}

@@ -383,6 +383,38 @@ func TestAliasAlone(t *testing.T) {
 	}
 }
 
+// TestAliasAsksNoShell: an address in which a shell would find a command, or an option, stands in no command
+// line that the owner is told to copy.
+func TestAliasAsksNoShell(t *testing.T) {
+	w := newAliasWorld(t)
+	al := w.alias("ask-1", func(n *alias.New) { n.Mode = alias.ModeAsk })
+	for i, from := range []string{"`id`@evil.example", `"$(id)"@evil.example`, `"x;id"@evil.example`, "a$HOME@evil.example", "a&b@evil.example", "x'y@evil.example", "--json@evil.example", "~root@evil.example"} {
+		if got := w.send(from, letter(t, from, "x"), al.String()); got != asked {
+			t.Fatalf("%s: %s", from, got)
+		}
+		all := w.Inbox("anna")
+		if len(all) != i+1 || strings.Contains(all[i], "postern alias allow") || strings.Contains(all[i], "postern alias block") || !strings.Contains(all[i], "    "+from+"\r\n") {
+			t.Errorf("%s: %d notes, %q", from, len(all), all)
+		}
+	}
+}
+
+// TestAliasBlockedReports: who is blocked does not get in with the form of a delivery report.
+func TestAliasBlockedReports(t *testing.T) {
+	w := newAliasWorld(t)
+	al := w.alias("fox-1", nil)
+	w.aliases.Alter("anna", al, func(c *alias.Change) { c.Block = []string{"@evil.example"} })
+	if err := w.aliases.Record(t.Context(), w.aliases.WroteTo(w.aliases.Now(al), []mail.Address{w.Address("bob@shop.example")})); err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]string{"evil.example": notAccepted, "sub.evil.example": notAccepted, "remote.example": "250"} {
+		raw := agenttest.Signed(t, from, "From: <MAILER-DAEMON@"+from+">\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; boundary=\"b\"\r\n\r\n--b--\r\n")
+		if got := w.send("", raw, al.String()); got != want {
+			t.Errorf("%s: %s, want %s", from, got, want)
+		}
+	}
+}
+
 // TestAliasReports: what has the null sender is taken only where something was sent that can come back; a
 // delivery report then passes whatever the mode is, and changes nothing.
 func TestAliasReports(t *testing.T) {

@@ -180,6 +180,7 @@ type Verdict struct {
 	Expected bool // its sender is pinned, allowed, or was written to
 	Pins     bool // with this mail its sender becomes the pinned one
 	Asks     bool // with Later: the first of this sender, of which the owner is to be told
+	Blocked  bool // with Refuse: the owner blocked the sender, or its domain
 }
 
 // New is an alias to be made.

@@ -27,7 +27,7 @@ func (a *Alias) Judge(from mail.Address, now time.Time) Verdict {
 	known := a.who(from)
 	switch {
 	case known&isBlocked != 0:
-		return Verdict{Action: Refuse}
+		return Verdict{Action: Refuse, Blocked: true}
 	case known&(isAllowed|isPinned|isWritten) != 0:
 		return Verdict{Action: Take, Expected: true, Pins: a.pins(from)}
 	}
