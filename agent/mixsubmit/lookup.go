@@ -35,14 +35,28 @@ type lookup struct {
 	why     string    // the last one failed
 }
 
+// question is what is looked up: the key of an address at its relay, or, for an account, in the web.
+type question struct{ to, web mail.Address }
+
 // known finds out whether a recipient has a proxy, while mail waits for that. ordinary: its relay
 // knows no key, so it is an ordinary mailbox, or nobody's. When a key has come it is in the key
 // book, and the next look at the part finds it there.
 func (s *Submit) known(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *entry, p *part, way road) (ordinary bool, err error) {
-	now, to := s.o.Now(), p.Rcpts[0].To
+	var ask func(context.Context) (bool, error)
+	to := p.Rcpts[0].To
+	if way.relay != (packet.ID{}) { // else the directory is not known yet
+		ask = func(ctx context.Context) (bool, error) { return s.ask(ctx, sp.a, way.relay, to) }
+	}
+	return s.inquire(ctx, wg, sp, e, p, question{to: to}, ask)
+}
+
+// inquire looks a key up while mail waits for it. none: there is no such key, as was answered a short time
+// ago. ask is nil while there is nobody to ask. The error is a *smtp.Reply, when it has taken too long.
+func (s *Submit) inquire(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *entry, p *part, q question, ask func(context.Context) (none bool, err error)) (none bool, err error) {
+	now := s.o.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.asked[to]
+	l := s.asked[q]
 	if l != nil && !l.unknown.IsZero() && now.Sub(l.unknown) < forget {
 		return true, nil
 	}
@@ -61,7 +75,7 @@ func (s *Submit) known(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *en
 	p.Why = "the recipient's key is being looked up"
 	sp.mu.Unlock()
 	switch {
-	case way.relay == (packet.ID{}): // the directory is not known yet
+	case ask == nil:
 		return false, nil
 	case l == nil:
 		if len(s.asked) >= maxAsked {
@@ -71,7 +85,7 @@ func (s *Submit) known(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *en
 			return false, nil
 		}
 		l = &lookup{}
-		s.asked[to] = l
+		s.asked[q] = l
 	}
 	if l.running || now.Before(l.due) {
 		return false, nil
@@ -81,7 +95,7 @@ func (s *Submit) known(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *en
 	}
 	l.running, l.unknown = true, time.Time{}
 	l.tries++
-	wg.Go(func() { s.lookUp(ctx, sp.a, way.relay, to, l) })
+	wg.Go(func() { s.lookUp(ctx, q, l, ask) })
 	return false, nil
 }
 
@@ -94,10 +108,9 @@ func (s *Submit) forgetAsked(now time.Time) {
 	}
 }
 
-// lookUp asks a relay for the certificate of an address, through the mix network, and puts the key
-// into the key book.
-func (s *Submit) lookUp(ctx context.Context, a *Account, relay packet.ID, to mail.Address, l *lookup) {
-	unknown, err := s.ask(ctx, a, relay, to)
+// lookUp asks once, and notes what came of it.
+func (s *Submit) lookUp(ctx context.Context, q question, l *lookup, ask func(context.Context) (none bool, err error)) {
+	unknown, err := ask(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.o.Now()
@@ -110,12 +123,13 @@ func (s *Submit) lookUp(ctx context.Context, a *Account, relay packet.ID, to mai
 		l.due = now.Add(min(firstRetry<<min(l.tries-1, 10), lastRetry))
 		s.o.Logger.Debug("a key could not be looked up", "err", err)
 	default:
-		delete(s.asked, to)
+		delete(s.asked, q)
 	}
 	s.Look()
 }
 
-// ask is one look-up.
+// ask is one look-up: it asks a relay for the certificate of an address, through the mix network, and puts
+// the key into the key book.
 func (s *Submit) ask(ctx context.Context, a *Account, relay packet.ID, to mail.Address) (unknown bool, err error) {
 	const op = "agent/mixsubmit.ask"
 	request, err := content.AppendLookup(nil, to.Canonical().String())

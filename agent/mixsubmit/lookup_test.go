@@ -8,7 +8,6 @@ import (
 
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
-	"postern.email/mail"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/letter"
 	"postern.email/post/keybook"
@@ -122,7 +121,7 @@ func TestLookupTime(t *testing.T) {
 		if len(in) != i+1 || !strings.Contains(in[i], "Status: 5.4.4") || !strings.Contains(strings.Join(strings.Fields(in[i]), " "), "could not be looked up in time: ") {
 			t.Fatalf("%d: %q", i, in)
 		}
-		w.s.asked = map[mail.Address]*lookup{}
+		w.s.asked = map[question]*lookup{}
 	}
 	if _, err := w.book.Get(bert.Address); errs.KindOf(err) != errs.NotFound {
 		t.Errorf("%v", err)

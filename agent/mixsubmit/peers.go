@@ -27,6 +27,7 @@ type peer struct {
 	Address mail.Address
 	Key     []byte
 	Date    time.Time // of the mail that carried it, or when that came if it says later
+	Web     bool      `json:",omitempty"` // the domain of the address showed it, at Date
 }
 
 // peerFile names the file of an address.
@@ -80,17 +81,23 @@ func (s *Submit) saw(to, from mail.Address, h mail.Header) error {
 	old, err := sp.peer(from)
 	fresh := errs.KindOf(err) == errs.NotFound
 	switch {
-	case err == nil && (!date.After(old.Date) || string(old.Key) == string(key)):
+	case err == nil && !old.Web && (!date.After(old.Date) || string(old.Key) == string(key)):
 		return nil // an older mail says nothing new
 	case err != nil && !fresh && errs.KindOf(err) != errs.Corrupt:
 		return err
 	}
-	dir := a.FS.PathJoin(a.Dir, peersDir)
-	if err := vfs.MkdirAll(a.FS, dir, 0o700); err != nil {
+	return sp.note(peer{Address: from.Canonical(), Key: key, Date: date.UTC()}, fresh)
+}
+
+// note writes a peer; fresh: there was none of this address. sp.peers is held.
+func (s *spool) note(p peer, fresh bool) error {
+	const op = "agent/mixsubmit.note"
+	fs, dir := s.a.FS, s.a.FS.PathJoin(s.a.Dir, peersDir)
+	if err := vfs.MkdirAll(fs, dir, 0o700); err != nil {
 		return err
 	}
 	if fresh {
-		names, err := a.FS.List(dir)
+		names, err := fs.List(dir)
 		if err != nil {
 			return vfs.Error(op, err)
 		}
@@ -98,21 +105,22 @@ func (s *Submit) saw(to, from mail.Address, h mail.Header) error {
 			return errs.E(op, errs.Full, "too many correspondents", nil)
 		}
 	}
-	b, err := json.Marshal(peer{Address: from.Canonical(), Key: key, Date: date.UTC()})
+	b, err := json.Marshal(p)
 	if err != nil {
 		return errs.E(op, errs.Internal, "", err)
 	}
-	return sp.write(a.FS.PathJoin(peersDir, sp.peerFile(from)), b)
+	return s.write(fs.PathJoin(peersDir, s.peerFile(p.Address)), b)
 }
 
-// pgpKey gives the OpenPGP key of a recipient; nil: none is known that works now.
-func (s *Submit) pgpKey(a *Account, to mail.Address) *openpgp.Key {
+// pgpKey gives the OpenPGP key of a recipient; nil: none is known that works now. For anonymous mail a key
+// counts for nothing that a domain showed: it may show everybody another one, and know who asked.
+func (s *Submit) pgpKey(a *Account, to mail.Address, anonymous bool) *openpgp.Key {
 	sp, err := s.spool(a)
 	if err != nil {
 		return nil
 	}
 	p, err := sp.peer(to)
-	if err != nil || !p.Address.Equal(to) {
+	if err != nil || !p.Address.Equal(to) || anonymous && p.Web {
 		return nil
 	}
 	k, err := openpgp.ParseKey(p.Key, s.o.Now())

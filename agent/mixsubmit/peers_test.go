@@ -74,7 +74,7 @@ func TestPeers(t *testing.T) {
 	x, now := w.Address("x@two.example"), w.Clock.Now()
 	known := func() string {
 		t.Helper()
-		if k := w.s.pgpKey(w.anna, x); k != nil {
+		if k := w.s.pgpKey(w.anna, x, false); k != nil {
 			return k.Fingerprint()
 		}
 		return ""

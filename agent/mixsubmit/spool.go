@@ -57,6 +57,7 @@ type part struct {
 	World   bool      `json:",omitempty"` // sealed to an exit of the network
 	Token   []byte    `json:",omitempty"` // for that
 	PGP     bool      `json:",omitempty"` // the mail is encrypted to the one recipient's OpenPGP key
+	NoKey   bool      `json:",omitempty"` // the recipient's domain was asked for such a key, and shows none
 	Why     string    `json:",omitempty"` // it waits
 	Delayed bool      `json:",omitempty"` // it was looked at whether the sender wants to hear of the delay
 

@@ -44,7 +44,8 @@ const (
 const maxMail = letter.MaxContent - 1<<20
 
 // Account is an account of the proxy as the mix network knows it. Its fields may be read by many
-// goroutines; functions must be quick but for Ask and Fetch. All but Expect, Poke, Ask, Fetch and Nyms are needed.
+// goroutines; functions must be quick but for Ask, Fetch and WebKey. All but
+// Expect, Poke, Ask, Fetch, Nyms and WebKey are needed.
 type Account struct {
 	Address  mail.Address // canonical
 	Identity *client.Identity
@@ -65,6 +66,10 @@ type Account struct {
 	Fetch func(ctx context.Context, request []byte) ([]byte, error)
 	// Nyms are the reply addresses of the account, for mail that does not name it. nil: there are none.
 	Nyms Nyms
+
+	// WebKey asks the domain of an address for its OpenPGP key, in a bounded time: errs.NotFound where it shows
+	// none; wire/wkd.Client.Find. nil: no domain is asked.
+	WebKey func(ctx context.Context, to mail.Address) ([]byte, error)
 
 	Discover   bool          // keys are looked up that are not known (InsecureKeyDiscovery)
 	LookupTime time.Duration // for how long; 0: DefaultLookupTime
@@ -105,10 +110,11 @@ type Submit struct {
 
 	mu     sync.Mutex
 	spools map[mail.Address]*spool // by the address of the account; nil: it cannot be opened, which was logged
-	asked  map[mail.Address]*lookup
+	asked  map[question]*lookup
 	// Of those in the key book:
-	pins    map[mail.Address]pin
-	checked map[mail.Address]time.Time // when they were looked up again
+	pins       map[mail.Address]pin
+	checked    map[mail.Address]time.Time // when they were looked up again
+	webChecked map[question]time.Time     // when a domain was asked again
 }
 
 // New makes a Submit; mails go on their way while Run runs.
@@ -135,7 +141,7 @@ func New(o Options) *Submit {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Submit{o: o, lookups: limits.NewGCRA(o.Lookups, o.Lookups, 1000, o.Now), wake: make(chan struct{}, 1),
-		spools: make(map[mail.Address]*spool), asked: make(map[mail.Address]*lookup), pins: make(map[mail.Address]pin), checked: make(map[mail.Address]time.Time)}
+		spools: make(map[mail.Address]*spool), asked: make(map[question]*lookup), pins: make(map[mail.Address]pin), checked: make(map[mail.Address]time.Time), webChecked: make(map[question]time.Time)}
 }
 
 // NewSession begins a session for wire/smtp.

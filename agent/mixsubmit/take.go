@@ -143,10 +143,12 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 		if err == nil {
 			e.held, e.asks = e.held || way.kind == held, e.asks || way.kind == lookUp
 		}
-		made := false
+		made, key := false, false
 		if err == nil && !mayTake(way.kind, v, false, false) {
 			// Better encrypted by the proxy than in cleartext, where both may be.
-			made = mayTake(way.kind, v, s.pgpKey(a, r.To) != nil, false)
+			key = s.pgpKey(a, r.To, e.Anon != nil) != nil
+			made = mayTake(way.kind, v, key || a.asksWeb(e, r.To), false)
+			e.asks = e.asks || made && !key
 			if !made && !mayTake(way.kind, v, false, clear) {
 				err = s.needs(way)
 			}
@@ -159,7 +161,7 @@ func (s *Submit) split(a *Account, e *entry, rcpts []recipient, v pgpmime.Verdic
 			r.refuse(smtp.ReplyFor(err))
 			refused.Rcpts = append(refused.Rcpts, r)
 		case made:
-			e.Parts = append(e.Parts, &part{Relay: way.relay, World: way.kind == toWorld, PGP: true, Rcpts: []recipient{r}})
+			e.Parts = append(e.Parts, &part{Relay: way.relay, World: way.kind == toWorld, PGP: key, Rcpts: []recipient{r}})
 		case err == nil && way.kind == toWorld:
 			if world == nil || len(world.Rcpts) == worldRcpts {
 				world = &part{World: true}

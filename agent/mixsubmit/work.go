@@ -174,8 +174,11 @@ func (s *Submit) send(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 	if a.Poke != nil {
 		a.Poke()
 	}
-	if kind == toProxy {
+	switch {
+	case kind == toProxy:
 		s.refresh(ctx, wg, a, p.Rcpts[0].To)
+	case p.PGP:
+		s.refreshWeb(ctx, wg, sp, e, p.Rcpts[0].To)
 	}
 	return nil
 }
@@ -184,7 +187,7 @@ func (s *Submit) send(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *entry, p *part) (*letter.Address, kind, error) {
 	a := sp.a
 	if p.World {
-		return s.exit(sp, e, p)
+		return s.exit(ctx, wg, sp, e, p)
 	}
 	way := road{kind: toRelay, relay: p.Relay}
 	if p.Relay == (packet.ID{}) {
@@ -209,7 +212,7 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 		return &way.to, toProxy, nil
 	case toWorld: // the directory was not known before
 		p.World = true
-		return s.exit(sp, e, p)
+		return s.exit(ctx, wg, sp, e, p)
 	}
 	cons, err := a.Consensus()
 	if err != nil {
@@ -221,9 +224,14 @@ func (s *Submit) target(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *e
 		return nil, 0, errs.E("agent/mixsubmit.target", errs.Unavailable, "the recipient's relay is not in the directory of the network now", nil)
 	case relay.LetterKey == nil:
 		return nil, 0, replyNoDoor
+	}
+	if !e.Ordinary {
+		if wait, err := s.pgp(ctx, wg, sp, e, p); err != nil || wait {
+			return nil, 0, err
+		}
+	}
+	switch {
 	case e.Ordinary || p.PGP:
-	case s.pgpKey(a, p.Rcpts[0].To) != nil && len(p.Rcpts) == 1:
-		p.PGP = true
 	case !s.o.AllowCleartext || slices.ContainsFunc(p.Rcpts, func(r recipient) bool { _, reply := anon.ReplyName(r.To); return !reply }):
 		return nil, 0, replyCleartext
 	}
@@ -258,7 +266,7 @@ func (s *Submit) letter(sp *spool, e *entry, p *part, to *letter.Address, k kind
 		return nil, errs.Wrap(op, err)
 	}
 	if p.PGP {
-		if raw, err = s.encrypt(a, p, raw); err != nil {
+		if raw, err = s.encrypt(a, e, p, raw); err != nil {
 			return nil, errs.Wrap(op, err)
 		}
 	}
@@ -280,9 +288,9 @@ func (s *Submit) letter(sp *spool, e *entry, p *part, to *letter.Address, k kind
 }
 
 // encrypt makes OpenPGP/MIME of a mail to an ordinary mailbox.
-func (s *Submit) encrypt(a *Account, p *part, raw []byte) ([]byte, error) {
+func (s *Submit) encrypt(a *Account, e *entry, p *part, raw []byte) ([]byte, error) {
 	const op = "agent/mixsubmit.encrypt"
-	key := s.pgpKey(a, p.Rcpts[0].To)
+	key := s.pgpKey(a, p.Rcpts[0].To, e.Anon != nil)
 	if key == nil {
 		return nil, errs.E(op, errs.Invalid, "the OpenPGP key of the recipient has expired", nil)
 	}

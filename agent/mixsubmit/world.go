@@ -233,21 +233,26 @@ func (s *Submit) request(relay *directory.Entry, day token.Day) (*asked, error) 
 }
 
 // exit is the target of a part that goes into the world; the part has its token then.
-func (s *Submit) exit(sp *spool, e *entry, p *part) (*letter.Address, kind, error) {
+func (s *Submit) exit(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *entry, p *part) (*letter.Address, kind, error) {
 	const op = "agent/mixsubmit.exit"
 	a := sp.a
 	cons, err := a.Consensus()
 	if err != nil {
 		return nil, 0, errs.Wrap(op, err)
 	}
-	if !e.Encrypted && len(p.Rcpts) == 1 && s.pgpKey(a, p.Rcpts[0].To) != nil {
-		p.PGP = true
+	if !e.Encrypted {
+		if wait, err := s.pgp(ctx, wg, sp, e, p); err != nil || wait {
+			return nil, 0, err
+		}
 	}
 	encrypted := e.Encrypted || p.PGP
 	if !encrypted && !s.o.AllowCleartext {
 		return nil, 0, replyWorldClear
 	}
 	node := exitOf(cons, a, encrypted, e.Anon != nil)
+	if node == nil && p.NoKey { // it was taken because there might have been a key
+		return nil, 0, replyNoExit
+	}
 	if node == nil {
 		return nil, 0, errs.E(op, errs.Unavailable, "no exit of the network takes this mail now", nil)
 	}

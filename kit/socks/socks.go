@@ -92,6 +92,14 @@ func New(o Options) (*Dialer, error) {
 // errReach marks that the proxy itself could not be reached.
 var errReach = errors.New("proxy not reached")
 
+// errNoHost marks that the proxy says that there is no way to the host, or no such name: the protocol
+// has one answer for both.
+var errNoHost = errors.New("no such host")
+
+// NoHost reports whether an error of DialContext says that the proxy found no such host, or no way to it
+// (RFC 1928 §6, reply 4).
+func NoHost(err error) bool { return errors.Is(err, errNoHost) }
+
 // forward reaches the proxy.
 type forward struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -163,6 +171,9 @@ func (d *Dialer) why(err error) error {
 				if d.named {
 					w.public = "the SOCKS proxy takes no name and password, and nothing else that is offered"
 				}
+			}
+			if w.words == "host unreachable" {
+				err = errors.Join(errNoHost, err)
 			}
 			return errs.E(opDial, w.kind, w.public, err)
 		}

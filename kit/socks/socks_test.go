@@ -250,6 +250,10 @@ func TestReplies(t *testing.T) {
 			kind = errs.Denied
 		}
 		wantDial(t, d, kind, want)
+		if _, err := d.DialContext(t.Context(), "tcp", "relay.example:1"); NoHost(err) != (reply == 4) {
+			t.Errorf("reply %d: %v", reply, err)
+		}
+		<-s.got
 		<-s.got
 	}
 	s.now.Store(&answers{raw: []byte("HTTP/1.1 400 Bad Request\r\n")})

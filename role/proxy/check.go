@@ -139,6 +139,7 @@ func (c Config) Warnings() (out []string) {
 	say(p.AllowRemote && c.remote(), "Proxy.AllowRemote: passwords and mail cross the network between mail programs and this proxy as they are.")
 	say(!p.SMTPAuth, "Proxy.SMTPAuth = false: every program on this machine can send as you.")
 	say(p.AllowCleartext, "Proxy.AllowCleartext: mail to recipients outside of the mix network may be readable for everybody from its exit on, and mail to reply addresses for their relay.")
+	say(p.WebKeyDirectory && c.UpstreamProxy.Type == "none", "Proxy.WebKeyDirectory without UpstreamProxy: the domains of recipients, and who watches this machine's line, see that you look up keys there.")
 	say(p.AllowClassicalRecipients, "Proxy.AllowClassicalRecipients: mail to bare X25519 keys can be read later by whoever records it now and has a quantum computer then.")
 	say(c.Debug.PollingInterval != 30, "Debug.PollingInterval has no effect: mail comes at a constant rate that the network sets, so that nobody sees when there is some.")
 	say(!c.Debug.SendDecoyTraffic, "Debug.SendDecoyTraffic = false has no effect: without cover traffic everybody on the way would see when you have mail.")

@@ -20,12 +20,13 @@ type Config struct {
 		SMTPAuth          bool         `toml:"SMTPAuth" default:"true" doc:"Mail programs log in before they send, and send as who they logged in as. false: any program that reaches SMTPAddress, which must then be on this machine, sends as any account of the proxy, as mailproxy had it."`
 		AllowRemote       bool         `toml:"AllowRemote" default:"false" doc:"Let POP3Address, SMTPAddress, IMAPAddress and PageAddress be other than loopback addresses. Passwords and mail then cross that network as they are: only for ways on which nobody listens."`
 		KeyFile           string       `toml:"KeyFile" default:"" doc:"The file of the key that seals names and what waits; mail is sealed to the account's password beside. Empty: node.key in DataDir. Put it on another disk, and a seized one shows less."`
-		TrustedCAs        []string     `toml:"TrustedCAs" default:"" max:"64" doc:"PEM files of certificates that are believed, beside the system's, when an account is registered over HTTPS."`
+		TrustedCAs        []string     `toml:"TrustedCAs" default:"" max:"64" doc:"PEM files of certificates that are believed, beside the system's, when an account is registered over HTTPS and when keys are looked up (WebKeyDirectory)."`
 		MaxMailboxSize    config.Bytes `toml:"MaxMailboxSize" default:"8G" min:"1M" doc:"What an account may hold, as stored. What comes to a full one waits in the relay."`
 		MinFreeSpace      config.Bytes `toml:"MinFreeSpace" default:"64M" doc:"No mail is taken while less disk is free (452 4.3.1); reading goes on. 0: not looked at."`
 
 		AllowClassicalRecipients bool `toml:"AllowClassicalRecipients" default:"false" doc:"Take bare X25519 keys of recipients, as mailproxy had them (SET_RECIPIENT, [Recipients], PEM files). Mail to them is sealed without the part that withstands quantum computers."`
 		AllowCleartext           bool `toml:"AllowCleartext" default:"false" doc:"Hand mail that is not end-to-end encrypted to exits of the mix network for recipients outside of it, where the exit's policy takes it. Everybody from the exit on can read it. And let such mail go to reply addresses, whose relay can read it before it seals it. false: such mail is refused (523)."`
+		WebKeyDirectory          bool `toml:"WebKeyDirectory" default:"false" doc:"Ask the domain of a recipient outside of the mix network, or in an ordinary mailbox, for an OpenPGP key (Web Key Directory), when mail must be encrypted and no mail from there has brought a key. This tells that domain, and whoever watches this machine's line, that somebody here wants to write to the address; with UpstreamProxy it is asked through that alone, the name of its host included. For anonymous mail nobody is asked."`
 	} `toml:"Proxy"`
 
 	Logging struct {

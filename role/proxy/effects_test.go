@@ -20,7 +20,7 @@ import (
 // TestOptions runs one test for each option, TestOptions/<key>, which shows that the option has an
 // effect. An option without one fails, and so does a test without an option.
 func TestOptions(t *testing.T) {
-	configtest.Options(t, &Config{}, effects(), accountEffects(), upstreamEffects(), debugEffects())
+	configtest.Options(t, &Config{}, effects(), accountEffects(), upstreamEffects(), debugEffects(), webKeyEffects())
 }
 
 // there reports whether a file exists.

@@ -15,25 +15,34 @@ import (
 // account has circuits of its own, so that a relay, or who watches several, cannot tell that two
 // accounts are one person's.
 func (s *Server) dialer(account string) (func(ctx context.Context, addr string) (net.Conn, error), error) {
-	u := &s.c.UpstreamProxy
-	through := func(ctx context.Context, addr string) (net.Conn, error) { return s.d.Dial(ctx, "tcp", addr) }
-	if u.Type != "none" {
-		o := socks.Options{Network: u.Network, Address: u.Address, User: u.User, Password: u.Password, Dial: s.d.Dial, Random: s.d.Rand}
-		if u.Type == "tor+socks5" {
-			o.Isolate = account
-		}
-		d, err := socks.New(o)
-		if err != nil {
-			return nil, err
-		}
-		through = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
+	through, err := s.through(account)
+	if err != nil {
+		return nil, err
 	}
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		if s.rank(addr) < 0 {
 			return nil, errs.E("role/proxy.dial", errs.Denied, "UpstreamProxy.PreferedTransports excludes this address of the relay", nil)
 		}
-		return through(ctx, addr)
+		return through(ctx, "tcp", addr)
 	}, nil
+}
+
+// through connects directly, or through UpstreamProxy and never beside it; behind Tor with circuits for
+// what is isolated alone.
+func (s *Server) through(isolate string) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
+	u := &s.c.UpstreamProxy
+	if u.Type == "none" {
+		return s.d.Dial, nil
+	}
+	o := socks.Options{Network: u.Network, Address: u.Address, User: u.User, Password: u.Password, Dial: s.d.Dial, Random: s.d.Rand}
+	if u.Type == "tor+socks5" {
+		o.Isolate = isolate
+	}
+	d, err := socks.New(o)
+	if err != nil {
+		return nil, err
+	}
+	return d.DialContext, nil
 }
 
 // rank is the place of an address among UpstreamProxy.PreferedTransports, the best 0; -1: it is of

@@ -95,7 +95,7 @@ func (u *user) open() error {
 		u.client, u.nyms = c, nyms
 		u.submit = &mixsubmit.Account{Address: u.Address.Canonical(), Identity: c.Identity(), Store: c.Store(), Home: c.Address(),
 			FS: u.s.d.FS, Dir: u.s.d.FS.PathJoin(u.dir, waitingDir), Consensus: c.Consensus, Certificate: u.certificate,
-			Expect: u.expect, Poke: u.poke, Ask: u.ask, Fetch: u.fetch, Nyms: nyms, Discover: u.Discover,
+			Expect: u.expect, Poke: u.poke, Ask: u.ask, Fetch: u.fetch, Nyms: nyms, WebKey: u.s.webKeys(), Discover: u.Discover,
 			LookupTime: seconds(u.s.c.Debug.UrgentQueueLifetime), Lifetime: seconds(u.s.c.Debug.BounceQueueLifetime)}
 	}
 	return err
