@@ -15,6 +15,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
@@ -165,9 +166,20 @@ func Parse(b []byte) (*File, error) {
 			return nil, errs.E(op, errs.Invalid, "the evidence file has not two mails", nil)
 		case len(m.Raw) > MaxMail || len(m.KeyRecord) > sanitize.MaxKeyRecord:
 			return nil, errs.E(op, errs.TooLarge, "a mail of the evidence file is too large", nil)
+		case !oneWord(m.Vouched) || !oneWord(m.Sender) || !oneWord(m.KeyName):
+			return nil, errs.E(op, errs.Invalid, "the evidence file names nobody who could vouch", nil)
 		}
 	}
 	return f, nil
+}
+
+// maxWord bounds a word that a file says of a mail, in bytes: the name of a key is the longest.
+const maxWord = 300
+
+// oneWord reports whether a word of a file can be shown: whoever made the file wrote it, and it must not move
+// about on the screen of whoever verifies it, or look like a line of ours.
+func oneWord(s string) bool {
+	return len(s) <= maxWord && !strings.ContainsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 }
 
 // Whole reports whether the commitment is that of the file.
