@@ -27,7 +27,7 @@ type Key struct{ entity *pgp.Entity }
 // errs.TooLarge.
 func ParseKey(b []byte, now time.Time) (*Key, error) {
 	const op = "mail/openpgp.ParseKey"
-	if len(b) > MaxKey {
+	if len(b) > MaxKey || costly(b) {
 		return nil, errs.E(op, errs.TooLarge, "the OpenPGP key is too large", nil)
 	}
 	list, err := pgp.ReadKeyRing(bytes.NewReader(b))

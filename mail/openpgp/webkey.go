@@ -18,7 +18,7 @@ const MaxKeys = 4 * MaxKey
 // (draft-koch-openpgp-webkey-service §3.1). errs.Invalid where none is one; errs.TooLarge.
 func ForAddress(b []byte, a mail.Address, now time.Time) ([]byte, error) {
 	const op = "mail/openpgp.ForAddress"
-	if len(b) > MaxKeys {
+	if len(b) > MaxKeys || costly(b) {
 		return nil, errs.E(op, errs.TooLarge, "the OpenPGP key is too large", nil)
 	}
 	list, err := pgp.ReadKeyRing(bytes.NewReader(b))
