@@ -222,10 +222,10 @@ func TestParse(t *testing.T) {
 		"salt":         {strings.Replace(text, `"salt": "BwcH`, `"salt": "`, 1), "the evidence file has no salt and commitment"},
 		"one mail": {text[:strings.Index(text, `,
   "stranger"`)] + "}", "the evidence file has not two mails"},
-		"screen":       {strings.Replace(text, `"vouched": "`, `"vouched": "\u001b[2J`, 1), "the evidence file names nobody who could vouch"},
-		"line":         {strings.Replace(text, `"vouched": "`, `"vouched": "x\nProved:`, 1), "the evidence file names nobody who could vouch"},
-		"turned":       {strings.Replace(text, `"key_name": "`, `"key_name": "\u202e`, 1), "the evidence file names nobody who could vouch"},
-		"long word":    {strings.Replace(text, `"vouched": "`, `"vouched": "`+strings.Repeat("a", maxWord), 1), "the evidence file names nobody who could vouch"},
+		"screen":     {strings.Replace(text, `"vouched": "`, `"vouched": "\u001b[2J`, 1), "the evidence file names nobody who could vouch"},
+		"line":       {strings.Replace(text, `"vouched": "`, `"vouched": "x\nProved:`, 1), "the evidence file names nobody who could vouch"},
+		"turned":     {strings.Replace(text, `"key_name": "`, `"key_name": "\u202e`, 1), "the evidence file names nobody who could vouch"},
+		"long word":  {strings.Replace(text, `"vouched": "`, `"vouched": "`+strings.Repeat("a", maxWord), 1), "the evidence file names nobody who could vouch"},
 		"key record": {strings.Replace(text, `"key_record": "`, `"key_record": "`+strings.Repeat("a", sanitize.MaxKeyRecord), 1), "a mail of the evidence file is too large"},
 	} {
 		if c.text == text {

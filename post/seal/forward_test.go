@@ -16,7 +16,8 @@ func TestForwardKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if one.ForwardKey() != one.ForwardKey() || one.ForwardKey() == two.ForwardKey() || one.ForwardKey() == one.aliasSum(aliasToken) || one.ForwardKey() == one.aliasSum(aliasPlace) {
+	again := one.ForwardKey()
+	if one.ForwardKey() != again || one.ForwardKey() == two.ForwardKey() || one.ForwardKey() == one.aliasSum(aliasToken) || one.ForwardKey() == one.aliasSum(aliasPlace) {
 		t.Error("the key is not its own")
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"postern.email/agent/aliases"
-	"postern.email/agent/forward"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/kit/vfs"
@@ -357,20 +356,6 @@ func aliasEffects() map[string]func(*testing.T) {
 			}
 			_, err = s.alias.desk.NewOwner(t.Context(), aliases.Who{}, "nobody@example.org")
 			aliasKind(t, err, errs.Auth, "password")
-		},
-		"aliases.forward_unsubscribe": func(t *testing.T) {
-			for value, want := range map[string]forward.Unsubscribe{"keep": forward.UnsubscribeKeep, "block": forward.UnsubscribeBlock, "drop": forward.UnsubscribeDrop} {
-				if got := forwardOptions(testConfig(t, "/data", "aliases.forward_unsubscribe="+value)).Unsubscribe; got != want {
-					t.Errorf("%s: %v", value, got)
-				}
-			}
-		},
-		"aliases.forward_keys": func(t *testing.T) {
-			for value, want := range map[string]bool{"false": false, "true": true} {
-				if got := forwardOptions(testConfig(t, "/data", "aliases.forward_keys="+value)).KeepKeys; got != want {
-					t.Errorf("%s: %v", value, got)
-				}
-			}
 		},
 	}
 }

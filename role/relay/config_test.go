@@ -25,7 +25,7 @@ import (
 // the option has an effect. An option without one fails, and so does a test
 // without an option.
 func TestOptions(t *testing.T) {
-	configtest.Options(t, &Config{}, effects(), outEffects(), mixEffects(), exitEffects(), aliasEffects())
+	configtest.Options(t, &Config{}, effects(), outEffects(), mixEffects(), exitEffects(), aliasEffects(), aliasForwardEffects())
 }
 
 const (
