@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // inBrowsers runs a test in Chromium and in Firefox, each with the add-on and a server that it is not connected to.
@@ -34,8 +35,17 @@ func connectByPaste(t *testing.T, b addonBrowser, link string) {
 		return strings.Contains(text(v, "#connected"), "Connected to")
 	})
 	if _, asks := b.(*firefoxAddon); asks {
-		press(t, v, "#allSites")
-		until(t, "for the permission", func() bool { return strings.Contains(text(v, "#siteList"), "all sites") })
+		again := time.Time{} // the page may move below the pointer while it is being filled
+		until(t, "for the permission", func() bool {
+			if strings.Contains(text(v, "#siteList"), "all sites") {
+				return true
+			}
+			if time.Now().After(again) {
+				again = time.Now().Add(5 * time.Second)
+				press(t, v, "#allSites")
+			}
+			return false
+		})
 	}
 }
 

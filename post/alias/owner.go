@@ -46,8 +46,9 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 		}
 	}
 	key := v.aliasKey
+	begun := false
 	err = a.o.Store.Update(ctx, owner.Shard(), func(tx store.Tx) error {
-		key = v.aliasKey
+		key, begun = v.aliasKey, false
 		locked, err := a.locked(tx, owner)
 		if err != nil {
 			return err
@@ -55,7 +56,10 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 		now := *rec
 		switch old, err := a.getOwner(tx, owner); {
 		case err == nil && !locked:
-			return errs.E(op, errs.Exists, textBegun, nil)
+			// What began it at the same moment may be on its way to the disk still. Written again behind it, it is
+			// there for all who read once the caller is told.
+			begun = true
+			return a.setOwner(tx, owner, old)
 		case err == nil: // aliases and alias key stay
 			now.began, now.count, now.target = old.began, old.count, old.target
 			if !rec.target.IsZero() {
@@ -77,6 +81,9 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 		}
 		return tx.Set(vaultKey(owner), encodeVault(v.key.Public()))
 	})
+	if err == nil && begun {
+		err = errs.E(op, errs.Exists, textBegun, nil)
+	}
 	if err != nil {
 		v.Close()
 		return nil, errs.Wrap(op, err)
