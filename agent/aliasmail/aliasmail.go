@@ -101,7 +101,6 @@ func New(o Options) *Door {
 // Replies to whom mail for an alias is refused.
 var (
 	Unknown    = &smtp.Reply{Code: 550, Enhanced: "5.1.1", Text: "Recipient address rejected: User unknown"}
-	Separate   = &smtp.Reply{Code: 452, Enhanced: "4.5.3", Text: "send separately"}
 	Full       = &smtp.Reply{Code: 452, Enhanced: "4.2.2", Text: "Recipient address rejected: mailbox full"}
 	ManyTries  = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many recipients of this form are being tried, try again later"}
 	Sender     = &smtp.Reply{Code: 550, Enhanced: "5.7.1", Text: "Recipient address rejected: this sender is not accepted here"}
@@ -159,9 +158,7 @@ func (d *Door) Recipient(ctx context.Context, to mail.Address, peer limits.Peer,
 }
 
 // Strict reports whether the mail must be as that for an account.
-func (d *Door) Strict(r *Recipient) bool {
-	return r.Alias.Class != alias.OpenMail || !d.o.Cleartext
-}
+func (d *Door) Strict(r *Recipient) bool { return !d.SendsCleartext(r.Alias) }
 
 // Mail is a whole mail for an alias.
 type Mail struct {
@@ -296,6 +293,19 @@ func (d *Door) Hand(ctx context.Context, r *Recipient, m *Mail, p deliver.Parcel
 			return err
 		}
 	}
+}
+
+// Copy judges a mail that a door hands over itself, and gives the copy for the owner of the alias; nil without
+// an error: the owner has its mailbox elsewhere, and the mail is on its way there. p is as for Hand.
+func (d *Door) Copy(ctx context.Context, r *Recipient, m *Mail, p deliver.Parcel) (*deliver.ForAlias, error) {
+	if r.Elsewhere {
+		return nil, d.Hand(ctx, r, m, p)
+	}
+	t, err := d.Judge(ctx, r, m)
+	if err != nil {
+		return nil, err
+	}
+	return &t.Copy, nil
 }
 
 // Again reads the alias of a recipient anew, after errs.Denied of a transaction.

@@ -135,12 +135,6 @@ func (r *Receive) Alias(ctx context.Context, raw []byte, to mail.Address, anonym
 	if anonymous {
 		m.Nobody, m.Vouched, m.ReturnPath = true, "nobody", mail.Address{}
 	}
-	if a.Elsewhere {
-		return true, nil, d.Hand(ctx, a, m, deliver.Parcel{Proof: [][]byte{name}})
-	}
-	t, err := d.Judge(ctx, a, m)
-	if err != nil {
-		return true, nil, err
-	}
-	return true, &t.Copy, nil
+	c, err = d.Copy(ctx, a, m, deliver.Parcel{Proof: [][]byte{name}})
+	return true, c, err
 }

@@ -233,22 +233,14 @@ func autocrypt(h mail.Header, from, own mail.Address) string {
 
 // forAlias judges a mail for an alias as it goes on: with the header that leaves. An owner elsewhere has
 // it with that; else the copy for the owner is given.
-func (s *Submit) forAlias(ctx context.Context, m *envelope, p *deliver.Parcel) ([]deliver.ForAlias, error) {
+func (s *Submit) forAlias(ctx context.Context, m *envelope, p *deliver.Parcel) (*deliver.ForAlias, error) {
 	d := s.o.Aliases
 	in, err := d.Form(m.alias, slices.Concat(p.Head, p.Tail), false)
 	if err != nil {
 		return nil, err
 	}
 	in.Vouched, in.ReturnPath = "login", m.from
-	if m.alias.Elsewhere {
-		err := d.Hand(ctx, m.alias, in, deliver.Parcel{Options: p.Options})
-		return nil, err
-	}
-	t, err := d.Judge(ctx, m.alias, in)
-	if err != nil {
-		return nil, err
-	}
-	return []deliver.ForAlias{t.Copy}, nil
+	return d.Copy(ctx, m.alias, in, deliver.Parcel{Options: p.Options})
 }
 
 // SenderAllowed is the one owner of "sender = login": whether who logged in as login may write as

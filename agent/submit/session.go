@@ -217,7 +217,9 @@ func (s *Submit) hand(ctx context.Context, coming *deliver.Mail, m *envelope, p 
 		if err != nil {
 			return err
 		}
-		p.Aliases = c
+		if p.Aliases = nil; c != nil {
+			p.Aliases = []deliver.ForAlias{*c}
+		}
 		if len(p.Local)+len(p.Remote)+len(p.Replies)+len(p.Aliases) == 0 {
 			return nil // it went to an owner elsewhere
 		}
