@@ -92,6 +92,7 @@ func (r *Receive) vouch(ctx context.Context, raw []byte, from mail.Address, o vo
 	case res.Verdict == dkim.Valid:
 		return vouched{word: "dkim:" + res.Domain, keyName: dkim.RecordName(res.Selector, res.Domain), keyRecord: res.Record}, nil
 	case o.exact:
+		r.o.Logger.Debug("receive: no valid signature", "reason", res.Reason)
 		return vouched{}, replyFor(res)
 	}
 	later := res.Verdict == dkim.Temporary

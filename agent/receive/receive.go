@@ -228,14 +228,8 @@ func (r *Receive) takesCleartext(ctx context.Context, a account.Account) (bool, 
 
 // signed asks for a valid signature of the domain in From.
 func (r *Receive) signed(ctx context.Context, m *incoming) error {
-	ctx, cancel := context.WithTimeout(ctx, CheckTime)
-	defer cancel()
-	res := r.verifier.Verify(ctx, m.raw, m.from.Domain)
-	if res.Verdict == dkim.Valid {
-		return nil
-	}
-	r.o.Logger.Debug("receive: no valid signature", "reason", res.Reason)
-	return replyFor(res)
+	_, err := r.vouch(ctx, m.raw, m.from, voucher{exact: true})
+	return err
 }
 
 // replyFor answers a mail without a valid signature.
