@@ -164,7 +164,7 @@ func ownID(id string, from, own mail.Address) bool {
 // thread gives the ids of a list that do not tell of the account, the last ten at most.
 func thread(value string, from, own mail.Address) (ids []string) {
 	ours, account := mail.CanonicalDomain(from.Domain), mail.CanonicalDomain(own.Domain)
-	for id := range strings.FieldsSeq(value) {
+	for _, id := range mail.MessageIDs(value) {
 		right, ok := rightOf(id)
 		if !ok || holds(id, own.Local) || account != ours && (right == account || strings.HasSuffix(right, "."+account)) {
 			continue

@@ -398,6 +398,9 @@ func TestOwnIDs(t *testing.T) {
 	if got := strings.Join(ids, " "); got != "<c@shop.example> <d@alias.example>" {
 		t.Error(got)
 	}
+	if ids := thread("<a@mail.example><c@shop.example>", from, own); len(ids) != 1 || ids[0] != "<c@shop.example>" {
+		t.Errorf("without blanks between them: %q", ids)
+	}
 	if n := len(thread(strings.Repeat("<c@shop.example> ", 30), from, own)); n != maxReferences {
 		t.Errorf("%d ids", n)
 	}
