@@ -110,7 +110,6 @@ type Alias struct {
 	base    uint32   // received when the count was begun anew
 	since   Day      // idleness is counted from here at the earliest
 	askDays int
-	pub     seal.PublicKey // of the owner's vault; nil: it has none
 	names   map[tag][]byte // addresses of people, sealed; nil: not read
 	reg     *Aliases
 }

@@ -139,12 +139,9 @@ func (a *Aliases) read(ctx context.Context, owner Owner, addr mail.Address, whol
 		if err != nil {
 			return err
 		}
-		pub, err := getVault(r, owner)
-		if err != nil && !is(err, errs.NotFound) {
-			return err
-		}
-		if al, err = a.aliasOf(owner, rs, st, pub); err != nil || !whole {
-			return err
+		al = a.aliasOf(owner, rs, st)
+		if !whole {
+			return nil
 		}
 		return getNames(r, al, p)
 	})
@@ -155,12 +152,12 @@ func (a *Aliases) read(ctx context.Context, owner Owner, addr mail.Address, whol
 }
 
 // aliasOf puts together what callers see.
-func (a *Aliases) aliasOf(owner Owner, rs *rules, st *state, pub seal.PublicKey) (*Alias, error) {
+func (a *Aliases) aliasOf(owner Owner, rs *rules, st *state) *Alias {
 	return &Alias{Address: rs.addr, Owner: owner, Derived: rs.derived, Stored: true,
 		Mode: rs.mode, PinDomain: rs.pinDomain, Paused: rs.paused, Class: rs.class, Created: rs.created, Expires: timeOf(rs.expires),
 		MaxMails: rs.maxMails, IdleDays: rs.idleDays, Deleted: rs.deleted,
 		Received: st.received, Refused: st.refused, Sent: st.sent, Last: st.last, Noticed: rs.noticed, Vaulted: rs.notes,
-		people: st.people, tags: a.o.Root.AliasTags(owner, rs.addr), base: rs.base, since: rs.since, askDays: a.o.AskDays, pub: pub, reg: a}, nil
+		people: st.people, tags: a.o.Root.AliasTags(owner, rs.addr), base: rs.base, since: rs.since, askDays: a.o.AskDays, reg: a}
 }
 
 func (a *Aliases) getRules(r store.Reader, owner Owner, p place) (*rules, error) {
@@ -183,6 +180,8 @@ func (a *Aliases) getState(r store.Reader, owner Owner, p place) (*state, error)
 	return decodeState(plain)
 }
 
+// getVault reads the public half of an owner's vault: errs.NotFound where there is none. It is only needed
+// for a correspondent who is new, so no alias carries it.
 func getVault(r store.Reader, owner Owner) (seal.PublicKey, error) {
 	b, err := r.Get(vaultKey(owner))
 	if err != nil {
@@ -244,7 +243,7 @@ func (c *cache) put(al *Alias, gen uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gen == gen {
-		c.aliases.Put(al.Address, al, int64(256+len(al.Vaulted)+len(al.pub)+personLen*len(al.people)))
+		c.aliases.Put(al.Address, al, int64(256+len(al.Vaulted)+personLen*len(al.people)))
 	}
 }
 

@@ -32,10 +32,11 @@ func (a *Aliases) Arrive(al *Alias, from mail.Address, v Verdict) *Arrival {
 	r := &Arrival{a: a, al: al, now: a.o.Now(), from: from, verdict: v}
 	r.judged = al.Judge(from, r.now).Action
 	if !from.IsZero() && (v.Action == Take || v.Action == Later) {
-		r.prepare(from)
+		who := []mail.Address{from}
 		if v.Pins {
-			r.prepare(al.pinOf(from))
+			who = append(who, al.pinOf(from))
 		}
+		r.prepare(who)
 	}
 	return r
 }
@@ -46,32 +47,39 @@ func (a *Aliases) WroteTo(al *Alias, to []mail.Address) *Arrival {
 	if len(to) > a.o.MaxCorrespondents {
 		r.wrote = r.wrote[:a.o.MaxCorrespondents]
 	}
-	for _, addr := range r.wrote {
-		r.prepare(addr)
-	}
+	r.prepare(r.wrote)
 	return r
 }
 
-// prepare seals the address of somebody whom the alias does not know. Without a vault nothing is
-// kept of it but the tag.
-func (r *Arrival) prepare(addr mail.Address) {
-	t := r.al.tagOf(addr)
-	if r.al.person(t) >= 0 {
+// prepare seals the addresses of those whom the alias does not know, so that Put need not. What it
+// cannot read of the vault Put reads again, and says so.
+func (r *Arrival) prepare(who []mail.Address) {
+	fresh := make(map[tag]mail.Address)
+	for _, addr := range who {
+		if t := r.al.tagOf(addr); r.al.person(t) < 0 {
+			fresh[t] = addr
+		}
+	}
+	if len(fresh) == 0 {
 		return
 	}
-	if b := r.sealName(t, addr); b != nil {
-		if r.sealed == nil {
-			r.sealed = make(map[tag][]byte)
-		}
-		r.sealed[t] = b
+	var pub seal.PublicKey
+	err := r.a.o.Store.View(context.Background(), r.Shard(), func(rd store.Reader) (err error) {
+		pub, err = getVault(rd, r.al.Owner)
+		return err
+	})
+	if err != nil {
+		return
+	}
+	r.sealed = make(map[tag][]byte, len(fresh))
+	for t, addr := range fresh {
+		r.sealed[t] = r.sealName(pub, t, addr)
 	}
 }
 
-func (r *Arrival) sealName(t tag, addr mail.Address) []byte {
-	if r.al.pub == nil {
-		return nil
-	}
-	b, err := sealPerson(r.al.pub, r.al.Owner, r.al.place(), t, addr)
+// sealName seals an address; nil when that fails.
+func (r *Arrival) sealName(pub seal.PublicKey, t tag, addr mail.Address) []byte {
+	b, err := sealPerson(pub, r.al.Owner, r.al.place(), t, addr)
 	if err != nil {
 		r.a.o.Logger.Warn("the address of a correspondent was not kept", "kind", errs.KindOf(err).Error())
 	}
@@ -106,10 +114,7 @@ func (r *Arrival) Put(tx store.Tx) error {
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	now, err := r.a.aliasOf(owner, rs, st, r.al.pub)
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
+	now := r.a.aliasOf(owner, rs, st)
 	c := &crowd{most: r.a.o.MaxCorrespondents, people: st.people}
 	if r.wrote != nil {
 		if now.Paused && !r.al.Paused {
@@ -169,11 +174,17 @@ func (r *Arrival) writeTo(now *Alias, st *state, c *crowd) {
 }
 
 // people writes the addresses of those who are new and removes those for whom there was no room.
+// Without a vault nothing is kept of them but the tags.
 func (r *Arrival) people(tx store.Tx, now *Alias, p place, c *crowd) error {
 	for t, addr := range c.added {
-		b := r.sealed[t]
-		if b == nil { // it was known when the alias was read
-			b = r.sealName(t, addr)
+		b, done := r.sealed[t]
+		if !done { // it was known when the alias was read, or the vault could not be
+			pub, err := getVault(tx, now.Owner)
+			if err == nil {
+				b = r.sealName(pub, t, addr)
+			} else if !is(err, errs.NotFound) {
+				return err
+			}
 		}
 		if b == nil {
 			continue

@@ -29,10 +29,7 @@ func (a *Aliases) Redirects(ctx context.Context, fn func(Redirect) error) error 
 			if s.err != nil || s.rules.deleted != 0 {
 				return true, nil
 			}
-			al, err := a.aliasOf(owner, s.rules, s.state, nil)
-			if err != nil {
-				return false, err
-			}
+			al := a.aliasOf(owner, s.rules, s.state)
 			return true, fn(Redirect{Alias: al, Target: target})
 		})
 	}))

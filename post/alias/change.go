@@ -136,7 +136,7 @@ func (a *Aliases) changeOnce(ctx context.Context, v *Vault, addr mail.Address, f
 	if c.extends {
 		rs.base = st.received
 	}
-	return a.aliasOf(v.Owner, rs, st, v.key.Public())
+	return a.aliasOf(v.Owner, rs, st), nil
 }
 
 // changed gives the rules as they will be.

@@ -291,10 +291,7 @@ func (a *Aliases) Reveal(ctx context.Context, emit func(kind, text string)) erro
 			if s.err != nil {
 				return true, show(seal.PurposeAliasRules, errs.E(op, errs.Corrupt, "", nil), "")
 			}
-			al, err := a.aliasOf(owner, s.rules, s.state, nil)
-			if err != nil {
-				return false, err
-			}
+			al := a.aliasOf(owner, s.rules, s.state)
 			return true, show(seal.PurposeAliasRules, nil, "%s mode=%s class=%s derived=%t paused=%t created=%s deleted=%s expires=%s max-mails=%d idle-days=%d received=%d refused=%d sent=%d last=%s tags under %x: %s",
 				al.Address, al.Mode, al.Class, al.Derived, al.Paused, al.Created, al.Deleted, untilText(al.Expires), al.MaxMails, al.IdleDays,
 				al.Received, al.Refused, al.Sent, al.Last, al.tags, tagsText(al.people))

@@ -28,8 +28,7 @@ func (a *Aliases) Create(ctx context.Context, v *Vault, n New) (*Alias, error) {
 	if err := a.insert(ctx, v.Owner, p, rs); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	al, err := a.aliasOf(v.Owner, rs, new(state), v.key.Public())
-	return al, errs.Wrap(op, err)
+	return a.aliasOf(v.Owner, rs, new(state)), nil
 }
 
 // lastYear is the last that RFC 3339 can write (section 1).

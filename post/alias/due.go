@@ -18,10 +18,7 @@ func (a *Aliases) Due(ctx context.Context, d time.Duration, fn func(al *Alias, w
 			if s.err != nil || s.rules.deleted != 0 || s.rules.noticed {
 				return true, nil
 			}
-			al, err := a.aliasOf(owner, s.rules, s.state, nil)
-			if err != nil {
-				return false, err
-			}
+			al := a.aliasOf(owner, s.rules, s.state)
 			why := al.ends(a.o.Now(), d)
 			if why == "" {
 				return true, nil
@@ -29,7 +26,7 @@ func (a *Aliases) Due(ctx context.Context, d time.Duration, fn func(al *Alias, w
 			if err := fn(al, why); err != nil {
 				return false, err
 			}
-			err = a.turn(ctx, owner, al.Address, func(rs *rules, _ *state, _ *ownerRecord) error {
+			err := a.turn(ctx, owner, al.Address, func(rs *rules, _ *state, _ *ownerRecord) error {
 				if rs.deleted != 0 || rs.expires != s.rules.expires || rs.since != s.rules.since || rs.base != s.rules.base {
 					return errs.E(op, errs.Conflict, "", nil) // put off meanwhile: there is another end to be told of
 				}

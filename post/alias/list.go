@@ -45,25 +45,11 @@ func (a *Aliases) list(ctx context.Context, owner Owner, cursor string, limit in
 		return nil, "", err
 	}
 	limit = min(max(limit, 1), MaxPage)
-	var pub seal.PublicKey
-	err = a.o.Store.View(ctx, owner.Shard(), func(r store.Reader) error {
-		pub, err = getVault(r, owner)
-		if is(err, errs.NotFound) {
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return nil, "", err
-	}
 	err = a.eachStored(ctx, owner, after, func(s stored) (bool, error) {
 		if s.err != nil || !want(s.rules) {
 			return true, nil
 		}
-		al, err := a.aliasOf(owner, s.rules, s.state, pub)
-		if err != nil {
-			return false, err
-		}
+		al := a.aliasOf(owner, s.rules, s.state)
 		al.names = s.names
 		if list = append(list, al); len(list) == limit {
 			next = hex.EncodeToString(s.place[:])

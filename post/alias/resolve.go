@@ -69,20 +69,7 @@ func (a *Aliases) derived(ctx context.Context, owner Owner, addr mail.Address) (
 	if !is(err, errs.NotFound) {
 		return al, err
 	}
-	al, err = a.aliasOf(owner, a.derivedRules(addr), new(state), nil)
-	if err != nil {
-		return nil, err
-	}
-	al.Stored = false
-	err = a.o.Store.View(ctx, owner.Shard(), func(r store.Reader) error {
-		pub, err := getVault(r, owner)
-		al.pub = pub
-		return err
-	})
-	if err != nil && !is(err, errs.NotFound) {
-		return nil, err
-	}
-	return al, nil
+	return a.unstored(owner, a.derivedRules(addr)), nil
 }
 
 // mine gives an alias of a vault's owner from the store, also one of which nothing is stored yet,
@@ -104,8 +91,8 @@ func (a *Aliases) mine(ctx context.Context, v *Vault, addr mail.Address) (*Alias
 		if err != nil {
 			return err
 		}
-		al, err = a.aliasOf(v.Owner, rs, st, v.key.Public())
-		return err
+		al = a.aliasOf(v.Owner, rs, st)
+		return nil
 	})
 	if err == nil || !is(err, errs.NotFound) {
 		return al, rs, errs.Wrap(op, err)
@@ -121,11 +108,14 @@ func (a *Aliases) mine(ctx context.Context, v *Vault, addr mail.Address) (*Alias
 		return nil, nil, none // it was deleted for good
 	}
 	rs = a.derivedRules(addr)
-	al, err = a.aliasOf(v.Owner, rs, new(state), v.key.Public())
-	if err == nil {
-		al.Stored = false
-	}
-	return al, rs, err
+	return a.unstored(v.Owner, rs), rs, nil
+}
+
+// unstored gives a derived alias of which nothing is stored.
+func (a *Aliases) unstored(owner Owner, rs *rules) *Alias {
+	al := a.aliasOf(owner, rs, new(state))
+	al.Stored = false
+	return al
 }
 
 // keyTable holds the keys of derived aliases of all owners: 40 bytes an owner.

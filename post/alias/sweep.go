@@ -143,10 +143,7 @@ func (a *Aliases) sweepAlias(ctx context.Context, owner Owner, s stored, n *Swep
 
 // uselessNow reports whether an alias is to be deleted by EndedDays or UnusedDays.
 func (a *Aliases) uselessNow(owner Owner, rs *rules, st *state) bool {
-	al, err := a.aliasOf(owner, rs, st, nil)
-	if err != nil {
-		return false
-	}
+	al := a.aliasOf(owner, rs, st)
 	now := a.o.Now()
 	if why := al.Ended(now); why != "" && a.o.EndedDays > 0 && int64(DayOf(now))-int64(al.endDay(why)) > int64(a.o.EndedDays) {
 		return true
