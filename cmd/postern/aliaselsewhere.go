@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,10 +69,10 @@ func stateOfTarget(io streams, src *aliasSource, word, short string) *cobra.Comm
 // maxKeyFile bounds a file with an OpenPGP key, in bytes.
 const maxKeyFile = 64 << 10
 
-func keyOfTarget(out streams, src *aliasSource) *cobra.Command {
+func keyOfTarget(io streams, src *aliasSource) *cobra.Command {
 	var none bool
 	c := &cobra.Command{Use: "key ALIAS [FILE]", Short: "Encrypt the mail of an alias that is sent on, with an OpenPGP key", Args: cobra.RangeArgs(1, 2),
-		Long:    "Encrypt the mail of an alias that is sent on, with the OpenPGP key in FILE, in ASCII armor.\nThe subject is inside too. What its sender has encrypted stays as it is.",
+		Long:    "Encrypt the mail of an alias that is sent on, with the OpenPGP key in FILE (- is standard input), in ASCII armor.\nThe subject is inside too. What its sender has encrypted stays as it is.",
 		Example: "  gpg --armor --export anna@elsewhere.example > key.asc\n  postern alias elsewhere key shop-4821@example.org key.asc --secret-file FILE\n  postern alias elsewhere key shop-4821@example.org --none --secret-file FILE"}
 	src.who(c)
 	c.Flags().BoolVar(&none, "none", false, "do not encrypt any more")
@@ -85,18 +83,16 @@ func keyOfTarget(out streams, src *aliasSource) *cobra.Command {
 		case none == (len(args) == 2):
 			return usageError{c.CommandPath(), errs.E("cmd.keyOfTarget", errs.Invalid, "a file with a key, or --none", nil)}
 		case !none:
-			f, err := os.Open(args[1])
+			b, err := readBounded(io, args[1], maxKeyFile)
 			if err != nil {
-				return errs.E("cmd.keyOfTarget", errs.NotFound, "cannot read "+args[1], err)
+				return err
 			}
-			defer f.Close()
-			b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-			if err != nil || len(b) > maxKeyFile {
-				return errs.E("cmd.keyOfTarget", errs.Invalid, args[1]+" is no file with an OpenPGP key", err)
+			if len(b) > maxKeyFile {
+				return errs.E("cmd.keyOfTarget", errs.Invalid, args[1]+" is no file with an OpenPGP key", nil)
 			}
 			a.Key = string(b)
 		}
-		return success(out, *js, src.askTarget(out, c, "key", a, nil))
+		return success(io, *js, src.askTarget(io, c, "key", a, nil))
 	}
 	return c
 }

@@ -177,25 +177,34 @@ whole address in another.`,
 		if err != nil {
 			return err
 		}
-		var acc aliases.Account
-		if err := src.call(c.Context(), "alias.account", a, &acc, nil); err != nil {
+		a.Search, a.Site, a.Deleted = search, site, deleted
+		all, domains, err := listAll(a, func(command string, a aliases.Args, result any) error {
+			return src.call(c.Context(), command, a, result, nil)
+		})
+		if err != nil {
 			return err
 		}
-		a.Search, a.Site, a.Deleted = search, site, deleted
-		var all []aliases.View
-		for {
-			var page aliases.Page
-			if err := src.call(c.Context(), "alias.list", a, &page, nil); err != nil {
-				return err
-			}
-			all = append(all, page.Aliases...)
-			if a.Cursor = page.Next; a.Cursor == "" {
-				break
-			}
-		}
-		return printList(io, all, acc.Domains, *js, long)
+		return printList(io, all, domains, *js, long)
 	}
 	return c
+}
+
+// listAll gives all pages of a list, and the server's alias domains; call asks the server.
+func listAll(a aliases.Args, call func(command string, a aliases.Args, result any) error) (all []aliases.View, domains []string, err error) {
+	var acc aliases.Account
+	if err := call("alias.account", a, &acc); err != nil {
+		return nil, nil, err
+	}
+	for {
+		var page aliases.Page
+		if err := call("alias.list", a, &page); err != nil {
+			return nil, nil, err
+		}
+		all = append(all, page.Aliases...)
+		if a.Cursor = page.Next; a.Cursor == "" {
+			return all, acc.Domains, nil
+		}
+	}
 }
 
 // printList prints aliases in the order of their names.

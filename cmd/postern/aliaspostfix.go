@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
-	"postern.email/agent/aliases"
 	"postern.email/deploy"
 	"postern.email/kit/daemon"
 	"postern.email/kit/errs"
@@ -16,9 +14,6 @@ import (
 	aliasrole "postern.email/role/alias"
 	"postern.email/role/relay"
 )
-
-// getenvSet tells whether a variable of the environment holds anything.
-func getenvSet(name string) bool { return os.Getenv(name) != "" }
 
 // besidePostfix are the commands for the server beside a Postfix.
 func besidePostfix(io streams, src *aliasSource) []*cobra.Command {
@@ -228,7 +223,7 @@ func targetAlias(io streams, src *aliasSource) *cobra.Command {
 			return err
 		}
 		a.Address = args[0]
-		return success(io, *js, src.call(c.Context(), "alias.owner.target", aliases.Args(a), nil, nil))
+		return success(io, *js, src.call(c.Context(), "alias.owner.target", a, nil, nil))
 	}
 	return c
 }

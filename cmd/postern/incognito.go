@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -113,7 +114,7 @@ func (in *incognito) serve(ctx context.Context) error {
 
 // has tells whether there are n words, or one less and the secret comes from elsewhere.
 func (in *incognito) has(words []string, n int) bool {
-	return len(words) == n || len(words) == n-1 && (in.src.secretFile != "" || getenvSet(secretEnv))
+	return len(words) == n || len(words) == n-1 && (in.src.secretFile != "" || os.Getenv(secretEnv) != "")
 }
 
 // command does what the words say.
@@ -170,21 +171,11 @@ func (in *incognito) list(ctx context.Context, secret string) error {
 	if err != nil {
 		return err
 	}
-	var acc aliases.Account
-	if err := in.answered(in.call(ctx, "alias.account", a, &acc)); err != nil {
-		return err
+	all, domains, err := listAll(a, func(command string, a aliases.Args, result any) error { return in.call(ctx, command, a, result) })
+	if err != nil {
+		return in.answered(err)
 	}
-	var all []aliases.View
-	for {
-		var page aliases.Page
-		if err := in.answered(in.call(ctx, "alias.list", a, &page)); err != nil {
-			return err
-		}
-		all = append(all, page.Aliases...)
-		if a.Cursor = page.Next; a.Cursor == "" {
-			return printList(in.io, all, acc.Domains, false, false)
-		}
-	}
+	return printList(in.io, all, domains, false, false)
 }
 
 // secret reads a secret and puts it into arguments.
