@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"postern.email/kit/tooltest"
 )
 
 // firefoxAddon is a Firefox with the add-on, driven by WebDriver BiDi.
@@ -32,16 +34,7 @@ const addonOrigin = "6d9e4f60-52b1-4e39-9d5c-2f1f3c7a8b10"
 // startFirefoxAddon installs the add-on from its folder. The browser's questions about sites are answered with yes.
 func startFirefoxAddon(t testing.TB) *firefoxAddon {
 	t.Helper()
-	tool := ""
-	for _, name := range []string{"firefox-esr", "firefox"} {
-		if path, err := exec.LookPath(name); err == nil {
-			tool = path
-			break
-		}
-	}
-	if tool == "" {
-		missing(t, "firefox-esr")
-	}
+	tool := tooltest.Tool(t, "firefox-esr", "firefox")
 	profile := t.TempDir()
 	prefs := map[string]any{
 		"extensions.webextensions.uuids":                  `{"addon@postern.email":"` + addonOrigin + `"}`,

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"postern.email/kit/tooltest"
 )
 
 // browser is one page of a headless Chromium, driven by the DevTools protocol
@@ -44,16 +46,7 @@ func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
 // launchBrowser starts a Chromium without a page, with further flags.
 func launchBrowser(t testing.TB, flags ...string) *browser {
 	t.Helper()
-	tool := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			tool = path
-			break
-		}
-	}
-	if tool == "" {
-		missing(t, "chromium")
-	}
+	tool := tooltest.Tool(t, "chromium", "chromium-browser", "google-chrome")
 	toChild, to, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

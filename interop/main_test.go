@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"postern.email/interop/smallworld"
+	"postern.email/kit/tooltest"
 )
 
 // childRole is set in the environment when the test binary runs itself again as
@@ -89,13 +89,13 @@ func binary(t testing.TB) string {
 // needTool gives the path of a tool, or skips (or fails) with its name.
 func needTool(t testing.TB, name string) string {
 	t.Helper()
-	return smallworld.Tool(t, name)
+	return tooltest.Tool(t, name)
 }
 
 // missing skips the test for want of a thing, or fails it.
 func missing(t testing.TB, what string) {
 	t.Helper()
-	smallworld.Missing(t, what)
+	tooltest.Missing(t, what)
 }
 
 // long reports whether the full numbers are wanted.

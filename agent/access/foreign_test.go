@@ -8,24 +8,10 @@ import (
 	"testing"
 
 	"postern.email/agent/agenttest"
+	"postern.email/kit/tooltest"
 	"postern.email/kit/vfs"
 	"postern.email/wire/imap"
 )
-
-// tool finds a foreign program; without it the test is skipped, or fails when
-// POSTERN_REQUIRE_TOOLS=1.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing", name)
-	}
-	t.Skipf("%s is missing", name)
-	return ""
-}
 
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
@@ -38,7 +24,7 @@ func run(t *testing.T, name string, args ...string) string {
 
 // TestPythonImaplib drives the server with the IMAP client of Python.
 func TestPythonImaplib(t *testing.T) {
-	python := tool(t, "python3")
+	python := tooltest.Tool(t, "python3")
 	w := newWorld(t, vfs.NewCrashDisk(), "/data", func(_ *Options, o *imap.Options) {
 		o.TLS, o.Private = agenttest.TLS(t), false
 	})
@@ -49,7 +35,7 @@ func TestPythonImaplib(t *testing.T) {
 
 // TestCurl reads, appends, searches and lists with curl over implicit TLS.
 func TestCurl(t *testing.T) {
-	curl := tool(t, "curl")
+	curl := tooltest.Tool(t, "curl")
 	w := newWorld(t, vfs.NewCrashDisk(), "/data", func(_ *Options, o *imap.Options) {
 		o.TLS, o.Private, o.Implicit = agenttest.TLS(t), false, true
 	})

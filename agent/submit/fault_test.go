@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"postern.email/kit/tooltest"
 	"postern.email/kit/vfs"
 )
 
@@ -106,13 +107,7 @@ func TestTogether(t *testing.T) {
 
 // TestSwaks: a client that nobody here wrote.
 func TestSwaks(t *testing.T) {
-	swaks, err := exec.LookPath("swaks")
-	if err != nil {
-		if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-			t.Fatal("swaks is missing")
-		}
-		t.Skip("swaks is missing")
-	}
+	swaks := tooltest.Tool(t, "swaks")
 	w := newWorld(t, nil)
 	host, port, _ := strings.Cut(w.addr, ":")
 	file := filepath.Join(t.TempDir(), "mail")

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,7 +14,7 @@ import (
 
 	"postern.email/deploy"
 	"postern.email/kit/config"
-	"postern.email/kit/postmap"
+	"postern.email/kit/tooltest"
 	"postern.email/role/alias"
 	"postern.email/wire/control"
 )
@@ -45,18 +44,11 @@ func aliasReady(ts *testscript.TestScript, neg bool, args []string) {
 // configuration's file.
 func startBeside(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	p := postmap.Postfix{ConfigDir: dir}
-	if _, err := p.Program("postmap"); err != nil {
-		if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	dir := tooltest.Postfix(t, "")
 	text := strings.ReplaceAll("[General]\nUnixSockPath=DIR/sock\nLockFilePath=DIR/lock\nListenAddress=127.0.0.1:0\n[Persistence]\nDatabasePath=DIR/old.db\n"+
 		"[PostfixConfig]\nDomain=@alias.example\nMapFilePath=DIR/map\n[Postern]\nPostfixDir=DIR\nMapType=hash\nHandleStyle=random\n", "DIR", dir)
 	file := filepath.Join(dir, "incognitomail.conf")
-	if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.WriteFile(dir+"/main.cf", []byte("compatibility_level = 3.6\nmyhostname = mx.example\n"), 0o600), os.WriteFile(dir+"/master.cf", nil, 0o600)); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := alias.Load(file, nil)

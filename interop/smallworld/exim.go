@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"postern.email/kit/tooltest"
 )
 
 // EximPackage is where the Debian package exim4-daemon-light lies unpacked, below the folder of the tests:
@@ -89,7 +91,7 @@ func (w *World) Exim(t testing.TB, domain string, users ...string) *Exim {
 		_, err = os.Stat(program)
 	}
 	if err != nil {
-		program = Tool(t, "exim4")
+		program = tooltest.Tool(t, "exim4")
 	}
 	needRoot(t, "Exim starts for root only")
 	dir := publicDir(t, "exim")

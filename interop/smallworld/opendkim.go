@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"postern.email/kit/tooltest"
 )
 
 const openDKIMConf = `Background no
@@ -37,7 +39,7 @@ Nameservers {resolver}
 // ORIGINATING, and writes a verdict on all other mail. Its key is published.
 func (w *World) openDKIM(t testing.TB, dir, domain string) (pid int) {
 	t.Helper()
-	program := Tool(t, "opendkim")
+	program := tooltest.Tool(t, "opendkim")
 	w.dkimKey(t, dir, domain)
 	conf := filepath.Join(dir, "etc", "opendkim.conf")
 	writeFile(t, conf, strings.NewReplacer("{dir}", dir, "{domain}", domain, "{resolver}", w.Resolver(t)).Replace(openDKIMConf))

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"postern.email/kit/tooltest"
 )
 
 // within is a command that sees other files in the place of some, as a program of another
@@ -47,7 +49,7 @@ func needRoot(t testing.TB, why string) {
 		t.Skip(why)
 	}
 	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
-		Missing(t, "the right to a mount namespace (unshare -m)")
+		tooltest.Missing(t, "the right to a mount namespace (unshare -m)")
 	}
 }
 
@@ -56,7 +58,7 @@ func uid(t testing.TB, name string) int {
 	t.Helper()
 	u, err := user.Lookup(name)
 	if err != nil {
-		Missing(t, "user "+name)
+		tooltest.Missing(t, "user "+name)
 	}
 	n, err := strconv.Atoi(u.Uid)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"postern.email/kit/tooltest"
 )
 
 const postfixMain = `compatibility_level = 3.6
@@ -129,7 +131,7 @@ type PostfixOptions struct {
 // skips the test where Postfix or OpenDKIM is not installed.
 func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 	t.Helper()
-	program := Tool(t, "postfix")
+	program := tooltest.Tool(t, "postfix")
 	needRoot(t, "Postfix starts for root only")
 	dir := publicDir(t, "postfix")
 	ip := w.Host(t, o.Domain)

@@ -4,7 +4,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -86,25 +85,4 @@ func answers(network, addr string) bool {
 		c.Close()
 	}
 	return err == nil
-}
-
-// Tool gives the path of a program, or skips the test (or fails it) with its name.
-func Tool(t testing.TB, name string) string {
-	t.Helper()
-	for _, dir := range []string{"", "/usr/bin", "/usr/sbin", "/bin", "/sbin"} {
-		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return found
-		}
-	}
-	Missing(t, name)
-	return ""
-}
-
-// Missing skips the test for want of a thing, or fails it with POSTERN_REQUIRE_TOOLS=1.
-func Missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("missing: %s (POSTERN_REQUIRE_TOOLS=1)", what)
-	}
-	t.Skipf("missing: %s", what)
 }

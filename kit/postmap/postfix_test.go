@@ -9,31 +9,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/tooltest"
 )
 
-// longAgo is when main.cf was written: Postfix's programs wait until a fresh one is two seconds old, since somebody may
-// still be writing it.
-var longAgo = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// postfix is the Postfix of this machine with a main.cf of its own; without one the test is skipped, or
-// fails when POSTERN_REQUIRE_TOOLS=1.
+// postfix is the Postfix of this machine with a main.cf of its own.
 func postfix(t testing.TB, main string) Postfix {
 	t.Helper()
-	p := Postfix{ConfigDir: t.TempDir()}
-	if _, err := p.Program("postmap"); err != nil {
-		if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	if err := errors.Join(os.WriteFile(p.ConfigDir+"/main.cf", []byte("compatibility_level = 3.6\nmyhostname = mx.example\n"+main), 0o644), os.WriteFile(p.ConfigDir+"/master.cf", nil, 0o644),
-		os.Chtimes(p.ConfigDir+"/main.cf", longAgo, longAgo)); err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return Postfix{ConfigDir: tooltest.Postfix(t, main)}
 }
 
 // TestPostmap: with Postfix's own programs, of each type of table that this one knows.

@@ -10,22 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// tool finds a program that somebody else wrote, or skips.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	for _, path := range []string{name, "/usr/sbin/" + name, "/usr/bin/" + name} {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("missing: %s (POSTERN_REQUIRE_TOOLS=1)", name)
-	}
-	t.Skipf("missing: %s", name)
-	return ""
-}
+	"postern.email/kit/tooltest"
+)
 
 // lua writes a string so that Lua reads it, byte for byte.
 func lua(s string) string {
@@ -38,7 +25,7 @@ func lua(s string) string {
 
 // TestOpenDKIM: OpenDKIM, running now as a milter, signs a mail in every form.
 func TestOpenDKIM(t *testing.T) {
-	opendkim, miltertest := tool(t, "opendkim"), tool(t, "miltertest")
+	opendkim, miltertest := tooltest.Tool(t, "opendkim"), tooltest.Tool(t, "miltertest")
 	s := newSigner()
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }

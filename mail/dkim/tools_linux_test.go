@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern.email/kit/tooltest"
 )
 
 // ours gives mails that we signed, one for each kind of key and one with both.
@@ -41,7 +43,7 @@ func spoil(raw []byte) []byte {
 // TestOpenDKIMVerifies: OpenDKIM's library finds our signatures valid, of both kinds, and
 // not those of a changed mail.
 func TestOpenDKIMVerifies(t *testing.T) {
-	verify := tool(t, "opendkim-testmsg")
+	verify := tooltest.Tool(t, "opendkim-testmsg")
 	mails, keys := ours(t)
 	for name, raw := range mails {
 		if out, code := withRecords(t, keys, raw, verify); code != 0 || out != "" {
@@ -55,7 +57,7 @@ func TestOpenDKIMVerifies(t *testing.T) {
 
 // TestDKIMPyVerifies: python3-dkim's dkimverify, for each signature of a mail.
 func TestDKIMPyVerifies(t *testing.T) {
-	verify := tool(t, "dkimverify")
+	verify := tooltest.Tool(t, "dkimverify")
 	mails, keys := ours(t)
 	for name, raw := range mails {
 		for i := range bytes.Count(raw, []byte("DKIM-Signature:")) {
@@ -72,7 +74,7 @@ func TestDKIMPyVerifies(t *testing.T) {
 
 // TestDKIMPySigns: python3-dkim's dkimsign, of both kinds; we verify.
 func TestDKIMPySigns(t *testing.T) {
-	sign := tool(t, "dkimsign")
+	sign := tooltest.Tool(t, "dkimsign")
 	s := newSigner()
 	dir := t.TempDir()
 	rsaFile, edFile := filepath.Join(dir, "rsa"), filepath.Join(dir, "ed")
@@ -126,16 +128,13 @@ const { dkimSign } = require('mailauth/lib/dkim/sign');
 
 // TestMailauth: npm's mailauth verifies our signatures, and we those that it makes now.
 func TestMailauth(t *testing.T) {
-	node := tool(t, "node")
+	node := tooltest.Tool(t, "node")
 	dir, err := filepath.Abs("../../interop")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "mailauth")); err != nil {
-		if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-			t.Fatal("missing: mailauth (npm ci in interop) (POSTERN_REQUIRE_TOOLS=1)")
-		}
-		t.Skip("missing: mailauth (npm ci in interop)")
+		tooltest.Missing(t, "mailauth (npm ci in interop)")
 	}
 	s := newSigner()
 	mails, keys := ours(t)

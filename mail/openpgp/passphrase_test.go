@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/tooltest"
 )
 
 func TestPassphrase(t *testing.T) {
@@ -38,15 +39,13 @@ func TestPassphrase(t *testing.T) {
 
 // TestPassphraseGPG: GnuPG opens what is sealed here.
 func TestPassphraseGPG(t *testing.T) {
-	if _, err := exec.LookPath("gpg"); err != nil {
-		t.Skip("there is no gpg")
-	}
+	gpg := tooltest.Tool(t, "gpg")
 	sealed, err := SealPassphrase(nil, []byte("all aliases\n"), []byte("pass"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	c := exec.Command("gpg", "--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "pass", "--decrypt")
+	c := exec.Command(gpg, "--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "pass", "--decrypt")
 	c.Stdin = bytes.NewReader(sealed)
 	if out, err := c.Output(); err != nil || string(out) != "all aliases\n" {
 		t.Errorf("%q, %v", out, err)

@@ -178,7 +178,7 @@ func FuzzCheck(f *testing.F) {
 		from, err := mail.ParseAddress(local + "@a.example")
 		at, err2 := netip.ParseAddr(addr)
 		if err != nil || err2 != nil {
-			t.Skip()
+			return
 		}
 		z := &zone{txt: map[string]string{"a.example": strings.ReplaceAll(record, "|", "")}, mx: map[string][]string{}, addrs: map[string]string{}}
 		for i := range 2 * MaxHosts {

@@ -1,41 +1,21 @@
 package alias
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/kit/postmap"
+	"postern.email/kit/tooltest"
 )
 
-// longAgo is when main.cf was written: Postfix's programs wait until a fresh one is two seconds old, since somebody may
-// still be writing it.
-var longAgo = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// postfix is the Postfix of this machine with a main.cf of its own; without one the test is skipped, or fails when
-// POSTERN_REQUIRE_TOOLS=1.
+// postfix is the Postfix of this machine with a main.cf of its own.
 func postfix(t testing.TB, main string) postmap.Postfix {
 	t.Helper()
-	p := postmap.Postfix{ConfigDir: t.TempDir()}
-	for _, name := range []string{"postmap", "postconf"} {
-		if _, err := p.Program(name); err != nil {
-			if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
-	text := strings.ReplaceAll("compatibility_level = 3.6\nmyhostname = mx.example\n"+main, "DIR", p.ConfigDir)
-	if err := errors.Join(os.WriteFile(p.ConfigDir+"/main.cf", []byte(text), 0o644), os.WriteFile(p.ConfigDir+"/master.cf", nil, 0o644),
-		os.Chtimes(p.ConfigDir+"/main.cf", longAgo, longAgo)); err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return postmap.Postfix{ConfigDir: tooltest.Postfix(t, main)}
 }
 
 // beside is a configuration whose map lies beside main.cf.

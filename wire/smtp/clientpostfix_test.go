@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 
+	"postern.email/kit/tooltest"
 	"postern.email/mail"
 )
 
@@ -63,7 +64,7 @@ postlog unix-dgram n - n - 1 postlogd
 // postfix starts one that relays to next, and gives its address and the client's side of its TLS.
 func postfix(t *testing.T, next string) (string, *tls.Config) {
 	t.Helper()
-	prog := tool(t, "postfix")
+	prog := tooltest.Tool(t, "postfix")
 	if os.Getuid() != 0 {
 		t.Skip("Postfix starts for root only")
 	}

@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/tooltest"
 )
 
 // sink starts Postfix's smtp-sink and gives a way to connect to it.
 func sink(t *testing.T, args ...string) func() net.Conn {
 	t.Helper()
-	prog := tool(t, "smtp-sink")
+	prog := tooltest.Tool(t, "smtp-sink")
 	dir, err := os.MkdirTemp("/tmp", "sink")
 	if err != nil {
 		t.Fatal(err)

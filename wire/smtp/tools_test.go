@@ -2,33 +2,16 @@ package smtp
 
 import (
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
-)
 
-// tool finds a program that the test needs.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	// Debian keeps the tools of mail servers where only root looks.
-	if path, err = exec.LookPath("/usr/sbin/" + name); err == nil {
-		return path
-	}
-	if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing", name)
-	}
-	t.Skipf("%s is missing", name)
-	return ""
-}
+	"postern.email/kit/tooltest"
+)
 
 // TestSMTPSource: Postfix's own load generator, several sessions, several mails and recipients each.
 func TestSMTPSource(t *testing.T) {
-	prog := tool(t, "smtp-source")
+	prog := tooltest.Tool(t, "smtp-source")
 	f := &fake{}
 	_, port, err := net.SplitHostPort(start(t, Options{Backend: f}))
 	if err != nil {
@@ -53,7 +36,7 @@ func TestSMTPSource(t *testing.T) {
 // TestPythonClient: smtplib over STARTTLS, both mechanisms, dots at the start of lines and
 // UTF-8 addresses.
 func TestPythonClient(t *testing.T) {
-	prog := tool(t, "python3")
+	prog := tooltest.Tool(t, "python3")
 	server, _ := testTLS(t)
 	f := &fake{}
 	_, port, err := net.SplitHostPort(start(t, Options{Backend: f, TLS: server, OfferAuth: true, RequireAuth: true}))

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"postern.email/kit/tooltest"
 )
 
 // Unbound runs Debian's unbound, a validating resolver that finds the zones at s and trusts
@@ -16,16 +18,7 @@ import (
 // host:port. It gives where it answers, and skips the test where unbound is not installed.
 func (s *Server) Unbound(t testing.TB, at string, zones, anchors []string) string {
 	t.Helper()
-	program, err := exec.LookPath("unbound")
-	if err != nil {
-		program, err = exec.LookPath("/usr/sbin/unbound")
-	}
-	if err != nil {
-		if os.Getenv("POSTERN_REQUIRE_TOOLS") == "1" {
-			t.Fatal("missing: unbound (POSTERN_REQUIRE_TOOLS=1)")
-		}
-		t.Skip("missing: unbound")
-	}
+	program := tooltest.Tool(t, "unbound")
 	if net.ParseIP(at) != nil {
 		free, l := listen(t, at+":0")
 		at = free.LocalAddr().String()
