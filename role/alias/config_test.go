@@ -96,6 +96,7 @@ func TestRefused(t *testing.T) {
 		"[General]\nUnixSockPath=\n" + minimal:                 "invalid configuration values: General.UnixSockPath is needed",
 		"[General]\nLockFilePath=\n" + minimal:                 "invalid configuration values: General.LockFilePath is needed",
 		"[General]\nListenPath=\n" + minimal:                   "invalid configuration values: General.ListenPath is needed",
+		"[General]\nListenPath=/api/x\n" + minimal:             "invalid configuration values: General.ListenPath has no braces, spaces, ? or #, and lies outside of /aliases and /api/",
 		"[General]\nListenPath=x\n" + minimal:                  "invalid configuration values: General.ListenPath begins with a slash",
 		"[General]\nTLSKeyFile=x\n" + minimal:                  "invalid configuration values: a certificate needs both General.TLSCertFile and General.TLSKeyFile",
 		"[General]\nListenAdress=:1\n" + minimal:               `f:2: unknown key "General.ListenAdress"; the nearest known key is "General.ListenAddress"`,

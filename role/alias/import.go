@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"postern.email/agent/migrate"
+	"postern.email/kit/day"
 	"postern.email/kit/errs"
 	"postern.email/kit/postmap"
 	"postern.email/kit/vfs"
@@ -234,7 +235,7 @@ func (i *importer) address(name string) mail.Address {
 func (i *importer) bury(ctx context.Context, name string) error {
 	addr := i.address(name)
 	err := i.s.db.Update(ctx, i.s.names.Shard(addr), func(tx store.Tx) error {
-		return i.s.names.Claim(tx, addr, names.Record{Kind: names.GoneAlias, Day: dayOf(i.s.d.Now())}, nil)
+		return i.s.names.Claim(tx, addr, names.Record{Kind: names.GoneAlias, Day: day.Of(i.s.d.Now())}, nil)
 	})
 	if k := errs.KindOf(err); err != nil && (k == errs.Exists || k == errs.Denied) {
 		return nil

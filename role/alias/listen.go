@@ -78,43 +78,20 @@ func (s *Server) listen(ctx context.Context) (err error) {
 // handler answers HTTP: the WebSocket, pages and calls.
 func (s *Server) handler() (http.Handler, error) {
 	c := &s.c
-	path := c.General.ListenPath
-	root := path == "/" // there IncognitoMail's own tests have it; here pages are there, too
-	if root {
-		path = wire.DefaultWebSocketPath
+	o := wire.Options{Backend: s.desk, Domain: s.domains[0], Base: s.link(), WebSocketPath: c.General.ListenPath, Origins: c.Postern.Origins, PeerOf: web.PeerOf,
+		Private: c.Postern.PlainHTTP, Local: fromHere, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger}
+	if o.WebSocketPath == rootPath { // there IncognitoMail's own tests have it; here pages are there, too
+		o.WebSocketPath, o.Root = "", true
 	}
-	make := func(private bool) (http.Handler, error) {
-		srv, err := wire.New(wire.Options{Backend: s.desk, Domain: s.domains[0], Base: s.link(), WebSocketPath: path, Origins: c.Postern.Origins, PeerOf: web.PeerOf,
-			Private: private, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
-		if err != nil {
-			return nil, errs.Wrap("role/alias.handler", err)
-		}
-		return srv.Handler(), nil
-	}
-	strict, err := make(c.Postern.PlainHTTP)
+	srv, err := wire.New(o)
 	if err != nil {
-		return nil, err
+		return nil, errs.Wrap("role/alias.handler", err)
 	}
-	local, err := make(true)
-	if err != nil {
-		return nil, err
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if root && r.URL.Path == "/" {
-			u := *r.URL
-			u.Path = path
-			r2 := *r
-			r2.URL = &u
-			r = &r2
-		}
-		// A request from this machine crosses no network.
-		if r.TLS == nil && fromHere(r) {
-			local.ServeHTTP(w, r)
-			return
-		}
-		strict.ServeHTTP(w, r)
-	}), nil
+	return srv.Handler(), nil
 }
+
+// rootPath is where General.ListenPath puts the WebSocket beside the usual path.
+const rootPath = "/"
 
 // fromHere tells whether a request was sent on this machine, by a program that speaks for itself: a proxy
 // says for whom it asks.

@@ -9,6 +9,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/ini"
 	"postern.email/mail"
+	wire "postern.email/wire/alias"
 )
 
 // invalidValues are IncognitoMail's words for a configuration that cannot be used.
@@ -183,6 +184,9 @@ func (c *Config) Check() error {
 	}
 	if !strings.HasPrefix(c.General.ListenPath, "/") {
 		return bad("General.ListenPath begins with a slash")
+	}
+	if path := c.General.ListenPath; path != rootPath && !wire.ValidPath(path) {
+		return bad("General.ListenPath has no braces, spaces, ? or #, and lies outside of %s and %s", wire.PagePath, wire.APIPath)
 	}
 	if (c.General.TLSCertFile == "") != (c.General.TLSKeyFile == "") {
 		return bad("a certificate needs both General.TLSCertFile and General.TLSKeyFile")

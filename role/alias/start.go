@@ -13,7 +13,6 @@ import (
 
 	"postern.email/agent/aliases"
 	"postern.email/kit/daemon"
-	"postern.email/kit/day"
 	"postern.email/kit/errs"
 	"postern.email/kit/postmap"
 	"postern.email/kit/vfs"
@@ -241,8 +240,6 @@ func (s *Server) lines(ctx context.Context) (lines []postmap.Line, next time.Tim
 	})
 	return lines, next, err
 }
-
-func dayOf(t time.Time) day.Day { return day.Of(t) }
 
 // Touch has the map looked at soon.
 func (s *Server) Touch() { s.keeper.Touch() }

@@ -52,6 +52,7 @@ type Options struct {
 	// usual one; for the links that set clients up.
 	Base          string
 	WebSocketPath string // "": DefaultWebSocketPath
+	Root          bool   // the WebSocket is at "/", too, which is then no other page
 	// Origins are the origins whose scripts may ask, as browsers name them
 	// ("https://example.org", "moz-extension://…", "null"; a "*" stands for any characters).
 	// Empty: all, since a browser gives each installed add-on an origin of its own, or none; no
@@ -62,7 +63,9 @@ type Options struct {
 	PeerOf func(*http.Request) limits.Peer
 	// Private says that the listener is private, or that what stands before it ends TLS: else
 	// no secret is taken that did not come by TLS.
-	Private  bool
+	Private bool
+	// Local reports whether a request crosses no network, so that it needs no TLS; nil: all do.
+	Local    func(*http.Request) bool
 	HSTS     bool          // the certificate is vouched for: browsers may insist on HTTPS
 	Sockets  *limits.Conns // nil: the defaults
 	Sessions int           // 0: DefaultSessions
@@ -120,6 +123,9 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{o: o, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), sessions: newSessions(o.Sessions, o.Idle, o.Now, o.Rand)}
 	s.mux.HandleFunc("GET "+o.WebSocketPath, s.socket)
+	if o.Root {
+		s.mux.HandleFunc("GET /{$}", s.socket)
+	}
 	s.routesAPI()
 	if err := s.routesPages(); err != nil {
 		return nil, err
@@ -143,7 +149,7 @@ func ValidPath(path string) bool { return badPath(path) == "" }
 
 // Owns reports whether a request for path belongs here.
 func (s *Server) Owns(path string) bool {
-	return path == s.o.WebSocketPath || path == PagePath || strings.HasPrefix(path, PagePath+"/") || strings.HasPrefix(path, APIPath)
+	return path == s.o.WebSocketPath || s.o.Root && path == "/" || path == PagePath || strings.HasPrefix(path, PagePath+"/") || strings.HasPrefix(path, APIPath)
 }
 
 // Handler answers the requests that Owns names.
@@ -157,7 +163,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		most = MaxBody + 1 // one more, so that it is told from the longest
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, most)
-	if !sasl.MayAuth(sasl.Conn{TLS: r.TLS != nil, Private: s.o.Private}) {
+	if !sasl.MayAuth(sasl.Conn{TLS: r.TLS != nil, Private: s.o.Private || s.o.Local != nil && s.o.Local(r)}) {
 		const text = "this needs HTTPS: a token or password must not cross the network in clear"
 		if api {
 			fail(w, http.StatusForbidden, codeDenied, text)

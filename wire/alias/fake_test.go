@@ -297,6 +297,9 @@ func TestOptions(t *testing.T) {
 			t.Errorf("owns %s: %v", path, !want)
 		}
 	}
+	if s := serverOf(t, newFake(), Options{Root: true}); !s.Owns("/") || s.Owns("/x") || ask(s, "GET", "/", "").Code != http.StatusUpgradeRequired || ask(s, "GET", "/x", "").Code != http.StatusNotFound {
+		t.Error("the root is not the WebSocket")
+	}
 	if s := serverOf(t, newFake(), Options{}); !s.Owns("/incognitomail") || s.o.Sessions != DefaultSessions || s.o.Idle != DefaultIdle {
 		t.Error("the defaults are not there")
 	}
@@ -323,6 +326,13 @@ func TestNoSecretInClear(t *testing.T) {
 	s.Handler().ServeHTTP(w, r)
 	if w.Code != 200 {
 		t.Errorf("with TLS: %d", w.Code)
+	}
+	s, err = New(Options{Backend: f, Local: func(r *http.Request) bool { return r.URL.Path == "/api/postern/v1/aliases" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ask(s, "GET", "/api/postern/v1/aliases", "", bearer(goodToken)).Code != 200 || ask(s, "GET", "/api/postern/v1/account", "", bearer(goodToken)).Code != http.StatusForbidden {
+		t.Error("a request that crosses no network, and one that does")
 	}
 	if s := serverOf(t, f, Options{}); ask(s, "GET", "/api/postern/v1/aliases", "", bearer(goodToken)).Code != 200 {
 		t.Error("a private listener is not served")
