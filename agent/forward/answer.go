@@ -99,7 +99,8 @@ func (f *Forward) answer(ctx context.Context, m *Incoming, to []mail.Address) er
 	if err != nil {
 		return replyMalformed
 	}
-	if err := f.mayAnswer(ctx, m, h, al); err != nil {
+	target, err := f.mayAnswer(ctx, m, h, al)
+	if err != nil {
 		return err
 	}
 	for _, p := range known {
@@ -118,10 +119,6 @@ func (f *Forward) answer(ctx context.Context, m *Incoming, to []mail.Address) er
 			return replyCleartext
 		}
 	}
-	target, err := f.target(ctx, al.Owner)
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
 	// Each correspondent gets a mail of its own: one return address is about one of them.
 	for i, a := range to {
 		if slices.Contains(to[:i], a) {
@@ -134,32 +131,28 @@ func (f *Forward) answer(ctx context.Context, m *Incoming, to []mail.Address) er
 	return nil
 }
 
-// mayAnswer refuses what is not of the mailbox that mail of the alias goes to.
-func (f *Forward) mayAnswer(ctx context.Context, m *Incoming, h mail.Header, al *alias.Alias) error {
+// mayAnswer refuses what is not of the mailbox that mail of the alias goes to, and gives that.
+func (f *Forward) mayAnswer(ctx context.Context, m *Incoming, h mail.Header, al *alias.Alias) (target mail.Address, err error) {
 	const op = "agent/forward.mayAnswer"
-	target, err := f.target(ctx, al.Owner)
-	if err != nil {
-		return errs.Wrap(op, err)
+	if target, err = f.target(ctx, al.Owner); err != nil {
+		return target, errs.Wrap(op, err)
 	}
 	agreed, err := f.agreed(ctx, al.Owner, target)
 	switch {
 	case err != nil:
-		return errs.Wrap(op, err)
+		return target, errs.Wrap(op, err)
 	case !agreed, m.From.IsZero(), !m.From.Equal(target):
-		return replyNotTarget
+		return target, replyNotTarget
 	case sanitize.Hops(h) >= f.o.MaxHops:
-		return replyLoop
+		return target, replyLoop
 	case sanitize.Automatic(h):
-		return replyAuto
+		return target, replyAuto
 	}
 	ok, err := m.Vouched(ctx)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return replyNotTarget
+	if err == nil && !ok {
+		err = replyNotTarget
 	}
-	return nil
+	return target, err
 }
 
 // answerOne sends an answer to one correspondent.

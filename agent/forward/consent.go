@@ -197,7 +197,7 @@ type answer uint8
 
 const (
 	yes   answer = iota + 1
-	no           // for now
+	no           // it may be asked again
 	never        // and nobody shall ask again
 )
 

@@ -1,10 +1,9 @@
 package forward
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
+	"slices"
 	"strings"
 
 	"postern.email/agent/deliver"
@@ -27,15 +26,11 @@ import (
 // error, usually a *smtp.Reply, refuses it; errs.Denied when the alias has changed meanwhile.
 func (f *Forward) Forward(ctx context.Context, m Mail) error {
 	const op = "agent/forward.Forward"
-	elsewhere, err := f.Elsewhere(ctx, m.Alias.Owner)
-	if err != nil {
-		return err
-	}
-	t, err := f.target(ctx, m.Alias.Owner)
+	t, err := f.open(ctx, m.Alias.Owner)
 	switch {
 	case err != nil:
-		return errs.Wrap(op, err)
-	case !elsewhere:
+		return err
+	case t.IsZero():
 		return replyUnknown
 	}
 	h, _, err := mail.ParseHeader(m.Raw)
@@ -165,14 +160,7 @@ func (f *Forward) compose(ctx context.Context, m *Mail, h mail.Header, rev pair)
 
 // autocrypt is the field that says which key an address has.
 func autocrypt(a mail.Address, key []byte) [2]string {
-	data := base64.StdEncoding.EncodeToString(key)
-	var folded strings.Builder // white space in it counts for nothing
-	for len(data) > 0 {
-		n := min(len(data), 72)
-		folded.WriteString(" " + data[:n])
-		data = data[n:]
-	}
-	return [2]string{"Autocrypt", "addr=" + a.String() + "; keydata=" + folded.String()}
+	return [2]string{"Autocrypt", openpgp.AutocryptField(a, key, false)}
 }
 
 // received is the one line of trace that is written: it names no other host.
@@ -263,11 +251,6 @@ func messageID(s string) string {
 }
 
 // messageIDs gives the message ids in a value such as that of References.
-func messageIDs(v string) (out []string) {
-	for word := range bytes.FieldsSeq([]byte(strings.ReplaceAll(v, "><", "> <"))) {
-		if id := messageID(string(word)); id != "" {
-			out = append(out, id)
-		}
-	}
-	return out
+func messageIDs(v string) []string {
+	return slices.DeleteFunc(mail.MessageIDs(v), func(id string) bool { return messageID(id) == "" })
 }

@@ -51,35 +51,41 @@ func (f *Forward) away(ctx context.Context, owner alias.Owner) (mail.Address, er
 // says that nothing is sent on now: the mailbox was not asked or has not answered yet, or too much
 // came back from it. Where it was not asked it is, within the bounds.
 func (f *Forward) Elsewhere(ctx context.Context, owner alias.Owner) (bool, error) {
-	const op = "agent/forward.Elsewhere"
-	t, err := f.target(ctx, owner)
+	t, err := f.open(ctx, owner)
+	return !t.IsZero(), err
+}
+
+// open gives where an owner's mail goes, zero: not elsewhere, with the error of Elsewhere.
+func (f *Forward) open(ctx context.Context, owner alias.Owner) (t mail.Address, err error) {
+	const op = "agent/forward.open"
+	t, err = f.target(ctx, owner)
 	if err != nil || t.IsZero() {
-		return false, errs.Wrap(op, err)
+		return mail.Address{}, errs.Wrap(op, err)
 	}
 	if f.ours(t) { // a domain of this relay by now
-		return true, replyUnknown
+		return t, replyUnknown
 	}
 	agreed, err := f.agreed(ctx, owner, t)
 	if err != nil {
-		return true, errs.Wrap(op, err)
+		return t, errs.Wrap(op, err)
 	}
 	d, err := f.destination(ctx, t)
 	if err != nil {
-		return true, errs.Wrap(op, err)
+		return t, errs.Wrap(op, err)
 	}
 	paused, long := d.paused(f.o.Now())
 	switch {
 	case d.Never, paused && long:
-		return true, replyUnknown
+		return t, replyUnknown
 	case paused:
-		return true, replyPaused
+		return t, replyPaused
 	case agreed:
-		return true, nil
+		return t, nil
 	}
 	if err := f.ask(ctx, owner, t, ""); err != nil {
 		f.o.Logger.Debug("forward: a mailbox elsewhere is not asked", "kind", errs.KindOf(err))
 	}
-	return true, replyAsked
+	return t, replyAsked
 }
 
 // State is what is known of the mailbox of an owner.

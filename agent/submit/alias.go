@@ -3,7 +3,6 @@ package submit
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -205,9 +204,6 @@ func stays(name string) bool {
 	return name == "auto-submitted" || name == "secure-join" || strings.HasPrefix(name, "secure-join-") || strings.HasPrefix(name, "chat-")
 }
 
-// keyColumns is how many characters of a key stand on a line.
-const keyColumns = 72
-
 // autocrypt gives the value of an Autocrypt field with the key that a mail carries for the alias, if that
 // does not name the account; "": there is none. It is written anew: a field may hold more than is read of it.
 func autocrypt(h mail.Header, from, own mail.Address) string {
@@ -215,20 +211,8 @@ func autocrypt(h mail.Header, from, own mail.Address) string {
 	if err != nil || bytes.Contains(bytes.ToLower(key), []byte(strings.ToLower(own.String()))) {
 		return ""
 	}
-	v := "addr=" + from.String() + ";"
-	for _, old := range h.All("Autocrypt") {
-		if strings.Contains(strings.ToLower(old), "prefer-encrypt=mutual") {
-			v += " prefer-encrypt=mutual;"
-			break
-		}
-	}
-	v += " keydata="
-	for text := base64.StdEncoding.EncodeToString(key); text != ""; {
-		n := min(len(text), keyColumns)
-		v += " " + text[:n]
-		text = text[n:]
-	}
-	return v
+	mutual := slices.ContainsFunc(h.All("Autocrypt"), func(v string) bool { return strings.Contains(strings.ToLower(v), "prefer-encrypt=mutual") })
+	return openpgp.AutocryptField(from, key, mutual)
 }
 
 // forAlias judges a mail for an alias as it goes on: with the header that leaves. An owner elsewhere has

@@ -62,3 +62,23 @@ func autocrypt(value string, from mail.Address) ([]byte, bool) {
 	key, err := base64.StdEncoding.DecodeString(data)
 	return key, err == nil && len(key) > 0 && len(key) <= MaxKey
 }
+
+// autocryptColumns is how many characters of a key stand on a line.
+const autocryptColumns = 72
+
+// AutocryptField gives the value of a field with which a mail carries a key in its binary form for its sender; mutual: who
+// answers is asked to encrypt (prefer-encrypt). There is white space in it at which it can be folded.
+func AutocryptField(from mail.Address, key []byte, mutual bool) string {
+	var b strings.Builder
+	b.WriteString("addr=" + from.String() + ";")
+	if mutual {
+		b.WriteString(" prefer-encrypt=mutual;")
+	}
+	b.WriteString(" keydata=")
+	for data := base64.StdEncoding.EncodeToString(key); data != ""; {
+		n := min(len(data), autocryptColumns)
+		b.WriteString(" " + data[:n])
+		data = data[n:]
+	}
+	return b.String()
+}

@@ -142,6 +142,19 @@ func TestAutocrypt(t *testing.T) {
 	}
 }
 
+// TestAutocryptField: what is written is read again.
+func TestAutocryptField(t *testing.T) {
+	from, key := mail.Address{Local: "bert", Domain: "two.example"}, bytes.Repeat([]byte("key"), 100)
+	for _, mutual := range []bool{false, true} {
+		v := AutocryptField(from, key, mutual)
+		h, _, err := mail.ParseHeader([]byte("Autocrypt: " + v + "\r\n\r\n"))
+		must(t, err)
+		if got, err := Autocrypt(h, from); err != nil || !bytes.Equal(got, key) || strings.Contains(v, "mutual") != mutual {
+			t.Errorf("%s: %v", v, err)
+		}
+	}
+}
+
 // FuzzKey: whatever a stranger's mail carries as a key is one that mail can be encrypted to, or refused.
 func FuzzKey(f *testing.F) {
 	_, pub := owner(f)
