@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"time"
 
+	"postern.email/kit/day"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -94,7 +95,7 @@ func open(n *seal.Named, v []byte) (record []byte, ends time.Time, err error) {
 		return nil, ends, errs.E("post/namebook.open", errs.Corrupt, "", nil)
 	}
 	record, err = n.Open(v[head:])
-	return record, time.Unix(int64(binary.BigEndian.Uint32(v[1:]))*secondsOfDay, 0).UTC(), err
+	return record, day.Day(binary.BigEndian.Uint32(v[1:])).Time(), err
 }
 
 // Save puts the record of a name in the place of the one before. errs.TooLarge beyond
@@ -134,7 +135,7 @@ func (b *Book) prepare(n *seal.Named, record []byte, ends time.Time) (*Write, er
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	return &Write{shard: n.Shard, key: b.key(n), value: append(binary.BigEndian.AppendUint32([]byte{version}, day(ends)), sealed...)}, nil
+	return &Write{shard: n.Shard, key: b.key(n), value: append(binary.BigEndian.AppendUint32([]byte{version}, uint32(day.Of(ends))), sealed...)}, nil
 }
 
 // Shard is where the transaction of Put must be.
@@ -203,11 +204,6 @@ func (b *Book) Change(ctx context.Context, name string, fn func(old []byte) (rec
 
 func (b *Book) key(n *seal.Named) []byte { return append([]byte{b.o.Letter}, n.Place[:]...) }
 
-const secondsOfDay = 24 * 60 * 60
-
-// day gives the days since 1970 in UTC.
-func day(t time.Time) uint32 { return uint32(max(t.Unix()/secondsOfDay, 0)) }
-
 // Run removes what has ended, every SweepEvery until ctx ends. It returns nil.
 func (b *Book) Run(ctx context.Context) error {
 	t := time.NewTicker(b.o.SweepEvery)
@@ -230,7 +226,7 @@ const sweepPage = 512
 // Sweep removes what has ended: of each shard up to sweepPage records.
 func (b *Book) Sweep(ctx context.Context) error {
 	const op = "post/namebook.Sweep"
-	today := day(b.o.Now())
+	today := uint32(day.Of(b.o.Now()))
 	return errs.Wrap(op, b.each(ctx, func(s store.Shard) error {
 		var old [][]byte
 		err := b.scan(ctx, s, func(k, v []byte) bool {
