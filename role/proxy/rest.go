@@ -13,10 +13,7 @@ func resting(d Deps, c Config, do func(*Server) error) error {
 	if err != nil {
 		return err
 	}
-	if err = s.makeDirs(); err == nil {
-		err = s.hold()
-	}
-	if err == nil {
+	if err = s.hold(); err == nil {
 		err = s.openBook()
 	}
 	if err == nil {

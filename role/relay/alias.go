@@ -271,7 +271,7 @@ var endWords = map[string]string{alias.EndDate: "its last day is near", alias.En
 // one here sees it on the page.
 func (s *Server) noticeAlias(ctx context.Context, al *alias.Alias, why string) error {
 	owner, err := s.accounts.ByNumber(ctx, al.Owner)
-	if errs.KindOf(err) == errs.NotFound && err != nil {
+	if errs.KindOf(err) == errs.NotFound {
 		return nil
 	}
 	if err != nil {
@@ -281,9 +281,5 @@ func (s *Server) noticeAlias(ctx context.Context, al *alias.Alias, why string) e
 	if base := s.base(); base != "" {
 		text += fmt.Sprintf("\nor with one click on its page:\n\n    %s%s/%s\n", base, webalias.PagePath, al.Address)
 	}
-	raw, err := dsn.Note{Domain: s.c.Domain, To: al.Address, Subject: "An alias of yours ends soon", Text: text, Now: s.d.Now(), Rand: s.d.Rand}.Build()
-	if err != nil {
-		return err
-	}
-	return s.deliver.Begin().Hand(ctx, deliver.Parcel{Local: []account.Account{owner}, Head: raw})
+	return s.note(ctx, owner, al.Address, "An alias of yours ends soon", text)
 }

@@ -17,17 +17,24 @@ import (
 func (s *Server) tellAliasOwner(ctx context.Context, id alias.Owner, n forward.Note) {
 	owner, err := s.accounts.ByNumber(ctx, id)
 	if err == nil {
-		var raw []byte
-		if raw, err = (dsn.Note{Domain: s.c.Domain, To: owner.Address, Subject: n.Subject, Text: n.Text, Now: s.d.Now(), Rand: s.d.Rand}).Build(); err == nil {
-			err = s.deliver.Begin().Hand(ctx, deliver.Parcel{Local: []account.Account{owner}, Head: raw})
-		}
+		err = s.note(ctx, owner, owner.Address, n.Subject, n.Text)
 	}
 	if err != nil && errs.KindOf(err) != errs.NotFound {
 		s.d.Logger.Warn("an owner of aliases is not told of its mailbox elsewhere", "kind", errs.KindOf(err))
 	}
 }
 
-// forwardHere judges an answer as an alias to somebody of this relay as if another host had brought it:
+// note puts a mail of the relay's own into the mailbox of an account. to is the address of the owner's that
+// it is about.
+func (s *Server) note(ctx context.Context, owner account.Account, to mail.Address, subject, text string) error {
+	raw, err := dsn.Note{Domain: s.c.Domain, To: to, Subject: subject, Text: text, Now: s.d.Now(), Rand: s.d.Rand}.Build()
+	if err != nil {
+		return err
+	}
+	return s.deliver.Begin().Hand(ctx, deliver.Parcel{Local: []account.Account{owner}, Head: raw})
+}
+
+// forwardHere judges an answer as an alias to somebody of this relay as if another host had brought it.
 func (s *Server) forwardHere(ctx context.Context, raw []byte, to mail.Address, name []byte) (*account.Account, *deliver.ForAlias, error) {
 	rules := s.receiver()
 	if is, c, err := rules.Alias(ctx, raw, to, false, name); is {
