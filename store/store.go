@@ -26,6 +26,17 @@ const (
 	MaxTx    = 64 << 20
 )
 
+// Behind gives the first key behind all keys that begin with prefix; nil: the end of the shard's keys.
+func Behind(prefix []byte) []byte {
+	k := append([]byte(nil), prefix...)
+	for i := len(k) - 1; i >= 0; i-- {
+		if k[i]++; k[i] != 0 {
+			return k[:i+1]
+		}
+	}
+	return nil
+}
+
 // Reader reads one consistent state of a shard. It must not be used after the
 // function it was passed to has returned, nor by two goroutines at once.
 type Reader interface {

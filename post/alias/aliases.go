@@ -194,7 +194,7 @@ func getVault(r store.Reader, owner Owner) (seal.PublicKey, error) {
 func getNames(r store.Reader, al *Alias, p place) error {
 	al.names = make(map[tag][]byte)
 	prefix := append(aliasPrefix(al.Owner, p), partPerson)
-	return r.Scan(prefix, behind(prefix), func(k, v []byte) (bool, error) {
+	return r.Scan(prefix, store.Behind(prefix), func(k, v []byte) (bool, error) {
 		if len(k) == headLen+1+tagLen {
 			al.names[tag(k[headLen+1:])] = slices.Clone(v)
 		}

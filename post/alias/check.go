@@ -162,7 +162,7 @@ func (a *Aliases) count(ctx context.Context, owner Owner) (right bool, err error
 		}
 		var living uint32
 		prefix := ownerPrefix(owner, kindAlias)
-		err = r.Scan(prefix, behind(prefix), func(k, v []byte) (bool, error) {
+		err = r.Scan(prefix, store.Behind(prefix), func(k, v []byte) (bool, error) {
 			if len(k) != headLen+1 || k[headLen] != partRules {
 				return true, nil
 			}

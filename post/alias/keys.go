@@ -54,18 +54,6 @@ func personKey(o Owner, p place, t tag) []byte {
 	return append(append(aliasPrefix(o, p), partPerson), t[:]...)
 }
 
-// behind gives the first key behind those that begin with prefix, whose last byte is not 255 or
-// not the only one.
-func behind(prefix []byte) []byte {
-	k := append([]byte(nil), prefix...)
-	for i := len(k) - 1; i >= 0; i-- {
-		if k[i]++; k[i] != 0 {
-			return k[:i+1]
-		}
-	}
-	return nil
-}
-
 func placeKey(p [placeLen]byte) []byte { return append([]byte{letterToken}, p[:]...) }
 
 func idText(id [idLen]byte) string { return hex.EncodeToString(id[:]) }

@@ -86,7 +86,7 @@ type stored struct {
 func (a *Aliases) eachStored(ctx context.Context, owner Owner, after *place, fn func(stored) (bool, error)) error {
 	start := ownerPrefix(owner, kindAlias)
 	if after != nil {
-		start = behind(aliasPrefix(owner, *after))
+		start = store.Behind(aliasPrefix(owner, *after))
 	}
 	for start != nil {
 		page, next, err := a.storedPage(ctx, owner, start)
@@ -112,7 +112,7 @@ func (a *Aliases) storedPage(ctx context.Context, owner Owner, start []byte) (pa
 		page, next = nil, nil
 		size := 0
 		var cur *stored
-		err := r.Scan(start, behind(prefix), func(k, v []byte) (bool, error) {
+		err := r.Scan(start, store.Behind(prefix), func(k, v []byte) (bool, error) {
 			if len(k) < headLen {
 				page = append(page, stored{err: errs.E("post/alias.walk", errs.Corrupt, "", nil), keys: 1, names: map[tag][]byte{}})
 				return true, nil

@@ -172,7 +172,7 @@ func (a *Aliases) forget(ctx context.Context, owner Owner, addr mail.Address) er
 			if err := still(tx); err != nil {
 				return err
 			}
-			return tx.DeleteRange(aliasPrefix(owner, p), behind(aliasPrefix(owner, p)))
+			return tx.DeleteRange(aliasPrefix(owner, p), store.Behind(aliasPrefix(owner, p)))
 		})
 	}
 	if is(err, errs.NotFound) {

@@ -192,7 +192,7 @@ func (a *Aliases) getToken(r store.Reader, owner Owner, id [idLen]byte) (*tokenR
 // tokenIDs gives the numbers of an owner's tokens.
 func tokenIDs(r store.Reader, owner Owner) (ids [][idLen]byte, err error) {
 	prefix := ownerPrefix(owner, kindToken)
-	err = r.Scan(prefix, behind(prefix), func(k, _ []byte) (bool, error) {
+	err = r.Scan(prefix, store.Behind(prefix), func(k, _ []byte) (bool, error) {
 		if len(k) == len(prefix)+idLen {
 			ids = append(ids, [idLen]byte(k[len(prefix):]))
 		}

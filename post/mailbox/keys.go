@@ -5,6 +5,7 @@ import (
 
 	"postern.email/post/blob"
 	"postern.email/post/seal"
+	"postern.email/store"
 )
 
 // Kinds of keys: the byte behind the account's prefix. The table in the package
@@ -83,15 +84,7 @@ func chainRefsKey(id seal.AccountID, c seal.ChainID) []byte {
 }
 
 // after gives the first key behind all keys that begin with k.
-func after(k []byte) []byte {
-	k = append([]byte(nil), k...)
-	for i := len(k) - 1; i >= 0; i-- {
-		if k[i]++; k[i] != 0 {
-			return k[:i+1]
-		}
-	}
-	return nil
-}
+func after(k []byte) []byte { return store.Behind(k) }
 
 // pageRange gives the keys of all pages of a series.
 func pageRange(id seal.AccountID, series uint32) (start, end []byte) {

@@ -59,12 +59,4 @@ func (id AccountID) PrefixOf(first byte) []byte { return append([]byte{first}, i
 func (id AccountID) End() []byte { return id.EndOf(AccountPrefix) }
 
 // EndOf is End with another first byte.
-func (id AccountID) EndOf(first byte) []byte {
-	k := id.PrefixOf(first)
-	for i := len(k) - 1; i >= 0; i-- {
-		if k[i]++; k[i] != 0 {
-			return k[:i+1]
-		}
-	}
-	return nil
-}
+func (id AccountID) EndOf(first byte) []byte { return store.Behind(id.PrefixOf(first)) }
