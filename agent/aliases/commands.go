@@ -9,7 +9,7 @@ import (
 	"postern.email/wire/control"
 )
 
-// Args are the arguments of the commands; each reads its own part. Token, or Login and
+// Args are the arguments of Commands and TargetCommands; each reads its own part. Token, or Login and
 // Password, is the credential.
 type Args struct {
 	Token    string `json:"token,omitempty"`
@@ -31,6 +31,9 @@ type Args struct {
 	Scopes []string `json:"scopes,omitempty"` // of token.new; none are all
 	Import []View   `json:"import,omitempty"` // of import
 	Domain string   `json:"domain,omitempty"` // of import: in which the aliases are made; "": their own
+
+	Key string `json:"key,omitempty"` // of target.key: an OpenPGP key in ASCII armor; "": none any more
+	To  string `json:"to,omitempty"`  // of target.reverse: to whom is to be written
 }
 
 func (a *Args) who() Who { return Who{Token: a.Token, Login: a.Login, Password: a.Password} }

@@ -19,17 +19,6 @@ type Elsewhere interface {
 	Reverse(ctx context.Context, al *alias.Alias, to mail.Address) (mail.Address, error)
 }
 
-// TargetArgs are the arguments of TargetCommands.
-type TargetArgs struct {
-	Token    string `json:"token,omitempty"`
-	Login    string `json:"login,omitempty"`
-	Password string `json:"password,omitempty"`
-
-	Address string `json:"address,omitempty"` // an alias; of key and reverse
-	Key     string `json:"key,omitempty"`     // of key: an OpenPGP key in ASCII armor; "": none any more
-	To      string `json:"to,omitempty"`      // of reverse: to whom is to be written
-}
-
 // Reversed is the answer of alias.target.reverse.
 type Reversed struct {
 	Address string `json:"address"` // to which the mailbox elsewhere writes
@@ -38,8 +27,8 @@ type Reversed struct {
 // TargetCommands are the commands of the control socket about an owner's mailbox elsewhere.
 func TargetCommands(d *Desk, e Elsewhere) map[string]control.Handler {
 	// as lets a caller in with a scope, and gives its owner, and its alias where address is not "".
-	as := func(ctx context.Context, a *TargetArgs, need alias.Scope, address string) (owner alias.Owner, al *alias.Alias, err error) {
-		c, err := d.enter(ctx, Who{Token: a.Token, Login: a.Login, Password: a.Password}, need)
+	as := func(ctx context.Context, a *Args, need alias.Scope, address string) (owner alias.Owner, al *alias.Alias, err error) {
+		c, err := d.enter(ctx, a.who(), need)
 		if err != nil {
 			return owner, nil, err
 		}
@@ -55,14 +44,14 @@ func TargetCommands(d *Desk, e Elsewhere) map[string]control.Handler {
 		return c.owner, al, err
 	}
 	return map[string]control.Handler{
-		"alias.target.show": control.With(func(ctx context.Context, a TargetArgs) (s forward.State, err error) {
+		"alias.target.show": control.With(func(ctx context.Context, a Args) (s forward.State, err error) {
 			owner, _, err := as(ctx, &a, alias.ScopeList, "")
 			if err == nil {
 				s, err = e.State(ctx, owner)
 			}
 			return s, err
 		}),
-		"alias.target.ask": control.With(func(ctx context.Context, a TargetArgs) (s forward.State, err error) {
+		"alias.target.ask": control.With(func(ctx context.Context, a Args) (s forward.State, err error) {
 			owner, _, err := as(ctx, &a, alias.ScopeManage, "")
 			if err == nil {
 				err = e.Ask(ctx, owner, "")
@@ -72,7 +61,7 @@ func TargetCommands(d *Desk, e Elsewhere) map[string]control.Handler {
 			}
 			return s, err
 		}),
-		"alias.target.resume": control.With(func(ctx context.Context, a TargetArgs) (s forward.State, err error) {
+		"alias.target.resume": control.With(func(ctx context.Context, a Args) (s forward.State, err error) {
 			owner, _, err := as(ctx, &a, alias.ScopeManage, "")
 			if err == nil {
 				err = e.Resume(ctx, owner)
@@ -82,7 +71,7 @@ func TargetCommands(d *Desk, e Elsewhere) map[string]control.Handler {
 			}
 			return s, err
 		}),
-		"alias.target.key": control.With(func(ctx context.Context, a TargetArgs) (none struct{}, err error) {
+		"alias.target.key": control.With(func(ctx context.Context, a Args) (none struct{}, err error) {
 			_, al, err := as(ctx, &a, alias.ScopeManage, a.Address)
 			switch {
 			case err != nil:
@@ -92,7 +81,7 @@ func TargetCommands(d *Desk, e Elsewhere) map[string]control.Handler {
 			}
 			return none, e.Set(ctx, al.Address, forward.Settings{Key: []byte(a.Key)})
 		}),
-		"alias.target.reverse": control.With(func(ctx context.Context, a TargetArgs) (r Reversed, err error) {
+		"alias.target.reverse": control.With(func(ctx context.Context, a Args) (r Reversed, err error) {
 			const op = "agent/aliases.targetReverse"
 			to, err := mail.ParseAddress(a.To)
 			if err != nil {

@@ -21,16 +21,6 @@ sent before whoever reads that mailbox has agreed, on a page that a mail leads t
 	return c
 }
 
-// askTarget asks the running server about the mailbox of who holds the secret.
-func (s *aliasSource) askTarget(io streams, c *cobra.Command, command string, a aliases.TargetArgs, result any) error {
-	who, err := s.credential(io, c, "")
-	if err != nil {
-		return err
-	}
-	a.Token, a.Login, a.Password = who.Token, who.Login, who.Password
-	return s.call(c.Context(), "alias.target."+command, a, result, nil)
-}
-
 // The words for the states of forward.State.
 var targetStates = map[string]string{
 	"agreed": "mail is sent on", "asked": "a mail asks there whether it agrees; nothing is sent on before", "not-asked": "it was not asked yet",
@@ -43,7 +33,7 @@ func stateOfTarget(io streams, src *aliasSource, word, short string) *cobra.Comm
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		var s forward.State
-		if err := src.askTarget(io, c, word, aliases.TargetArgs{}, &s); err != nil {
+		if err := src.ask(io, c, "alias.target."+word, nil, &s); err != nil {
 			return err
 		}
 		if *js {
@@ -78,7 +68,7 @@ func keyOfTarget(io streams, src *aliasSource) *cobra.Command {
 	c.Flags().BoolVar(&none, "none", false, "do not encrypt any more")
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		a := aliases.TargetArgs{Address: args[0]}
+		key := ""
 		switch {
 		case none == (len(args) == 2):
 			return usageError{c.CommandPath(), errs.E("cmd.keyOfTarget", errs.Invalid, "a file with a key, or --none", nil)}
@@ -90,9 +80,9 @@ func keyOfTarget(io streams, src *aliasSource) *cobra.Command {
 			if len(b) > maxKeyFile {
 				return errs.E("cmd.keyOfTarget", errs.Invalid, args[1]+" is no file with an OpenPGP key", nil)
 			}
-			a.Key = string(b)
+			key = string(b)
 		}
-		return success(io, *js, src.askTarget(io, c, "key", a, nil))
+		return success(io, *js, src.ask(io, c, "alias.target.key", func(a *aliases.Args) { a.Address, a.Key = args[0], key }, nil))
 	}
 	return c
 }
@@ -105,7 +95,7 @@ func reverseOfTarget(io streams, src *aliasSource) *cobra.Command {
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		var r aliases.Reversed
-		if err := src.askTarget(io, c, "reverse", aliases.TargetArgs{Address: args[0], To: args[1]}, &r); err != nil {
+		if err := src.ask(io, c, "alias.target.reverse", func(a *aliases.Args) { a.Address, a.To = args[0], args[1] }, &r); err != nil {
 			return err
 		}
 		if *js {
