@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -151,7 +152,7 @@ func (r *Report) words() {
 	for _, c := range []*Checked{&r.Expected, &r.Stranger} {
 		switch {
 		case c.Signature != SignatureValid:
-			no("Who sent the mail of %s: it has no signature that can be checked (%s). The file's maker says who vouched for it: %s.", or(c.From, "an unknown sender"), c.Signature, or(c.Vouched, "nobody"))
+			no("Who sent the mail of %s: it has no signature that can be checked (%s). The file's maker says who vouched for it: %s.", cmp.Or(c.From, "an unknown sender"), c.Signature, cmp.Or(c.Vouched, "nobody"))
 		case c.Key == KeyPublished && c.ToAlias:
 			yes("%s signed a mail to %s%s, with a key that it publishes today.", c.Domain, r.Alias, dated(c))
 		case c.Key == KeyPublished:
@@ -182,11 +183,4 @@ func dated(c *Checked) string {
 		return ""
 	}
 	return " dated " + c.Date
-}
-
-func or(s, empty string) string {
-	if s == "" {
-		return empty
-	}
-	return s
 }

@@ -244,19 +244,17 @@ func (g *anonymous) said(a *Account) (before, after string) {
 	return before, after
 }
 
-// hurry has mails of an account that wait be looked at now.
-func (s *Submit) hurry(a mail.Address) {
+// Fed tells that a reply address of an account has more reply blocks than before: its mails that wait are
+// looked at now.
+func (s *Submit) Fed(account mail.Address) {
 	s.mu.Lock()
-	p := s.spools[a]
+	p := s.spools[account]
 	s.mu.Unlock()
 	if p != nil {
 		p.hurry()
 	}
 	s.Look()
 }
-
-// Fed tells that a reply address of an account has more reply blocks than before.
-func (s *Submit) Fed(account mail.Address) { s.hurry(account) }
 
 // The replies about anonymous mail.
 var (
