@@ -165,9 +165,7 @@ exit code is 1 when there is a FAULT; advice alone is none.`,
 		if *js {
 			err = printJSON(io.out, all)
 		} else {
-			for _, d := range all {
-				printDiagnoses(io, []relay.Diagnosis{relay.Diagnosis(d)})
-			}
+			printDiagnoses(io, all)
 		}
 		if err != nil {
 			return err

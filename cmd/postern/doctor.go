@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern.email/kit/checkup"
 	"postern.email/kit/errs"
 	"postern.email/kit/sysinfo"
 	"postern.email/role/relay"
@@ -32,12 +33,7 @@ over none: it shows whether port 25 is open to the outside.`,
 			return err
 		}
 		all = append(clockDiagnosis(sysinfo.ClockSynced()), all...)
-		bad := 0
-		for _, d := range all {
-			if !d.OK && !d.Advice {
-				bad++
-			}
-		}
+		bad := checkup.List(all).Faults()
 		if *js {
 			if err := printJSON(io.out, all); err != nil {
 				return err
@@ -54,7 +50,7 @@ over none: it shows whether port 25 is open to the outside.`,
 }
 
 // printDiagnoses prints one or two lines for each.
-func printDiagnoses(io streams, all []relay.Diagnosis) {
+func printDiagnoses(io streams, all []checkup.Diagnosis) {
 	for _, d := range all {
 		mark := "ok    "
 		switch {

@@ -8,18 +8,13 @@ import (
 	"slices"
 	"strings"
 
+	"postern.email/kit/checkup"
 	"postern.email/kit/errs"
 	"postern.email/kit/postmap"
 )
 
 // Diagnosis is one thing that Doctor looked at.
-type Diagnosis struct {
-	What   string `json:"what"`
-	OK     bool   `json:"ok"`
-	Advice bool   `json:"advice,omitempty"` // it is not as it should be, but mail comes
-	Text   string `json:"text"`
-	Next   string `json:"next,omitempty"` // what to do about it
-}
+type Diagnosis = checkup.Diagnosis
 
 // rewriting are the parameters of main.cf that may name the map, those first that fit best.
 var rewriting = []string{"virtual_alias_maps", "recipient_canonical_maps", "canonical_maps"}
@@ -44,17 +39,7 @@ func mapType(ctx context.Context, c *Config, p postmap.Postfix) (string, error) 
 }
 
 // doctor collects.
-type doctor []Diagnosis
-
-func (d *doctor) ok(what, format string, args ...any) {
-	*d = append(*d, Diagnosis{What: what, OK: true, Text: fmt.Sprintf(format, args...)})
-}
-func (d *doctor) fault(what, next, format string, args ...any) {
-	*d = append(*d, Diagnosis{What: what, Text: fmt.Sprintf(format, args...), Next: next})
-}
-func (d *doctor) advise(what, next, format string, args ...any) {
-	*d = append(*d, Diagnosis{What: what, Advice: true, Text: fmt.Sprintf(format, args...), Next: next})
-}
+type doctor struct{ checkup.List }
 
 // Doctor looks whether the map can be kept and whether Postfix uses it. It needs no running server and changes
 // nothing; run it as the user that the server runs as.
@@ -66,8 +51,8 @@ func Doctor(ctx context.Context, c Config, p postmap.Postfix) []Diagnosis {
 	d.programs(p)
 	settings, err := p.Settings(ctx, append(slices.Clone(rewriting), others...)...)
 	if err != nil {
-		d.fault("main.cf", "Look at it with: postconf -n", "Postfix's configuration cannot be read: %s", said(err))
-		return d
+		d.Fault("main.cf", "Look at it with: postconf -n", "Postfix's configuration cannot be read: %s", said(err))
+		return d.List
 	}
 	d.uses(&c, settings)
 	typ, err := mapType(ctx, &c, p)
@@ -78,7 +63,7 @@ func Doctor(ctx context.Context, c Config, p postmap.Postfix) []Diagnosis {
 		}
 	}
 	d.domains(&c, settings, listed)
-	return d
+	return d.List
 }
 
 func said(err error) string {
@@ -92,10 +77,10 @@ func (d *doctor) programs(p postmap.Postfix) {
 	for _, name := range []string{"postmap", "postconf"} {
 		path, err := p.Program(name)
 		if err != nil {
-			d.fault(name, "Install Postfix, or put the directory of its programs into PATH.", "%s", said(err))
+			d.Fault(name, "Install Postfix, or put the directory of its programs into PATH.", "%s", said(err))
 			continue
 		}
-		d.ok(name, "%s", path)
+		d.OK(name, "%s", path)
 	}
 }
 
@@ -108,28 +93,28 @@ func (d *doctor) uses(c *Config, settings map[string]string) {
 		if typ == "" {
 			typ = settings["default_database_type"]
 		}
-		d.fault("main.cf", fmt.Sprintf("postconf -e 'virtual_alias_maps = %s:%s' && postfix reload    (with what is in virtual_alias_maps now in front of it)", typ, path),
+		d.Fault("main.cf", fmt.Sprintf("postconf -e 'virtual_alias_maps = %s:%s' && postfix reload    (with what is in virtual_alias_maps now in front of it)", typ, path),
 			"Postfix does not use the map: none of %s names %s", strings.Join(rewriting, ", "), path)
 		return
 	}
 	for _, u := range all {
 		if c.Postern.MapType != "" && u.Type != c.Postern.MapType {
-			d.fault("map type", "Set Postern.MapType to "+u.Type+", or leave it out.", "%s names the map as %s, and Postern.MapType is %s", u.Parameter, u.Type, c.Postern.MapType)
+			d.Fault("map type", "Set Postern.MapType to "+u.Type+", or leave it out.", "%s names the map as %s, and Postern.MapType is %s", u.Parameter, u.Type, c.Postern.MapType)
 		}
 		if !slices.Contains(postmap.Types(), u.Type) {
-			d.fault("map type", "Name it as one of "+strings.Join(postmap.Types(), ", ")+" in main.cf.", "%s names the map as %s, which cannot be replaced while Postfix runs", u.Parameter, u.Type)
+			d.Fault("map type", "Name it as one of "+strings.Join(postmap.Types(), ", ")+" in main.cf.", "%s names the map as %s, which cannot be replaced while Postfix runs", u.Parameter, u.Type)
 		}
 		if u.Parameter == "canonical_maps" {
-			d.advise("answers", "Use recipient_canonical_maps or virtual_alias_maps in place of canonical_maps.", "canonical_maps is for senders, too: a mail that is sent as an alias gets the address behind it")
+			d.Advise("answers", "Use recipient_canonical_maps or virtual_alias_maps in place of canonical_maps.", "canonical_maps is for senders, too: a mail that is sent as an alias gets the address behind it")
 			continue
 		}
-		d.ok("main.cf", "%s uses the map", u.Parameter)
+		d.OK("main.cf", "%s uses the map", u.Parameter)
 	}
 	if uses := postmap.Uses(settings, []string{"sender_canonical_maps"}, path); len(uses) > 0 {
-		d.advise("answers", "Take the map out of sender_canonical_maps.", "sender_canonical_maps names the map: a mail that is sent as an alias gets the address behind it")
+		d.Advise("answers", "Take the map out of sender_canonical_maps.", "sender_canonical_maps names the map: a mail that is sent as an alias gets the address behind it")
 	}
 	if uses := postmap.Uses(settings, []string{"smtpd_sender_login_maps"}, path); len(uses) > 0 {
-		d.ok("answers", "smtpd_sender_login_maps names the map: who logs in as the address behind an alias may send as the alias")
+		d.OK("answers", "smtpd_sender_login_maps names the map: who logs in as the address behind an alias may send as the alias")
 	}
 }
 
@@ -140,19 +125,19 @@ func (d *doctor) table(ctx context.Context, c *Config, p postmap.Postfix, typ st
 		return nil // said already
 	}
 	if err := t.Writable(); err != nil {
-		d.fault("map", "Run the server as the user who owns the map and its directory; that is often postfix or root.", "user %d: %s", os.Geteuid(), said(err))
+		d.Fault("map", "Run the server as the user who owns the map and its directory; that is often postfix or root.", "user %d: %s", os.Geteuid(), said(err))
 		return nil
 	}
 	st, err := t.State()
 	switch {
 	case err != nil:
-		d.fault("map", "", "%s", said(err))
+		d.Fault("map", "", "%s", said(err))
 	case !st.Exists:
-		d.ok("map", "%s is not there yet and can be made", c.PostfixConfig.MapFilePath)
+		d.OK("map", "%s is not there yet and can be made", c.PostfixConfig.MapFilePath)
 	case !st.Fresh:
-		d.fault("map", "postern alias sync, with the server running; or: postmap "+typ+":"+c.PostfixConfig.MapFilePath, "the index is older than the map, or missing")
+		d.Fault("map", "postern alias sync, with the server running; or: postmap "+typ+":"+c.PostfixConfig.MapFilePath, "the index is older than the map, or missing")
 	default:
-		d.ok("map", "%s can be written; %d lines of aliases, %d of others", c.PostfixConfig.MapFilePath, len(st.Ours), st.Foreign)
+		d.OK("map", "%s can be written; %d lines of aliases, %d of others", c.PostfixConfig.MapFilePath, len(st.Ours), st.Foreign)
 	}
 	if err == nil && st.Fresh && len(st.Ours) > 0 {
 		// Postfix itself must find what stands there.
@@ -160,11 +145,11 @@ func (d *doctor) table(ctx context.Context, c *Config, p postmap.Postfix, typ st
 		got, err := p.Query(ctx, typ, c.PostfixConfig.MapFilePath, l.Key)
 		switch {
 		case err != nil:
-			d.fault("look-up", "", "%s", said(err))
+			d.Fault("look-up", "", "%s", said(err))
 		case got != l.Value:
-			d.fault("look-up", "postern alias sync", "Postfix does not find the first alias of the map")
+			d.Fault("look-up", "postern alias sync", "Postfix does not find the first alias of the map")
 		default:
-			d.ok("look-up", "Postfix finds what the map says")
+			d.OK("look-up", "Postfix finds what the map says")
 		}
 	}
 	return t
@@ -174,7 +159,7 @@ func (d *doctor) table(ctx context.Context, c *Config, p postmap.Postfix, typ st
 func (d *doctor) domains(c *Config, settings map[string]string, listed func(domain string) bool) {
 	all, err := c.Domains()
 	if err != nil {
-		d.fault("domain", "", "%s", said(err))
+		d.Fault("domain", "", "%s", said(err))
 		return
 	}
 	known := map[string]bool{}
@@ -190,11 +175,11 @@ func (d *doctor) domains(c *Config, settings map[string]string, listed func(doma
 	for _, domain := range all {
 		switch {
 		case known[domain] || listed(domain):
-			d.ok("domain", "Postfix takes mail for %s", domain)
+			d.OK("domain", "Postfix takes mail for %s", domain)
 		case unsure:
-			d.advise("domain", "postconf virtual_alias_domains mydestination", "%s is in none of the lists of main.cf; it may be in a table that they name", domain)
+			d.Advise("domain", "postconf virtual_alias_domains mydestination", "%s is in none of the lists of main.cf; it may be in a table that they name", domain)
 		default:
-			d.fault("domain", "postconf -e 'virtual_alias_domains = "+domain+"' && postfix reload    (with what is in it now in front)", "Postfix takes no mail for %s", domain)
+			d.Fault("domain", "postconf -e 'virtual_alias_domains = "+domain+"' && postfix reload    (with what is in it now in front)", "Postfix takes no mail for %s", domain)
 		}
 	}
 }
@@ -205,29 +190,24 @@ const maxNamed = 20
 // conflicts names what only the running server knows: the aliases that are not in the map because a line of others has
 // their address.
 func (s *Server) conflicts() []Diagnosis {
-	d := doctor{}
+	d := checkup.List{}
 	st := s.keeper.State()
 	if st.Error != "" {
-		d.fault("map", "Look at the log of the server.", "it could not be written: %s", st.Error)
+		d.Fault("map", "Look at the log of the server.", "it could not be written: %s", st.Error)
 	}
 	for i, c := range st.conflicts {
 		if i == maxNamed {
-			d.fault("map", "", "%d more aliases are left out", len(st.conflicts)-i)
+			d.Fault("map", "", "%d more aliases are left out", len(st.conflicts)-i)
 			break
 		}
-		d.fault("map", "Remove the line, if the mail shall go to the owner of the alias.", "line %d says something else of %s, which is an alias; the line stays, the alias is left out", c.Line, c.Key)
+		d.Fault("map", "Remove the line, if the mail shall go to the owner of the alias.", "line %d says something else of %s, which is an alias; the line stays, the alias is left out", c.Line, c.Key)
 	}
 	return d
 }
 
 // AsError gives the faults among diagnoses as one error, nil where there are none.
 func AsError(all []Diagnosis) error {
-	n := 0
-	for _, d := range all {
-		if !d.OK && !d.Advice {
-			n++
-		}
-	}
+	n := checkup.List(all).Faults()
 	if n == 0 {
 		return nil
 	}

@@ -31,7 +31,7 @@ func (s *Server) diagnoseAliases(ctx context.Context, d *diagnoses) {
 	}
 	const what = "aliases"
 	if st.Stopped {
-		d.advise(what, "To start it again: postern restart", "the alias service was stopped (postern alias stop); mail to aliases goes on")
+		d.Advise(what, "To start it again: postern restart", "the alias service was stopped (postern alias stop); mail to aliases goes on")
 	}
 	for _, domain := range st.Domains {
 		if domain = mail.CanonicalDomain(domain); domain == mail.CanonicalDomain(s.c.Domain) {
@@ -41,10 +41,10 @@ func (s *Server) diagnoseAliases(ctx context.Context, d *diagnoses) {
 		list, _, err := s.names.MX(ctx, domain)
 		switch {
 		case err != nil && errs.KindOf(err) != errs.NotFound:
-			d.fault(what, "Look at network.resolver, and try again.", "the mail servers of %s cannot be looked up", domain)
+			d.Fault(what, "Look at network.resolver, and try again.", "the mail servers of %s cannot be looked up", domain)
 			continue
 		case err != nil || len(list) == 0:
-			d.fault(what, "Add this record: "+line, "%s has no mail server: no mail comes for its aliases", domain)
+			d.Fault(what, "Add this record: "+line, "%s has no mail server: no mail comes for its aliases", domain)
 			continue
 		}
 		here := 0
@@ -55,11 +55,11 @@ func (s *Server) diagnoseAliases(ctx context.Context, d *diagnoses) {
 		}
 		switch {
 		case here == 0:
-			d.fault(what, "In the DNS, put this in its place: "+line, "mail for aliases at %s goes to another server", domain)
+			d.Fault(what, "In the DNS, put this in its place: "+line, "mail for aliases at %s goes to another server", domain)
 		case here < len(list):
-			d.advise(what, "Take the others away, unless they pass mail on to this relay.", "some mail for aliases at %s goes to other servers", domain)
+			d.Advise(what, "Take the others away, unless they pass mail on to this relay.", "some mail for aliases at %s goes to other servers", domain)
 		default:
-			d.ok(what, "mail for aliases at %s comes here", domain)
+			d.OK(what, "mail for aliases at %s comes here", domain)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.email/kit/checkup"
 	"postern.email/kit/config"
 	"postern.email/kit/dial"
 	"postern.email/kit/errs"
@@ -19,14 +20,7 @@ import (
 )
 
 // Diagnosis is one thing that doctor looked at.
-type Diagnosis struct {
-	What string `json:"what"`
-	OK   bool   `json:"ok"`
-	// Advice: it is not as it should be, but mail comes and goes.
-	Advice bool   `json:"advice,omitempty"`
-	Text   string `json:"text"`           // what was found
-	Next   string `json:"next,omitempty"` // what to do about it
-}
+type Diagnosis = checkup.Diagnosis
 
 // DoctorArgs are the arguments of the command doctor.
 type DoctorArgs struct {
@@ -42,17 +36,7 @@ const (
 )
 
 // diagnoses is the list that grows.
-type diagnoses []Diagnosis
-
-func (d *diagnoses) ok(what, format string, args ...any) {
-	*d = append(*d, Diagnosis{What: what, OK: true, Text: fmt.Sprintf(format, args...)})
-}
-func (d *diagnoses) fault(what, next, format string, args ...any) {
-	*d = append(*d, Diagnosis{What: what, Text: fmt.Sprintf(format, args...), Next: next})
-}
-func (d *diagnoses) advise(what, next, format string, args ...any) {
-	*d = append(*d, Diagnosis{What: what, Advice: true, Text: fmt.Sprintf(format, args...), Next: next})
-}
+type diagnoses = checkup.List
 
 func (s *Server) askDoctor(ctx context.Context, args json.RawMessage, _ func(any) error) (any, error) {
 	var a DoctorArgs
@@ -88,12 +72,12 @@ func (s *Server) Doctor(ctx context.Context, a DoctorArgs) ([]Diagnosis, error) 
 	s.diagnoseCerts(&d)
 	var addrs []netip.Addr
 	if ip, err := netip.ParseAddr(c.host()); err == nil {
-		d.ok("DNS", "the domain is an address: nothing has to be in the DNS")
+		d.OK("DNS", "the domain is an address: nothing has to be in the DNS")
 		addrs = []netip.Addr{ip}
 	} else {
 		s.diagnoseResolver(ctx, &d)
 		if dns.IsLocal(c.Domain) {
-			d.fault("DNS", "Set domain to a name that others can look up.", "%s means the machine itself to everybody: no other reaches this one by it", c.Domain)
+			d.Fault("DNS", "Set domain to a name that others can look up.", "%s means the machine itself to everybody: no other reaches this one by it", c.Domain)
 		} else if err := s.diagnoseRecords(ctx, &d); err != nil {
 			return nil, errs.Wrap(op, err)
 		}
@@ -114,17 +98,17 @@ func (s *Server) diagnoseRecords(ctx context.Context, d *diagnoses) error {
 	}
 	bad, silent := z.bad()
 	if silent != nil { // one sentence says it
-		d.fault("DNS", silent.Advice(), "records cannot be looked at: %s", oneLine(silent.Says))
+		d.Fault("DNS", silent.Advice(), "records cannot be looked at: %s", oneLine(silent.Says))
 	}
 	for _, r := range bad {
 		if r.Required {
-			d.fault(r.What, r.Advice(), "%s", oneLine(r.Says))
+			d.Fault(r.What, r.Advice(), "%s", oneLine(r.Says))
 		} else {
-			d.advise(r.What, r.Advice(), "%s", oneLine(r.Says))
+			d.Advise(r.What, r.Advice(), "%s", oneLine(r.Says))
 		}
 	}
 	if len(bad) == 0 && silent == nil {
-		d.ok("DNS", "all %d records of %s are as they should be", len(z.Records), s.c.Domain)
+		d.OK("DNS", "all %d records of %s are as they should be", len(z.Records), s.c.Domain)
 	}
 	return nil
 }
@@ -163,32 +147,32 @@ const otherFiles = 1000
 func (s *Server) diagnoseMachine(d *diagnoses) {
 	c, m := &s.c, s.d.System
 	if err := s.db.Health(); err != nil {
-		d.fault("store", "Look at the disk, then restart: postern restart. What was acknowledged is safe.", "the disk failed, and nothing more is accepted")
+		d.Fault("store", "Look at the disk, then restart: postern restart. What was acknowledged is safe.", "the disk failed, and nothing more is accepted")
 	}
 	if free, err := m.DiskFree(); err == nil {
 		text := rough(free) + " are free"
 		switch {
 		case free < int64(c.Mail.MinFreeSpace):
-			d.fault("disk", "Make room. mail.min_free_space sets the limit.", "only %s: no mail is taken", text)
+			d.Fault("disk", "Make room. mail.min_free_space sets the limit.", "only %s: no mail is taken", text)
 		case free < int64(c.Accounts.MinFreeDiskSpace):
-			d.fault("disk", "Make room. accounts.min_free_disk_space sets the limit.", "only %s: no new addresses are made", text)
+			d.Fault("disk", "Make room. accounts.min_free_disk_space sets the limit.", "only %s: no new addresses are made", text)
 		default:
-			d.ok("disk", "%s", text)
+			d.OK("disk", "%s", text)
 		}
 	}
 	if n, err := m.Inodes(); err == nil && n < leastInodes {
-		d.fault("disk", "Remove files, or make a file system with more inodes.", "it can hold only %d more files, whatever their size", n)
+		d.Fault("disk", "Remove files, or make a file system with more inodes.", "it can hold only %d more files, whatever their size", n)
 	}
 	if free, err := m.MemAvailable(); err == nil {
 		text := rough(free) + " are available"
 		if least := int64(c.Accounts.MinAvailableMemory); free < least {
-			d.fault("memory", "Give the machine more memory, or run less on it. accounts.min_available_memory sets the limit.", "only %s: no new addresses are made", text)
+			d.Fault("memory", "Give the machine more memory, or run less on it. accounts.min_available_memory sets the limit.", "only %s: no new addresses are made", text)
 		} else {
-			d.ok("memory", "%s", text)
+			d.OK("memory", "%s", text)
 		}
 	}
 	if load, err := m.Load1(); err == nil && c.Accounts.MaxLoad > 0 && load > c.Accounts.MaxLoad {
-		d.advise("load", "See what keeps the machine busy. accounts.max_load sets the limit.", "the load average is %.1f: no new addresses are made now", load)
+		d.Advise("load", "See what keeps the machine busy. accounts.max_load sets the limit.", "the load average is %.1f: no new addresses are made now", load)
 	}
 	if n, err := m.OpenFiles(); err == nil {
 		k := &c.Connections
@@ -197,10 +181,10 @@ func (s *Server) diagnoseMachine(d *diagnoses) {
 			want += 2 * int64(c.Mixnet.Clients) // in, and out to as many nodes at most
 		}
 		if n < want {
-			d.advise("open files", fmt.Sprintf("Set LimitNOFILE=%d in the unit (ulimit -n %[1]d), or lower [connections].", want),
+			d.Advise("open files", fmt.Sprintf("Set LimitNOFILE=%d in the unit (ulimit -n %[1]d), or lower [connections].", want),
 				"the system allows %d, and all connections that the configuration allows need about %d: beyond that new ones fail", n, want)
 		} else {
-			d.ok("open files", "%d are allowed, about %d can be needed", n, want)
+			d.OK("open files", "%d are allowed, about %d can be needed", n, want)
 		}
 	}
 }
@@ -222,12 +206,12 @@ func (s *Server) diagnoseCerts(d *diagnoses) {
 		names := strings.Join(x.Names, ", ")
 		switch {
 		case x.Issuer == "" && x.Error == "" && i == 0:
-			d.fault("certificate", "The authority looks for this machine on port 80 or 443 of the name. It is tried again by itself: postern status.", "there is none for %s yet", names)
+			d.Fault("certificate", "The authority looks for this machine on port 80 or 443 of the name. It is tried again by itself: postern status.", "there is none for %s yet", names)
 		case x.Error == "":
 		case x.Issuer == "" && slices.Contains(aliases, names):
-			d.advise("certificate", "Let the name lead to this machine, or do without it.", "%s: %s", names, oneLine(x.Error))
+			d.Advise("certificate", "Let the name lead to this machine, or do without it.", "%s: %s", names, oneLine(x.Error))
 		default:
-			d.fault("certificate", "It is tried again by itself: postern status shows when. postern restart tries at once.", "%s: %s", names, oneLine(x.Error))
+			d.Fault("certificate", "It is tried again by itself: postern status shows when. postern restart tries at once.", "%s: %s", names, oneLine(x.Error))
 		}
 		if i == 0 && x.Issuer == "" {
 			return
@@ -240,10 +224,10 @@ func (s *Server) diagnoseOut(ctx context.Context, try string, d *diagnoses) {
 	const what = "port 25 out"
 	switch {
 	case !s.c.Delivery.Remote:
-		d.ok(what, "not needed: delivery.remote is off")
+		d.OK(what, "not needed: delivery.remote is off")
 		return
 	case try == "":
-		d.ok(what, "not tried. To try it: postern doctor --try DOMAIN, with a domain whose mail host may be connected to; no mail is sent")
+		d.OK(what, "not tried. To try it: postern doctor --try DOMAIN, with a domain whose mail host may be connected to; no mail is sent")
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
@@ -251,12 +235,12 @@ func (s *Server) diagnoseOut(ctx context.Context, try string, d *diagnoses) {
 	host, why := s.roads.Probe(ctx, try)
 	switch {
 	case why == nil:
-		d.ok(what, "%s, a mail host of %s, is ready for mail", host, try)
+		d.OK(what, "%s, a mail host of %s, is ready for mail", host, try)
 	case why.Enhanced == "4.4.1":
-		d.fault(what, "Many hosters keep port 25 closed until they are asked to open it. Meanwhile mail reaches only hosts that take it over HTTPS.",
+		d.Fault(what, "Many hosters keep port 25 closed until they are asked to open it. Meanwhile mail reaches only hosts that take it over HTTPS.",
 			"no mail host of %s answers: %s", try, oneLine(why.Text))
 	default:
-		d.fault(what, "Try another domain too: this may be that host's fault.", "the mail hosts of %s take no mail from here: %s", try, oneLine(why.String()))
+		d.Fault(what, "Try another domain too: this may be that host's fault.", "the mail hosts of %s take no mail from here: %s", try, oneLine(why.String()))
 	}
 }
 

@@ -31,9 +31,9 @@ const (
 // diagnoseDoors connects to what others are told to connect to.
 func (s *Server) diagnoseDoors(ctx context.Context, trust *dial.Dialer, addrs []netip.Addr, d *diagnoses) {
 	if port := s.portOf("smtp"); port != 0 && port != 25 {
-		d.advise("smtp", "Set listen.smtp to :25, unless something passes port 25 on.", "mail from others comes to port 25, and this relay listens on port %d", port)
+		d.Advise("smtp", "Set listen.smtp to :25, unless something passes port 25 on.", "mail from others comes to port 25, and this relay listens on port %d", port)
 	} else if port == 0 {
-		d.advise("smtp", "Set listen.smtp to :25.", "it is off: mail comes only from hosts that hand it over by HTTPS")
+		d.Advise("smtp", "Set listen.smtp to :25.", "it is off: mail comes only from hosts that hand it over by HTTPS")
 	}
 	type try struct {
 		name, begins string
@@ -70,26 +70,26 @@ func (s *Server) diagnoseDoor(ctx context.Context, trust *dial.Dialer, name, beg
 	chain, err := s.knock(ctx, begins, at)
 	switch {
 	case errs.KindOf(err) == errs.NotFound && err != nil:
-		d.fault(name, "Look at the firewall, and whether the address is this machine's. Some routers do not lead a machine to its own public address: then look from another one.", "%s does not answer", at)
+		d.Fault(name, "Look at the firewall, and whether the address is this machine's. Some routers do not lead a machine to its own public address: then look from another one.", "%s does not answer", at)
 		return
 	case err != nil:
-		d.fault(name, "Look at what listens there: is it this relay?", "%s answers, but there is no TLS: %s", at, errs.Public(err))
+		d.Fault(name, "Look at what listens there: is it this relay?", "%s answers, but there is no TLS: %s", at, errs.Public(err))
 		return
 	}
 	own := s.leaf()
 	same := own != nil && len(chain) > 0 && own.Equal(chain[0])
 	if s.c.bare() && s.certs.SelfSigned() && same {
-		d.ok(name, "%s answers with its own certificate, which apps of such a relay are told to accept", at)
+		d.OK(name, "%s answers with its own certificate, which apps of such a relay are told to accept", at)
 		return
 	}
 	if text, next := chainFault(chain, s.c.host(), trust.Roots(), s.d.Now()); text != "" {
 		if !same && own != nil {
 			text += " (it is not the one that this relay has: another program answers there, or another machine)"
 		}
-		d.fault(name, next, "%s answers with a certificate %s", at, text)
+		d.Fault(name, next, "%s answers with a certificate %s", at, text)
 		return
 	}
-	d.ok(name, "%s answers with a certificate that is trusted", at)
+	d.OK(name, "%s answers with a certificate that is trusted", at)
 }
 
 // knock connects to a port, begins TLS and gives the certificates that are shown, whatever

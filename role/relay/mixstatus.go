@@ -113,15 +113,15 @@ func (s *Server) diagnoseMix(ctx context.Context, d *diagnoses) {
 	const disk = "mix network: disk"
 	switch {
 	case n.Health != nil:
-		d.fault(disk, "Look at the disk that "+mixDir+" in the data directory lies on.", "no packets are taken: %s", errs.Public(n.Health))
+		d.Fault(disk, "Look at the disk that "+mixDir+" in the data directory lies on.", "no packets are taken: %s", errs.Public(n.Health))
 	case n.BoxError != nil:
-		d.fault(disk, "Look at the disk, and at postern status. The packets wait; none is lost.", "packets cannot be put into mailboxes: %s", errs.Public(n.BoxError))
+		d.Fault(disk, "Look at the disk, and at postern status. The packets wait; none is lost.", "packets cannot be put into mailboxes: %s", errs.Public(n.BoxError))
 	case s.mix.door.Status().Aside > 0:
-		d.advise(disk, "Look at the disk. What was damaged is kept in "+mixDir+"/"+mixDoorDir+", in crp files; its senders sent it again if they heard nothing.", "%d parts of letters to this relay were damaged", s.mix.door.Status().Aside)
+		d.Advise(disk, "Look at the disk. What was damaged is kept in "+mixDir+"/"+mixDoorDir+", in crp files; its senders sent it again if they heard nothing.", "%d parts of letters to this relay were damaged", s.mix.door.Status().Aside)
 	case n.Log.Damaged > 0:
-		d.advise(disk, "Look at the disk. What was damaged is kept beside the log, in crp- files.", "%d records of the log of packets were damaged", n.Log.Damaged)
+		d.Advise(disk, "Look at the disk. What was damaged is kept beside the log, in crp- files.", "%d records of the log of packets were damaged", n.Log.Damaged)
 	default:
-		d.ok(disk, "%d packets are under way through this relay", n.Log.Waiting)
+		d.OK(disk, "%d packets are under way through this relay", n.Log.Waiting)
 	}
 	for _, a := range s.mix.settings().About.Addresses {
 		s.diagnoseLink(ctx, a, d)
@@ -138,21 +138,21 @@ func (s *Server) diagnoseDirectory(n *node.Status, d *diagnoses) {
 	}
 	switch {
 	case n.Epoch == 0:
-		d.fault(what, "Look at the network file (mixnet.network), and whether this machine may connect to the authorities that it names.", "no consensus of the network is known yet")
+		d.Fault(what, "Look at the network file (mixnet.network), and whether this machine may connect to the authorities that it names.", "no consensus of the network is known yet")
 		return
 	case n.Directory != nil:
-		d.fault(what, "Look at this machine's clock first. If it is right, the authorities have not agreed for a while: ask their operators.", "the consensus is not valid now: %s", errs.Public(n.Directory))
+		d.Fault(what, "Look at this machine's clock first. If it is right, the authorities have not agreed for a while: ask their operators.", "the consensus is not valid now: %s", errs.Public(n.Directory))
 		return
 	case !n.Listed && !s.c.Mixnet.Publish:
-		d.fault(what, "Set mixnet.publish.", "the consensus is valid, and this relay is not in it: its authorities are not told of it")
+		d.Fault(what, "Set mixnet.publish.", "the consensus is valid, and this relay is not in it: its authorities are not told of it")
 	case !n.Listed && held > 0:
-		d.advise(what, "Ask their operators to approve the node "+hex.EncodeToString(n.ID[:])+".", "the consensus is valid, and this relay is not in it: it waits for the operators of %d authorities", held)
+		d.Advise(what, "Ask their operators to approve the node "+hex.EncodeToString(n.ID[:])+".", "the consensus is valid, and this relay is not in it: it waits for the operators of %d authorities", held)
 	case !n.Listed:
-		d.advise(what, "A new relay comes in with the next consensus after its approval. postern status shows what the authorities say.", "the consensus is valid, and this relay is not in it")
+		d.Advise(what, "A new relay comes in with the next consensus after its approval. postern status shows what the authorities say.", "the consensus is valid, and this relay is not in it")
 	default:
-		d.ok(what, "the consensus of epoch %d is valid until %s, and this relay is in it", n.Epoch, n.ValidUntil.UTC().Format(time.DateTime))
+		d.OK(what, "the consensus of epoch %d is valid until %s, and this relay is in it", n.Epoch, n.ValidUntil.UTC().Format(time.DateTime))
 	}
-	d.ok(skew, "this machine's clock fits the consensus")
+	d.OK(skew, "this machine's clock fits the consensus")
 }
 
 // diagnoseLink connects to an address of the link as another node does, as far as one gets
@@ -164,11 +164,11 @@ func (s *Server) diagnoseLink(ctx context.Context, address string, d *diagnoses)
 	key, err := s.linkKeyAt(ctx, address)
 	switch {
 	case err != nil:
-		d.fault(what, "Look at the firewall, and at mixnet.addresses and mixnet.listen. Some routers do not lead a machine to its own public address: then look from another one.", "%s does not answer as a link", address)
+		d.Fault(what, "Look at the firewall, and at mixnet.addresses and mixnet.listen. Some routers do not lead a machine to its own public address: then look from another one.", "%s does not answer as a link", address)
 	case key != s.mix.node.Link().Key():
-		d.fault(what, "Look at mixnet.addresses: this is another node's.", "%s answers with another key than this relay's", address)
+		d.Fault(what, "Look at mixnet.addresses: this is another node's.", "%s answers with another key than this relay's", address)
 	default:
-		d.ok(what, "%s answers", address)
+		d.OK(what, "%s answers", address)
 	}
 }
 

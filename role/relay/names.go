@@ -28,15 +28,15 @@ func (s *Server) diagnoseResolver(ctx context.Context, d *diagnoses) {
 	const local = "Run a validating resolver on this machine (such as unbound) and name it in network.resolver."
 	switch {
 	case err != nil:
-		d.fault(what, "Look at network.resolver: "+orSystem(s.c.Network.Resolver), "it cannot be told whether the resolver validates: %s", errs.Public(err))
+		d.Fault(what, "Look at network.resolver: "+orSystem(s.c.Network.Resolver), "it cannot be told whether the resolver validates: %s", errs.Public(err))
 	case !validates:
-		d.fault(what, local, "the resolver does not validate DNSSEC: forged answers are not noticed, and TLSA records (DANE) not used")
+		d.Fault(what, local, "the resolver does not validate DNSSEC: forged answers are not noticed, and TLSA records (DANE) not used")
 	case !s.names.Trusts() && s.c.Network.ResolverDNSSEC == dns.TrustNo:
-		d.ok(what, "the resolver validates DNSSEC; network.resolver_dnssec says not to believe it, so TLSA records (DANE) are not used")
+		d.OK(what, "the resolver validates DNSSEC; network.resolver_dnssec says not to believe it, so TLSA records (DANE) are not used")
 	case !s.names.Trusts():
-		d.fault(what, local+" Where nobody sits on the way, set network.resolver_dnssec to yes.",
+		d.Fault(what, local+" Where nobody sits on the way, set network.resolver_dnssec to yes.",
 			"the resolver validates DNSSEC, but what it says crosses a network where anybody on the way can change it, so TLSA records (DANE) are not used")
 	default:
-		d.ok(what, "the resolver validates DNSSEC")
+		d.OK(what, "the resolver validates DNSSEC")
 	}
 }
