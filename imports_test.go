@@ -46,7 +46,7 @@ var sideways = map[string][]string{
 	"agent/submit":     {"agent/aliasmail", "agent/deliver"},
 	"agent/receive":    {"agent/aliasmail", "agent/deliver", "agent/forward"},
 	"wire/smtp":        {"wire/lineio", "wire/sasl"},
-	"wire/imap":        {"wire/lineio", "wire/sasl", "wire/imap/imaptest"},
+	"wire/imap":        {"wire/sasl", "wire/imap/imaptest"},
 	"wire/pop3":        {"wire/lineio", "wire/sasl"},
 	"wire/management":  {"wire/lineio"},
 	"wire/alias":       {"wire/sasl", "wire/web"},
@@ -69,7 +69,7 @@ var sideways = map[string][]string{
 	"mixnet/content":   {"mixnet/packet"},
 	"mixnet/feed":      {"mixnet/packet", "mixnet/content", "mixnet/link"},
 	"mixnet/dirtest":   {"mixnet/directory", "mixnet/packet"},
-	"mixnet/dircache":  {"mixnet/directory", "mixnet/link", "mixnet/packet"},
+	"mixnet/dircache":  {"mixnet/directory", "mixnet/packet"},
 	"mixnet/keys":      {"mixnet/packet", "mixnet/directory"},
 	"mixnet/node":      {"mixnet/packet", "mixnet/replay", "mixnet/pool", "mixnet/link", "mixnet/directory", "mixnet/keys", "mixnet/dircache", "mixnet/stats", "mixnet/content"},
 	"mixnet/pool":      {"mixnet/replay"},
@@ -103,7 +103,7 @@ var reachesIn = map[string][]string{
 	"bench/aliasbench":   {"kit", "mail", "post/alias", "post/names", "post/seal", "store", "store/pebble"},
 	"bench/mixbench":     {"mixnet/packet"},
 	"bench/nodebench":    {"mixnet", "kit"},
-	"bench/storebench":   {"store", "store/pebble", "kit"},
+	"bench/storebench":   {"store", "store/pebble"},
 	"interop":            {"kit/errs", "kit/tooltest", "mail/aliasname", "wire/dns/dnstest", "mixnet/directory", "mixnet/link", "mixnet/packet"},
 	"interop/smallworld": {"kit/tooltest", "wire/dns/dnstest"},
 }
@@ -113,7 +113,7 @@ var reachesIn = map[string][]string{
 var forTests = []string{"agent/agenttest", "agent/migrate/migratetest", "kit/clocktest", "kit/configtest", "kit/stattest", "kit/tooltest", "kit/disktest", "kit/racetest", "mixnet/dirtest", "store/storetest", "wire/dns/dnstest"}
 
 // embedded are folders of files in the binary, and who may read them.
-var embedded = map[string][]string{"web": {"wire/alias", "wire/web", "role/relay", "role/authority"}, "deploy": {"cmd/postern"}}
+var embedded = map[string][]string{"web": {"wire/alias", "wire/web", "role/authority"}, "deploy": {"cmd/postern"}}
 
 type pkg struct {
 	ImportPath                         string
