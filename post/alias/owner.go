@@ -90,7 +90,6 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 	}
 	v.aliasKey = key
 	a.keys.add(owner, key)
-	a.cache.clear() // aliases that stayed have a vault again
 	return v, nil
 }
 
@@ -275,7 +274,6 @@ func (a *Aliases) ResetOwner(ctx context.Context, owner Owner) error {
 	if err := a.dropTokens(ctx, owner); err != nil {
 		return errs.Wrap(op, err)
 	}
-	defer a.cache.clear()
 	return errs.Wrap(op, a.o.Store.Update(ctx, owner.Shard(), func(tx store.Tx) error {
 		rec, err := a.getOwner(tx, owner)
 		if is(err, errs.NotFound) {
