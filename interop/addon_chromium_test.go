@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -136,24 +135,14 @@ func (v chromiumView) do(out any, method string, params map[string]any) {
 func (v chromiumView) js(expression string) string {
 	v.b.t.Helper()
 	var r struct {
-		Result struct {
-			Type  string
-			Value json.RawMessage
-		}
+		Result           jsValue
 		ExceptionDetails *struct{ Text string }
 	}
 	v.do(&r, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true})
 	if r.ExceptionDetails != nil {
 		v.b.t.Fatalf("%s: %s", expression, r.ExceptionDetails.Text)
 	}
-	var s string
-	if json.Unmarshal(r.Result.Value, &s) == nil {
-		return s
-	}
-	if len(r.Result.Value) == 0 {
-		return r.Result.Type
-	}
-	return string(r.Result.Value)
+	return r.Result.text()
 }
 
 func (v chromiumView) mouse(x, y float64) {

@@ -230,25 +230,15 @@ type firefoxView struct {
 func (v firefoxView) js(expression string) string {
 	v.f.t.Helper()
 	var r struct {
-		Type   string
-		Result struct {
-			Type  string
-			Value json.RawMessage
-		}
+		Type             string
+		Result           jsValue
 		ExceptionDetails struct{ Text string }
 	}
 	v.f.do(&r, "script.evaluate", map[string]any{"expression": expression, "target": map[string]any{"context": v.context}, "awaitPromise": true})
 	if r.Type == "exception" {
 		v.f.t.Fatalf("%s: %s", expression, r.ExceptionDetails.Text)
 	}
-	var s string
-	if json.Unmarshal(r.Result.Value, &s) == nil {
-		return s
-	}
-	if len(r.Result.Value) == 0 {
-		return r.Result.Type
-	}
-	return string(r.Result.Value)
+	return r.Result.text()
 }
 
 func (v firefoxView) act(kind string, actions ...map[string]any) {

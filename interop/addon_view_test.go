@@ -21,6 +21,24 @@ type view interface {
 	picture(path string)
 }
 
+// jsValue is what a script gave, as both browsers' protocols write it.
+type jsValue struct {
+	Type  string
+	Value json.RawMessage
+}
+
+// text is as in view.js.
+func (v jsValue) text() string {
+	var s string
+	if json.Unmarshal(v.Value, &s) == nil {
+		return s
+	}
+	if len(v.Value) == 0 {
+		return v.Type
+	}
+	return string(v.Value)
+}
+
 // addonBrowser is a browser with the add-on installed.
 type addonBrowser interface {
 	tab() view

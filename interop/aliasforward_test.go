@@ -1,17 +1,14 @@
 package interop
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"postern.email/interop/smallworld"
 )
@@ -19,7 +16,7 @@ import (
 // alias runs a command about aliases as who holds a secret.
 func (s *server) alias(t testing.TB, secret string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(binary(t), append(append([]string{"alias"}, args...), "--dir", s.dir)...)
+	cmd := s.aliasCommand(t, args...)
 	cmd.Env = append(os.Environ(), "POSTERN_ALIAS_SECRET="+secret)
 	var errs strings.Builder
 	cmd.Stderr = &errs
@@ -33,8 +30,7 @@ func (s *server) alias(t testing.TB, secret string, args ...string) string {
 // press opens a page of a relay and, with a word, presses one of its buttons.
 func (s *server) press(t testing.TB, path, do string) (status int, text string) {
 	t.Helper()
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.pool, ServerName: s.Domain}}}
-	defer client.CloseIdleConnections()
+	client := s.httpClient(t)
 	var res *http.Response
 	var err error
 	if at := "https://" + s.HTTPS + path; do == "" {

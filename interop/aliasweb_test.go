@@ -14,19 +14,8 @@ import (
 // aliasPages is a browser at the pages about aliases.
 type aliasPages struct{ *browser }
 
-// keyCodes are those of the keys that tests press.
-var keyCodes = map[string]int{"Tab": 9, "Enter": 13}
-
-// press presses and releases a key.
-func (b aliasPages) press(key string) {
-	b.t.Helper()
-	down := map[string]any{"type": "keyDown", "key": key, "code": key, "windowsVirtualKeyCode": keyCodes[key]}
-	if key == "Enter" {
-		down["text"] = "\r"
-	}
-	b.do(nil, "Input.dispatchKeyEvent", down)
-	b.do(nil, "Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": key, "code": key, "windowsVirtualKeyCode": keyCodes[key]})
-}
+// view is the page as tests of the add-on press its keys.
+func (b aliasPages) view() chromiumView { return chromiumView{b.browser, b.session} }
 
 // tabTo presses Tab until what the selector names has the focus.
 func (b aliasPages) tabTo(selector string) {
@@ -35,15 +24,9 @@ func (b aliasPages) tabTo(selector string) {
 		if b.find(selector+":focus") != 0 {
 			return
 		}
-		b.press("Tab")
+		b.view().key("Tab")
 	}
 	b.t.Fatalf("the keyboard does not reach %s", selector)
-}
-
-// write writes text where the focus is.
-func (b aliasPages) write(text string) {
-	b.t.Helper()
-	b.do(nil, "Input.insertText", map[string]any{"text": text})
 }
 
 // must finds a node.
@@ -131,7 +114,7 @@ func TestAliasPages(t *testing.T) {
 				}
 				b.events = nil
 				b.tabTo(selector)
-				b.press("Enter")
+				b.view().key("Enter")
 				b.loaded()
 			}
 			fill := func(selector, text string) {
@@ -141,7 +124,7 @@ func TestAliasPages(t *testing.T) {
 				} else {
 					b.tabTo(selector)
 				}
-				b.write(text)
+				b.view().write(text)
 			}
 			b.open(s.url(t, "https", s.HTTPS, "/aliases"))
 			look()

@@ -169,10 +169,16 @@ func TestInbound(t *testing.T) {
 	}
 }
 
-// poster gives a function that sends a mail over HTTPS as another relay does.
-func (s *server) poster(t testing.TB) func(method, from string, raw []byte, to ...string) (int, string) {
+// httpClient asks a relay over HTTPS, until the test ends.
+func (s *server) httpClient(t testing.TB) *http.Client {
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.pool, ServerName: s.Domain}, ForceAttemptHTTP2: true}}
 	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+// poster gives a function that sends a mail over HTTPS as another relay does.
+func (s *server) poster(t testing.TB) func(method, from string, raw []byte, to ...string) (int, string) {
+	client := s.httpClient(t)
 	return func(method, from string, raw []byte, to ...string) (int, string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+s.HTTPS+"/mxdeliv", bytes.NewReader(raw))

@@ -155,15 +155,21 @@ func (l *testLab) stop(t testing.TB) int {
 // swaks hands a mail in at a proxy and gives what swaks says.
 func (p *labProxy) swaks(t testing.TB, to string, raw []byte) result {
 	t.Helper()
-	return swaksPlain(t, p.SMTP, p.Account, p.Password, to, raw)
+	return p.swaksAs(t, p.Account, to, raw)
+}
+
+// swaksAs does so with an envelope sender of its own.
+func (p *labProxy) swaksAs(t testing.TB, from, to string, raw []byte) result {
+	t.Helper()
+	return swaksPlain(t, p.SMTP, p.Account, p.Password, from, to, raw)
 }
 
 // swaksPlain does so at any door without TLS.
-func swaksPlain(t testing.TB, at, account, password, to string, raw []byte) result {
+func swaksPlain(t testing.TB, at, account, password, from, to string, raw []byte) result {
 	t.Helper()
 	host, port := hostPort(t, at)
 	return command(t, nil, needTool(t, "swaks"), "--server", host, "--port", port, "--helo", "swaks.example", "--auth", "PLAIN", "--auth-user", account, "--auth-password", password,
-		"--from", account, "--to", to, "--suppress-data", "--data", "@"+swaksFile(t, raw))
+		"--from", from, "--to", to, "--suppress-data", "--data", "@"+swaksFile(t, raw))
 }
 
 // list gives how many mails curl sees at the POP3 door.

@@ -32,14 +32,6 @@ func (p *labProxy) nyms(t testing.TB) []labNym {
 	return out.Addresses
 }
 
-// swaksAs hands a mail in with an envelope sender of its own.
-func (p *labProxy) swaksAs(t testing.TB, from, to string, raw []byte) result {
-	t.Helper()
-	host, port := hostPort(t, p.SMTP)
-	return command(t, nil, needTool(t, "swaks"), "--server", host, "--port", port, "--helo", "swaks.example", "--auth", "PLAIN", "--auth-user", p.Account, "--auth-password", p.Password,
-		"--from", from, "--to", to, "--suppress-data", "--data", "@"+swaksFile(t, raw))
-}
-
 // anonymousMail is one that goes under a name.
 func anonymousMail(p *labProxy, name, to, subject, body string) []byte {
 	return append([]byte("X-Postern-Anonymous: "+name+"\r\nUser-Agent: canary\r\nDate: Thu, 26 Nov 2026 20:00:07 +0900\r\nMessage-ID: <canary@laptop>\r\n"), labMail(p.Account, to, subject, body)...)
@@ -95,7 +87,7 @@ func (l *testLab) nobody(t *testing.T) {
 	}
 	noTrace(t, p, got)
 	mine = p.list(t)
-	swaksPlain(t, w.Submission, w.Account, w.Password, fox, labMail(w.Account, fox, "Re: to the world", "an ordinary answer")).want(t, swaksOK)
+	swaksPlain(t, w.Submission, w.Account, w.Password, w.Account, fox, labMail(w.Account, fox, "Re: to the world", "an ordinary answer")).want(t, swaksOK)
 	p.await(t, mine+1, 4*time.Minute)
 	got = p.fetch(t, mine+1)
 	if bodyOf(t, got) != "an ordinary answer" || !strings.Contains(string(got), "world (unencrypted mail from the Internet); for reply address "+fox) {

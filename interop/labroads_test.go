@@ -167,7 +167,7 @@ func (l *testLab) deltaChat(t *testing.T) {
 func (l *testLab) world(t *testing.T) {
 	p, w := &l.Proxies[0], &l.World
 	have := p.list(t)
-	swaksPlain(t, w.Submission, w.Account, w.Password, p.Account, labMail(w.Account, p.Account, "from outside", "an ordinary mail")).want(t, swaksOK)
+	swaksPlain(t, w.Submission, w.Account, w.Password, w.Account, p.Account, labMail(w.Account, p.Account, "from outside", "an ordinary mail")).want(t, swaksOK)
 	p.await(t, have+1, 4*time.Minute)
 	got := p.fetch(t, have+1)
 	if bodyOf(t, got) != "an ordinary mail" || !strings.Contains(string(got), "world (unencrypted mail from the Internet)") {
