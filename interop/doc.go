@@ -2,8 +2,9 @@
 // that people really use, and with crashes, full disks and strangers.
 //
 // Nothing here imports a room of the house, but for the documents and links of the mix network, where
-// tests are a node or an authority of their own, and what other tests have too (kit/tooltest). Tests that need a tool skip with its
-// name when it is missing, and fail instead with POSTERN_REQUIRE_TOOLS=1.
+// tests are a node or an authority of their own, the derivation of aliases, which clients have too, and what
+// other tests have (kit/tooltest). Tests that need a tool skip with its name when it is missing, and fail
+// instead with POSTERN_REQUIRE_TOOLS=1.
 //
 // Environment:
 //
