@@ -147,7 +147,7 @@ func TestReverseAddresses(t *testing.T) {
 		t.Errorf("folded: %s", got)
 	}
 	for range 3 {
-		w.Clock.Add(80 * day)
+		w.Clock.Add(80 * aDay)
 		w.open(func(o *Options) { o.ReverseDays = 100 })
 		if again := w.correspond(shop); again != rev {
 			t.Error("another address")
@@ -156,7 +156,7 @@ func TestReverseAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.Clock.Add(102 * day)
+	w.Clock.Add(102 * aDay)
 	if err := w.book.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestAnswerClass(t *testing.T) {
 		t.Errorf("strict: %s", got)
 	}
 	// Encrypted, it leaves as an encrypted mail, whose header tells nothing.
-	w.Clock.Add(1000 * day) // the key is made by the machine's clock
+	w.Clock.Add(1000 * aDay) // the key is made by the machine's clock
 	w.open(nil)
 	_, pub := keyPair(t)
 	k, err := openpgp.ParseKey(pub, w.Clock.Now())

@@ -44,7 +44,7 @@ func TestLadder(t *testing.T) {
 		var d destination
 		now := time.Date(2026, 11, 20, 1, 0, 0, 0, time.UTC)
 		for _, b := range c.backs {
-			now = now.Add(time.Duration(b.days) * day)
+			now = now.Add(time.Duration(b.days) * aDay)
 			for range b.n {
 				o.bounced(&d, b.hard, now)
 			}
@@ -194,7 +194,7 @@ func TestBack(t *testing.T) {
 	if got := say(w.f.Recipient(t.Context(), w.Address(strings.ToUpper(l.from)))); got != "250" {
 		t.Error(got)
 	}
-	w.Clock.Add((DefaultReturnDays + 1) * day)
+	w.Clock.Add((DefaultReturnDays + 1) * aDay)
 	if got := say(w.f.Recipient(t.Context(), w.Address(l.from))); got != unknown {
 		t.Errorf("an old one: %s", got)
 	}

@@ -123,7 +123,7 @@ func TestPages(t *testing.T) {
 	if got := w.state(); got != "asked" {
 		t.Error(got)
 	}
-	w.Clock.Add((DefaultAskDays + 1) * day)
+	w.Clock.Add((DefaultAskDays + 1) * aDay)
 	if err := w.book.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestAskBounds(t *testing.T) {
 		after time.Duration
 		owner alias.Owner
 		want  errs.Kind
-	}{{0, annas, 255}, {0, annas, errs.Busy}, {0, berts, errs.Busy}, {time.Hour, berts, 255}, {2 * time.Hour, annas, 255}, {3 * time.Hour, annas, errs.Busy}, {20 * day, annas, errs.Busy}, {11 * day, annas, 255}} {
+	}{{0, annas, 255}, {0, annas, errs.Busy}, {0, berts, errs.Busy}, {time.Hour, berts, 255}, {2 * time.Hour, annas, 255}, {3 * time.Hour, annas, errs.Busy}, {20 * aDay, annas, errs.Busy}, {11 * aDay, annas, 255}} {
 		w.Clock.Add(c.after)
 		if got := ask(c.owner, ""); got != c.want {
 			t.Errorf("%d: %v", i, got)
@@ -157,7 +157,7 @@ func TestAskBounds(t *testing.T) {
 	if n := len(w.sent("home.example")); n != 4 {
 		t.Errorf("%d questions", n)
 	}
-	w.Clock.Add(day)
+	w.Clock.Add(aDay)
 	for i := range 5 {
 		w.reg.targets[alias.Owner{9, byte(i)}] = w.Address(fmt.Sprintf("x%d@home.example", i))
 		if got := ask(alias.Owner{9, byte(i)}, "192.0.2.0"); (got == 255) != (i < 4) || got != 255 && got != errs.Busy {
@@ -188,7 +188,7 @@ func TestAskBounds(t *testing.T) {
 	if status, _ := w.page(http.MethodPost, "confirm/"+code, do("never")); status != 200 {
 		t.Fatal(status)
 	}
-	w.Clock.Add(40 * day)
+	w.Clock.Add(40 * aDay)
 	w.reg.targets[alias.Owner{6}] = w.Address("Y0@home.example")
 	if got := ask(alias.Owner{6}, ""); got != errs.Denied {
 		t.Errorf("who wants none: %v", got)

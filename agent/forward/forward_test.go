@@ -186,7 +186,7 @@ func TestOpenPGP(t *testing.T) {
 		t.Fatal(err)
 	}
 	al := w.Address("shop-1@" + aliases)
-	w.Clock.Add(1000 * day) // the key is made by the machine's clock
+	w.Clock.Add(1000 * aDay) // the key is made by the machine's clock
 	w.open(nil)
 	if err := w.f.Set(t.Context(), al, Settings{Key: armored.Bytes()}); err != nil {
 		t.Fatal(err)

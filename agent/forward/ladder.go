@@ -3,6 +3,8 @@ package forward
 import (
 	"slices"
 	"time"
+
+	"postern.email/kit/day"
 )
 
 // ladderDays is for how many days bounces are remembered.
@@ -70,8 +72,8 @@ func (o *Options) bounced(d *destination, hard bool, now time.Time) (begins bool
 	return true
 }
 
-// dayOf gives the days since 1970 in UTC.
-func dayOf(t time.Time) uint32 { return uint32(max(t.Unix(), 0) / 86400) }
+// dayOf gives the day of t as records and addresses hold it.
+func dayOf(t time.Time) uint32 { return uint32(day.Of(t)) }
 
 // class tells whether a status (RFC 3463) is about the mailbox, and whether it is hard: that the mailbox is
 // not there. What is about the mail (too large, its content or form, a policy against its sender) counts

@@ -267,7 +267,7 @@ func (l letter) code(t testing.TB) string {
 	return m[1]
 }
 
-const day = 24 * time.Hour
+const aDay = 24 * time.Hour
 
 func contains(t testing.TB, text string, yes []string, no ...string) {
 	t.Helper()

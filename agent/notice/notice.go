@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern.email/agent/deliver"
+	"postern.email/kit/day"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/dsn"
@@ -43,7 +44,7 @@ type Desk struct {
 	o Options
 
 	mu  sync.Mutex
-	day int64
+	day day.Day
 	n   map[mail.Address]int // of that day; as many as there are accounts
 }
 
@@ -101,8 +102,8 @@ func (d *Desk) Tell(ctx context.Context, to mail.Address, n Note) error {
 func (d *Desk) told(to mail.Address, more int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if day := d.o.Now().Unix() / (24 * 60 * 60); day != d.day {
-		d.day = day
+	if today := day.Of(d.o.Now()); today != d.day {
+		d.day = today
 		clear(d.n)
 	}
 	to = to.Canonical()
