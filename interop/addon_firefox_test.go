@@ -286,9 +286,23 @@ func (v firefoxView) write(text string) {
 	}
 }
 
+// open goes to a page and waits until it is there. It is asked for, since Firefox may never say that a navigation is complete
+// which took the place of another one, such as that of a form just sent in.
 func (v firefoxView) open(url string) {
 	v.f.t.Helper()
-	v.f.do(nil, "browsingContext.navigate", map[string]any{"context": v.context, "url": url, "wait": "complete"})
+	const mark = "theTestLeavesThisPage"
+	ask := func(expression string) string {
+		var r struct{ Result jsValue }
+		if err := v.f.try(&r, "script.evaluate", map[string]any{"expression": expression, "target": map[string]any{"context": v.context}, "awaitPromise": false}); err != nil {
+			return "" // between two pages there is nobody to ask
+		}
+		return r.Result.text()
+	}
+	ask("window." + mark + " = true")
+	v.f.do(nil, "browsingContext.navigate", map[string]any{"context": v.context, "url": url, "wait": "none"})
+	until(v.f.t, "for "+url, func() bool {
+		return ask("window."+mark+" ? '' : document.readyState + ' ' + location.href") == "complete "+url
+	})
 }
 
 func (v firefoxView) picture(path string) {

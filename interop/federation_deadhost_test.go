@@ -125,6 +125,9 @@ func (w *world) dead(t testing.TB, n int) *dead {
 		d.domains = append(d.domains, fmt.Sprintf("dead%d.example", i))
 	}
 	d.tls = w.certified(t, d.domains...)
+	// In the other order, behind the listeners: who is served last has begun before it is waited for.
+	t.Cleanup(func() { d.wg.Wait() })
+	t.Cleanup(func() { close(d.over) })
 	for i, domain := range d.domains {
 		k := deadKinds[i%len(deadKinds)]
 		k.set(&deadHost{d, k.name, domain, w.Host(t, domain)})
@@ -132,14 +135,18 @@ func (w *world) dead(t testing.TB, n int) *dead {
 			d.hanging++
 		}
 	}
-	t.Cleanup(func() { d.wg.Wait() })
-	t.Cleanup(func() { close(d.over) })
 	return d
 }
 
 func (d *deadHost) listen(port string, serve func(net.Conn)) {
 	d.t.Helper()
-	listen(d.t, d.addr+":"+port, func(c net.Conn) {
+	var ended <-chan struct{}
+	d.t.Cleanup(func() { // after the listener is closed
+		if ended != nil {
+			<-ended
+		}
+	})
+	ended = listen(d.t, d.addr+":"+port, func(c net.Conn) {
 		d.wg.Go(func() {
 			defer c.Close()
 			serve(c)

@@ -32,15 +32,17 @@ func (w *world) relay(t testing.TB, domain string, sets ...string) *server {
 }
 
 // listen serves connections until the test ends, each when it comes: serve is to start a goroutine
-// where several may be open.
-func listen(t testing.TB, addr string, serve func(net.Conn)) {
+// where several may be open. ended is closed when none comes any more.
+func listen(t testing.TB, addr string, serve func(net.Conn)) (ended <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -49,6 +51,7 @@ func listen(t testing.TB, addr string, serve func(net.Conn)) {
 			serve(c)
 		}
 	}()
+	return done
 }
 
 // certified is a server's side of TLS with a certificate of the world's authority.
