@@ -98,7 +98,7 @@ func TestKillStorm(t *testing.T) {
 	hosts := []*stormHost{stormRelay(t, relays[0], 2), stormRelay(t, relays[1], 2), {
 		name: "c.example", users: []user{{addr: "u0@c.example"}, {addr: "u1@c.example"}},
 		send:  func(from user, to []string, raw []byte) error { return tryHand(p.Submission, from.addr, to, raw) },
-		again: func() { p.Kill(); p.Run(t) },
+		again: func() { p.Kill(); p.CutOff(t); p.Run(t) },
 		read:  func(u user) ([]string, error) { return p.Mails(u.addr[:2]) },
 	}}
 	number := map[string]int{} // of recipients

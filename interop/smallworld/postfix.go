@@ -172,7 +172,10 @@ func (w *World) Postfix(t testing.TB, o PostfixOptions) *Postfix {
 	try(os.WriteFile(dir+"/etc/main.cf", []byte(main), 0o644),
 		os.WriteFile(dir+"/etc/master.cf", []byte(fill(postfixMaster)), 0o644),
 		os.WriteFile(dir+"/etc/boxes", []byte(boxes.String()), 0o644),
-		os.WriteFile(dir+"/etc/resolv.conf", []byte(resolvConf(o.Resolver)), 0o644))
+		os.WriteFile(dir+"/etc/resolv.conf", []byte(resolvConf(o.Resolver)), 0o644),
+		// Programs that are no longer root open it by themselves: postsuper, when a mail was cut off while
+		// it came in and it wants to say so, or Postfix does not start.
+		os.WriteFile(filepath.Join(dir, "log"), nil, 0o666), os.Chmod(filepath.Join(dir, "log"), 0o666))
 	p.Run(t)
 	t.Cleanup(func() {
 		p.Kill()
@@ -217,6 +220,15 @@ func (p *Postfix) Kill() {
 		killGroup(master)
 	}
 	p.p.kill()
+}
+
+// CutOff leaves what a power cut leaves of a mail that was coming in.
+func (p *Postfix) CutOff(t testing.TB) {
+	t.Helper()
+	name := filepath.Join(p.dir, "spool", "incoming", "806291.30465")
+	if err := errors.Join(os.WriteFile(name, []byte("C"), 0o600), os.Chown(name, uid(t, "postfix"), -1)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Log is all that it said so far.
