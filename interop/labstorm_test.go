@@ -1,14 +1,18 @@
 package interop
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/textproto"
-	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -53,21 +57,34 @@ func (p *labProxy) handIn(to string, raw []byte) (maybe bool, err error) {
 	return true, c.Data(raw)
 }
 
-// killed tells how often parts were killed so far.
-func (l *testLab) killed() int {
-	res, err := http.Get(l.Page)
+// labView is what the live page knows.
+type labView struct {
+	Kills      int
+	Came, Lost uint64 // at mixes, on purpose
+}
+
+// look reads the first view that the live page streams.
+func (l *testLab) look(t testing.TB) (v labView) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.Page+"events", nil)
 	if err != nil {
-		return 0
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		return 0
+	line, err := bufio.NewReader(res.Body).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(bytes.TrimPrefix(line, []byte("data: ")), &v)
 	}
-	_, after, _ := strings.Cut(string(b), "Killed so far: <b>")
-	var n int
-	fmt.Sscan(strings.ReplaceAll(after, "<", " "), &n)
-	return n
+	if err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	return v
 }
 
 // storm hands mails in while the lab is disturbed, at least so many and until there were at least so
@@ -115,7 +132,7 @@ func (l *testLab) storm(t *testing.T, mails, kills, answers int, limit time.Dura
 		}
 	}
 	count := 0
-	for count < mails || l.killed() < kills || slices.ContainsFunc(nyms, (*stormNym).left) {
+	for count < mails || l.look(t).Kills < kills || slices.ContainsFunc(nyms, (*stormNym).left) {
 		const batch = 10
 		each(t, 4, batch, func(i int) error {
 			<-pace.C
@@ -129,7 +146,7 @@ func (l *testLab) storm(t *testing.T, mails, kills, answers int, limit time.Dura
 			unsure++
 		}
 	}
-	t.Logf("%d mails were taken, of %d it is not known; %d kills", len(sent)-unsure, unsure, l.killed())
+	t.Logf("%d mails were taken, of %d it is not known; %d kills", len(sent)-unsure, unsure, l.look(t).Kills)
 	missing := func(door func(*labProxy) (map[string]int, error)) error {
 		left := 0
 		var example string
@@ -161,10 +178,18 @@ func (l *testLab) storm(t *testing.T, mails, kills, answers int, limit time.Dura
 		}
 		<-time.After(2 * time.Second)
 	}
-	received, lost := l.lost(t)
-	t.Logf("%d kills; the mixes received %d packets, three times each, and lost %d of them", l.killed(), received, lost)
-	if slices.Contains(l.args, "--loss") && lost == 0 {
-		t.Error("no packets were lost")
+	v := l.look(t)
+	t.Logf("%d kills", v.Kills)
+	if i := slices.Index(l.args, "--loss"); i >= 0 {
+		want, err := strconv.ParseFloat(l.args[i+1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		way := 100 * (1 - math.Pow(1-float64(v.Lost)/float64(v.Came), 3))
+		t.Logf("of %d packets that came to be sent on by a mix, %d were lost on purpose: %.1f %% on a way through three", v.Came, v.Lost, way)
+		if math.Abs(way-want) > want/4 {
+			t.Errorf("%.1f %% of the packets were lost on purpose, not about %v %%", way, want)
+		}
 	}
 	t.Logf("the last came %v after the last was handed in", time.Since(began).Round(time.Second))
 
@@ -197,30 +222,6 @@ func (l *testLab) storm(t *testing.T, mails, kills, answers int, limit time.Dura
 			}
 		}
 	}
-}
-
-// lost tells how many packets the mixes received, and how many of them they could not open, because they
-// had lost the key: what they counted up to their last start or later.
-func (l *testLab) lost(t testing.TB) (received, lost int) {
-	t.Helper()
-	for _, m := range l.Mixes {
-		out, err := exec.Command(binary(t), "mix", "stats", "-f", m.Config).Output()
-		if err != nil {
-			continue // it is being started again
-		}
-		for line := range strings.Lines(string(out)) {
-			name, n, _ := strings.Cut(strings.TrimSpace(line), ": ")
-			var count int
-			fmt.Sscan(n, &count)
-			switch name {
-			case "ReceivedPacket":
-				received += count
-			case "key":
-				lost += count
-			}
-		}
-	}
-	return received, lost
 }
 
 // byIMAP counts the mails of an INBOX by their subjects.

@@ -37,7 +37,7 @@ type Config struct {
 	Period  time.Duration // of an epoch, for a new lab; 0: DefaultPeriod
 	Proxies int           // how many a new lab has; 0: DefaultProxies
 	Kill    bool          // kill parts at random and start them again, all the time
-	Loss    int           // percentage of packets that are lost, about, 0 to MaxLoss
+	Loss    int           // percentage of packets that are lost on their way through the mixes, 0 to MaxLoss
 	Tor     bool          // the road from the proxies to their relays is a private Tor network
 }
 

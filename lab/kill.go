@@ -2,45 +2,39 @@ package lab
 
 import (
 	"context"
+	"math"
 	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/role/mix"
 )
 
 // killEvery is the mean time between two kills.
 const killEvery = 3 * time.Second
 
-// disturb kills members at random, and has mixes lose their keys, one after another, and starts each
-// again, until run ends.
+// forgetShare is the part of the killed mixes that lose their keys too, where packets are lost anyhow.
+const forgetShare = 1.0 / 24
+
+// disturb kills members at random, one after another, and starts each again, until run ends. Where
+// packets are lost on purpose, a mix that is killed loses its keys now and then.
 func (l *Lab) disturb(run context.Context) {
-	var next [2]time.Time // the next kill, the next loss
-	pause := [2]func() time.Duration{exponential, func() time.Duration { return around(l.c.lossEvery(l.plan.Period)) }}
-	now := time.Now()
-	for i, on := range []bool{l.c.Kill, l.c.Loss > 0} {
-		if next[i] = now.Add(1 << 62); on {
-			next[i] = now.Add(pause[i]())
-		}
-	}
 	for {
-		first := 0
-		if next[1].Before(next[0]) {
-			first = 1
-		}
-		wait := time.NewTimer(time.Until(next[first]))
+		wait := time.NewTimer(exponential())
 		select {
 		case <-run.Done():
 			wait.Stop()
 			return
 		case <-wait.C:
 		}
-		next[first] = time.Now().Add(pause[first]())
-		m, again := l.members[mathrand.IntN(len(l.members))], (*member).again
-		if first == 1 {
-			mixes := l.of("mix")
-			m, again = mixes[mathrand.IntN(len(mixes))], (*member).forget
+		m := l.members[mathrand.IntN(len(l.members))]
+		again := m.again
+		if l.c.Loss > 0 && m.kind == "mix" && mathrand.Float64() < forgetShare {
+			again = m.forget
 		}
-		if err := again(m, run); err != nil {
+		if err := again(run); err != nil {
 			if run.Err() == nil {
 				select {
 				case l.broken <- err:
@@ -55,11 +49,6 @@ func (l *Lab) disturb(run context.Context) {
 // exponential is the time to the next kill.
 func exponential() time.Duration {
 	return time.Duration(mathrand.ExpFloat64() * float64(killEvery))
-}
-
-// around is a half to one and a half of a time.
-func around(mean time.Duration) time.Duration {
-	return time.Duration((0.5 + mathrand.Float64()) * float64(mean))
 }
 
 // again kills a member and starts it.
@@ -82,12 +71,22 @@ func (m *member) forget(ctx context.Context) error {
 	return m.start(ctx)
 }
 
-// lossEvery is the mean time between two mixes that lose their keys, for a part of all packets to be
-// lost: 0 for none. A way passes one of the two mixes of its layer; new keys are in force with the next
-// epoch or the one after, one and a half on average.
-func (c Config) lossEvery(period time.Duration) time.Duration {
-	if c.Loss == 0 {
-		return 0
+// lossAtMix is the percentage of packets that each mix loses, for c.Loss percent of those that pass
+// Layers of them to be lost.
+func (c Config) lossAtMix() float64 {
+	return 100 * (1 - math.Pow(1-float64(c.Loss)/100, 1.0/Layers))
+}
+
+// losses adds up what the mixes have lost on purpose. It is kept in files, so that kills do not change it.
+func (l *Lab) losses() (sum mix.Losses) {
+	for _, m := range l.of("mix") {
+		text, err := os.ReadFile(filepath.Join(m.dir, mix.LossesFile))
+		if err != nil {
+			continue // not begun
+		}
+		if n, err := mix.ParseLosses(text); err == nil {
+			sum.Came, sum.Lost = sum.Came+n.Came, sum.Lost+n.Lost
+		}
 	}
-	return period * 3 / 4 * 100 / time.Duration(c.Loss)
+	return sum
 }

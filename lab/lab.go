@@ -124,7 +124,7 @@ func (l *Lab) accompany(run context.Context) error {
 	if err := l.servePage(run); err != nil {
 		return err
 	}
-	if l.c.Kill || l.c.Loss > 0 {
+	if l.c.Kill {
 		l.wg.Go(func() { l.disturb(run) })
 	}
 	return nil

@@ -41,6 +41,10 @@ function show(v) {
   $("phase").textContent = v.phase;
   $("kills").hidden = !v.kills;
   $("kills").querySelector("b").textContent = v.kills;
+  $("lost").hidden = !v.came;
+  const [lost, came] = $("lost").querySelectorAll("b");
+  lost.textContent = v.lost;
+  came.textContent = v.came;
   for (const m of v.members) {
     const g = members.get(m.name), r = rows.get(m.name);
     if (!g || !r) continue;

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,8 +60,8 @@ func TestConfig(t *testing.T) {
 	if c.Speed != DefaultSpeed || c.Period != DefaultPeriod || c.Proxies != DefaultProxies || c.Profile != "low" {
 		t.Errorf("%+v", c)
 	}
-	if got := (Config{Loss: 10}).lossEvery(20 * time.Second); got != 150*time.Second {
-		t.Errorf("a mix loses its keys every %v", got)
+	if p := (Config{Loss: 10}).lossAtMix() / 100; math.Abs((1-p)*(1-p)*(1-p)-0.9) > 1e-9 {
+		t.Errorf("a mix loses %v", p)
 	}
 }
 

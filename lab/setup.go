@@ -32,6 +32,9 @@ func (l *Lab) setUp(ctx context.Context) error {
 		m := l.add("mix", i, nil)
 		m.config = l.path(m.name, "mix.toml")
 		m.args = []string{"mix", "start", "--nodaemon", "--quiet", "-f", m.config, "--json"}
+		if l.c.Loss > 0 {
+			m.args = append(m.args, "--set", fmt.Sprintf("experiment.lose=%.3f", l.c.lossAtMix()))
+		}
 	}
 	if l.plan.Made {
 		return nil

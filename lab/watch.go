@@ -20,6 +20,8 @@ type view struct {
 	Members []seen `json:"members"`
 	Moves   []move `json:"moves"` // since the last view
 	Kills   int    `json:"kills"`
+	Came    uint64 `json:"came"` // packets that came to a mix to be sent on, where some are lost on purpose; each three times
+	Lost    uint64 `json:"lost"` // of them
 }
 
 // seen is one member.
@@ -52,7 +54,8 @@ type watcher struct {
 
 // look asks every member.
 func (w *watcher) look(ctx context.Context) view {
-	v := view{Kills: int(w.l.kills.Load())}
+	lost := w.l.losses()
+	v := view{Kills: int(w.l.kills.Load()), Came: lost.Came, Lost: lost.Lost}
 	all := make([]seen, len(w.l.members))
 	var wg sync.WaitGroup
 	for i, m := range w.l.members {

@@ -3,10 +3,13 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
+	"postern.email/role/mix"
 	"postern.email/role/proxy"
 	"postern.email/wire/control"
 )
@@ -139,5 +142,25 @@ func TestLookAtProxy(t *testing.T) {
 	must(t, <-done)
 	if !s.Up || s.State != "connected" || s.Sent != 5+7 || s.came != 2 || s.Held != 4 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestLosses: what each mix lost on purpose is added up, whether it runs or not.
+func TestLosses(t *testing.T) {
+	l := testLab(t)
+	if n := l.losses(); n != (mix.Losses{}) {
+		t.Error(n)
+	}
+	for i, m := range l.of("mix")[:2] {
+		path := filepath.Join(m.dir, mix.LossesFile)
+		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		must(t, os.WriteFile(path, fmt.Appendf(nil, "%020d came\n%020d lost\n", 100*(i+1), i+1), 0o600))
+	}
+	if n := l.losses(); n != (mix.Losses{Came: 300, Lost: 3}) {
+		t.Error(n)
+	}
+	own := watcher{l: l}
+	if v := own.look(t.Context()); v.Came != 300 || v.Lost != 3 {
+		t.Errorf("%+v", v)
 	}
 }

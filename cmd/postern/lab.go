@@ -33,7 +33,7 @@ where it was. Ctrl-C stops everything.
 
 A real network is slow on purpose: a mail waits in each mix. --speed divides all mean
 delays and intervals; 1 is as slow as a real network. Epochs are short in any case.`,
-		Example: "  postern lab\n  postern lab --ports 0 --dir /tmp/lab --json\n  postern lab --speed 1\n  postern lab --kill",
+		Example: "  postern lab\n  postern lab --ports 0 --dir /tmp/lab --json\n  postern lab --speed 1\n  postern lab --kill --loss 10",
 	}
 	f := c.Flags()
 	f.StringVar(&cfg.Dir, "dir", "", "data directory (default postern/lab in $XDG_DATA_HOME, that is ~/.local/share)")
@@ -43,7 +43,7 @@ delays and intervals; 1 is as slow as a real network. Epochs are short in any ca
 	f.DurationVar(&cfg.Period, "period", lab.DefaultPeriod, "length of an epoch of a new lab")
 	f.IntVar(&cfg.Proxies, "proxies", lab.DefaultProxies, fmt.Sprintf("`number` of proxies of a new lab, up to %d", lab.MaxProxies))
 	f.BoolVar(&cfg.Kill, "kill", false, "kill parts at random, and start them again, all the time")
-	f.IntVar(&cfg.Loss, "loss", 0, fmt.Sprintf("have mixes lose their keys so often that about this `percentage` of all packets is lost, up to %d", lab.MaxLoss))
+	f.IntVar(&cfg.Loss, "loss", 0, fmt.Sprintf("lose this `percentage` of all packets on their way through the mixes, up to %d", lab.MaxLoss))
 	f.BoolVar(&cfg.Tor, "tor", false, "lead the road from the proxies to their relays through a private Tor network (needs Debian's tor)")
 	js := f.Bool("json", false, "print one line of JSON with every address, account and password when all is ready")
 	c.RunE = func(c *cobra.Command, _ []string) error {

@@ -54,6 +54,11 @@ type Options struct {
 	// errs.Unsupported. nil: there are none.
 	Documents func(ctx context.Context, from link.Peer, request []byte) ([]byte, error)
 
+	// Lose is of experiments alone: it is asked once for each packet that could be sent on, and one of
+	// which it says true is lost, as if the network had lost it behind this node. It must serve many
+	// goroutines. nil: none is lost.
+	Lose func() bool
+
 	Log  replay.Options                                           // bounds of the log; FS, Dir, Secret, Rand, Now and Log are filled in
 	Pool pool.Options                                             // Memory and FlushAge; the rest is filled in
 	Link link.Options                                             // bounds, times, PeerOf; the rest is filled in

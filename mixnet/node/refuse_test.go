@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,6 +69,32 @@ func TestRefused(t *testing.T) {
 		// A mix has no mailboxes; and what goes to a node without them is refused too.
 		direct := w.connect("relay1", mix1, link.Mix)
 		direct.end()
+	})
+}
+
+// TestLose: a packet that an experiment loses looks to whoever sent it like one that was sent on, and
+// is counted; nothing is asked about packets that end at this node.
+func TestLose(t *testing.T) {
+	var lose atomic.Bool
+	var asked atomic.Int64
+	bubble(t, func(t *testing.T, w *world, alice *client) {
+		relay0, relay1 := w.members["relay0"], w.members["relay1"]
+		for i, gone := range []bool{true, false, true} {
+			lose.Store(gone)
+			alice.send(t, w.letter(relay0, relay1, packet.ID{1}, fmt.Sprint(i)))
+			wait(time.Hour)
+			alice.send(t, w.build(packet.Route{Hops: []packet.Hop{relay0.hop(0)}}, packet.Dest{Command: packet.Drop}, packet.Content{}))
+		}
+		if got := texts(t, relay1.boxes.list()); len(got) != 1 || got["1"] != 1 {
+			t.Errorf("arrived: %v", got)
+		}
+		if n := relay0.stats.get("Dropped " + whyLost); n != 2 || asked.Load() != 3 {
+			t.Errorf("%d were lost, and it was asked %d times", n, asked.Load())
+		}
+	}, func(w *world) {
+		w.members["relay0"].tune = func(o *Options) {
+			o.Lose = func() bool { asked.Add(1); return lose.Load() }
+		}
 	})
 }
 

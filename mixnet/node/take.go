@@ -34,6 +34,7 @@ const (
 	whyNext    = "next"    // the next hop is no node of the next layer
 	whyEnd     = "end"     // for a mailbox or an exit, and this node has none
 	whyEnded   = "ended"   // the key ended, or its memory is lost, at that moment
+	whyLost    = "lost"    // on purpose: Options.Lose
 
 	// whyLater is none of them: nothing can be judged yet, and the unit is to come again.
 	whyLater = "later"
@@ -122,6 +123,8 @@ func (n *Node) judge(raw []byte, from link.Peer, o *outcome) (why string) {
 			return whyDelay
 		case !v.takes(res.Next, prefix.Layer+1):
 			return whyNext
+		case n.o.Lose != nil && n.o.Lose():
+			return whyLost
 		}
 		rec.Use, rec.Body, rec.Next, rec.Due = useForward, res.Packet, replay.NodeID(res.Next), n.o.Now().Add(res.Delay)
 	case packet.Deliver, packet.Reply:

@@ -56,6 +56,7 @@ func (c Config) packetDir() string    { return filepath.Join(c.queueDir(), "pack
 func (c Config) deliverDir() string   { return filepath.Join(c.queueDir(), "deliver") }
 func (c Config) boxDir() string       { return filepath.Join(c.queueDir(), "boxes") }
 func (c Config) directoryDir() string { return filepath.Join(c.workDir(), "dir") }
+func (c Config) lostFile() string     { return filepath.Join(c.workDir(), "lost") }
 func (c Config) statsTmp() string     { return filepath.Join(c.workDir(), "stats.tmp") }
 func (c Config) currentDesc() string  { return filepath.Join(c.Server.BaseDir, "current-desc") }
 func (c Config) versionFile() string  { return filepath.Join(c.Server.BaseDir, "version") }
@@ -93,7 +94,7 @@ var ownNickname = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 // Check finds what is wrong with options that are each in order for themselves.
 func (c Config) Check() error {
 	const op = "role/mix.Check"
-	for _, why := range []string{c.checkNames(), c.checkPlaces(), c.checkTimes(), c.checkEnds()} {
+	for _, why := range []string{c.checkNames(), c.checkPlaces(), c.checkTimes(), c.checkEnds(), c.checkExperiment()} {
 		if why != "" {
 			return errs.E(op, errs.Invalid, why, nil)
 		}
@@ -237,6 +238,9 @@ func (c Config) insecure() (list []string) {
 	}
 	if !c.Host.FileParanoia {
 		list = append(list, "the rights of private files are not looked at")
+	}
+	if c.Experiment.Lose > 0 {
+		list = append(list, fmt.Sprintf("an experiment loses %v percent of the packets on purpose", c.Experiment.Lose))
 	}
 	return list
 }

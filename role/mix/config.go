@@ -120,4 +120,8 @@ type Config struct {
 	SMTP struct {
 		Enabled bool `toml:"enabled" default:"false" doc:"Mode exit: mail to everybody. A bare node cannot: such an exit is at a relay (exit.enabled of its configuration), which signs mail and has a page where recipients block themselves. true is refused."`
 	} `toml:"smtp"`
+
+	Experiment struct {
+		Lose float64 `toml:"lose" default:"0" unit:"percent" min:"0" max:"50" doc:"Lose this part of the packets that come to be sent on, to try out what others do about it. Only where incoming.listen and incoming.addresses are of this machine alone (127.0.0.0/8, ::1), as in a lab. How many came and were lost stands in the file lost of work_dir, which also a killed node has written."`
+	} `toml:"experiment"`
 }

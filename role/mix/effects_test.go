@@ -378,6 +378,7 @@ func effects() map[string]func(*testing.T) {
 		"smtp.enabled": func(t *testing.T) {
 			newWorld(t).refused("smtp.enabled: mail to all addresses leaves at a relay", "smtp.enabled=true")
 		},
+		"experiment.lose": testLose,
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // atRestart are the options that a running node cannot change, with all below a name that ends
 // in a dot. A reload names those that were changed.
-var atRestart = []string{"mode", "network", "keys.", "host.", "mailbox.", "smtp.",
+var atRestart = []string{"mode", "network", "keys.", "host.", "mailbox.", "smtp.", "experiment.",
 	"server.base_dir", "server.key_dir", "server.work_dir", "server.queue_dir", "server.pid_file", "server.stats_file", "server.stats", "server.stats_interval",
 	"server.daemon", "server.timeout", "mixing.memory", "directory.urls", "incoming.listen"}
 

@@ -92,6 +92,7 @@ type Server struct {
 	stats   *stats.Stats // nil: nothing is counted
 	cache   *dircache.Cache
 	ends    ends
+	losses  *losses      // nil: none is lost on purpose
 	options node.Options // that node was made with
 	node    *node.Node
 
@@ -308,6 +309,13 @@ func (s *Server) openNode() (err error) {
 	if s.stats != nil {
 		o.Stats = s.stats
 	}
+	if c.Experiment.Lose > 0 {
+		if s.losses, err = openLosses(d.FS, c.lostFile(), c.Experiment.Lose/100, d.Chance); err != nil {
+			return err
+		}
+		d.Logger.Warn("packets are lost on purpose (experiment.lose)", "percent", c.Experiment.Lose)
+		o.Lose = s.losses.lose
+	}
 	s.ends.options(&o)
 	s.options, s.applied = o, settings
 	s.node, err = node.New(o)
@@ -431,6 +439,7 @@ func (s *Server) Close() error {
 		if s.node != nil {
 			all = append(all, s.node.Close())
 		}
+		all = append(all, s.losses.close())
 		if s.lock != nil {
 			all = append(all, s.lock.Close())
 		}
