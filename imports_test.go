@@ -85,6 +85,7 @@ var sideways = map[string][]string{
 	"mail/anon":        {"mail"},
 	"mail/blacklist":   {"mail"},
 	"mail/dkim":        {"mail"},
+	"mail/dmarc":       {"mail", "mail/align"},
 	"mail/dsn":         {"mail", "mail/mime"},
 	"mail/mime":        {"mail"},
 	"mail/openpgp":     {"mail", "mail/pgpmime"},

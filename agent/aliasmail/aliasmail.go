@@ -4,8 +4,7 @@
 // A door asks in the order Recipient (at RCPT), Form (the whole mail), then who vouches for the
 // sender, which is its own affair, and Judge. What Judge gives goes into one transaction with
 // the mail. An alias of class strict takes what an account takes. One of class open-mail also takes
-// ordinary mail, if the domain in From vouches for it (DKIM or SPF, aligned as DMARC has it,
-// relaxed); its mail is sealed before it is written, like all mail.
+// ordinary mail, if the domain in From vouches for it (DKIM or SPF, aligned as DMARC has it); its mail is sealed before it is written, like all mail.
 //
 // A stranger cannot tell a paused, an ended or a deleted alias from a name that there never was.
 package aliasmail

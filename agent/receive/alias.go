@@ -2,16 +2,12 @@ package receive
 
 import (
 	"context"
-	"net/netip"
 
 	"postern.email/agent/aliasmail"
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
-	"postern.email/mail/align"
-	"postern.email/mail/dkim"
-	"postern.email/mail/spf"
 )
 
 // rcptAlias judges a recipient that no account here has. An alias shares a mail with nobody: who
@@ -41,7 +37,7 @@ func (c *session) commitAlias(ctx context.Context, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	v, err := c.r.vouch(ctx, raw, in.From, voucher{exact: d.Strict(m.alias), envelope: m.from, addr: c.addr()})
+	v, err := c.r.vouch(ctx, raw, in.From, c.voucher(d.Strict(m.alias)))
 	if err != nil {
 		return err
 	}
@@ -57,58 +53,6 @@ func (c *session) commitAlias(ctx context.Context, raw []byte) error {
 		proof = in.Header
 	}
 	return d.Hand(ctx, m.alias, in, deliver.Parcel{From: from, Options: m.options, Head: raw, Proof: [][]byte{proof}})
-}
-
-// addr is where a mail comes from; not valid where that is a proxy's address.
-func (c *session) addr() netip.Addr {
-	if c.peer.Exempt {
-		return netip.Addr{}
-	}
-	return c.peer.Addr
-}
-
-// voucher is what is known of a mail beside its bytes.
-type voucher struct {
-	exact    bool // only a DKIM signature of the very domain in From counts, as for accounts
-	envelope mail.Address
-	addr     netip.Addr
-}
-
-// vouched is who vouches for the sender of a mail.
-type vouched struct {
-	word               string // as sanitize.AliasFields has it
-	envelope           bool   // also for the envelope's sender
-	keyName, keyRecord string // of a DKIM signature
-}
-
-// vouch looks for somebody who vouches for the domain in From: a DKIM signature, or SPF, of a domain
-// that is aligned with it. Its error, a *smtp.Reply, refuses the mail.
-func (r *Receive) vouch(ctx context.Context, raw []byte, from mail.Address, o voucher) (vouched, error) {
-	ctx, cancel := context.WithTimeout(ctx, CheckTime)
-	defer cancel()
-	domain := mail.CanonicalDomain(from.Domain)
-	res := r.verifier.VerifyFor(ctx, raw, func(d string) bool { return d == domain || !o.exact && align.Relaxed(d, domain) })
-	switch {
-	case res.Verdict == dkim.Valid:
-		return vouched{word: "dkim:" + res.Domain, keyName: dkim.RecordName(res.Selector, res.Domain), keyRecord: res.Record}, nil
-	case o.exact:
-		r.o.Logger.Debug("receive: no valid signature", "reason", res.Reason)
-		return vouched{}, replyFor(res)
-	}
-	later := res.Verdict == dkim.Temporary
-	if align.Relaxed(o.envelope.Domain, domain) {
-		switch r.o.SPF.Check(ctx, o.addr, o.envelope) {
-		case spf.Pass:
-			return vouched{word: "spf:" + mail.CanonicalDomain(o.envelope.Domain), envelope: true}, nil
-		case spf.Temporary:
-			later = true
-		}
-	}
-	if later {
-		return vouched{}, replyVouchLater
-	}
-	r.o.Logger.Debug("receive: nothing vouches for the sender", "reason", res.Reason)
-	return vouched{}, aliasmail.NotAligned
 }
 
 // Alias judges a mail from the mix network for an alias here, as Recipient and Vouched do for an

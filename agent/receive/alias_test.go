@@ -171,7 +171,7 @@ func passing(v spf.Verdict) spf.Lookups {
 // TestAliasVouched: DKIM or SPF of the sender's organization, and nothing else, vouches for ordinary
 // mail; what cannot be looked up now is put off.
 func TestAliasVouched(t *testing.T) {
-	const later = "451 4.7.5 the DKIM key or SPF record cannot be looked up now, try again later"
+	const later = "451 4.7.5 what the sender's domain says of its mail (DKIM, SPF, DMARC) cannot be looked up now, try again later"
 	plain := unsigned("news@shop.example", "x")
 	for name, c := range map[string]struct {
 		raw, envelope string

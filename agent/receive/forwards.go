@@ -61,7 +61,7 @@ func (c *session) takeMade(ctx context.Context, raw []byte) error {
 
 // vouches reports whether the domain of a mail's sender vouches for it.
 func (c *session) vouches(ctx context.Context, raw []byte, from mail.Address) (bool, error) {
-	_, err := c.r.vouch(ctx, raw, from, voucher{envelope: c.mail.from, addr: c.addr()})
+	_, err := c.r.vouch(ctx, raw, from, c.voucher(false))
 	if err == aliasmail.NotAligned {
 		return false, nil
 	}

@@ -73,7 +73,7 @@ type Options struct {
 	// such address. nil: there is none.
 	Bounce func(to mail.Address, count bool) bool
 
-	Keys   dkim.Lookup       // where signers' keys are looked up
+	Keys   dkim.Lookup       // where signers' keys are looked up, and what their domains say of DMARC
 	Forget func(name string) // see dkim.Verifier
 
 	// Guard is asked before a mail is taken (at MAIL). Its error refuses the mail:
@@ -260,7 +260,7 @@ var (
 	replyManyMails   = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many mails from your network, try again later"}
 	replyManyBytes   = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many bytes from your network, try again later"}
 	replyManyUnknown = &smtp.Reply{Code: 451, Enhanced: "4.7.1", Text: "too many refused recipients from your network, try again later"}
-	replyVouchLater  = &smtp.Reply{Code: 451, Enhanced: "4.7.5", Text: "the DKIM key or SPF record cannot be looked up now, try again later"}
+	replyVouchLater  = &smtp.Reply{Code: 451, Enhanced: "4.7.5", Text: "what the sender's domain says of its mail (DKIM, SPF, DMARC) cannot be looked up now, try again later"}
 	replyLater       = &smtp.Reply{Code: 451, Enhanced: "4.7.5", Text: "DKIM key cannot be looked up now, try again later"}
 )
 

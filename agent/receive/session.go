@@ -21,6 +21,7 @@ type session struct {
 	tls     bool
 	peer    limits.Peer
 	network string // of peer, for limits
+	hello   string // what the client calls itself
 	mail    envelope
 }
 
@@ -37,10 +38,15 @@ type envelope struct {
 	made    []mail.Address       // recipients that Forwards gave out; then there are no others
 }
 
+var _ smtp.Greeter = (*session)(nil)
+
 // NewSession begins a session for wire/smtp.
 func (r *Receive) NewSession(_ context.Context, c smtp.Info) (smtp.Session, error) {
 	return &session{r: r, tls: c.TLS, peer: c.Peer, network: c.Peer.Network()}, nil
 }
+
+// Hello is that of smtp.Greeter.
+func (c *session) Hello(name string) { c.hello = name }
 
 // Auth: nobody logs in here.
 func (*session) Auth(context.Context, sasl.Credentials) error { return replyNoAuth }

@@ -2,6 +2,7 @@ package receive
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,9 +31,11 @@ type world struct {
 	t       *testing.T
 	keys    map[string]string
 	lookups atomic.Int64
-	fails   error // of every look-up
+	fails   error           // of every look-up
+	down    map[string]bool // names of which look-ups fail
 	guard   error
 	peer    limits.Peer // of sessions
+	hello   string      // what clients call themselves
 	r       *Receive
 }
 
@@ -58,6 +61,9 @@ func (w *world) lookup(_ context.Context, name string) ([]string, bool, error) {
 	if w.fails != nil {
 		return nil, false, w.fails
 	}
+	if w.down[name] {
+		return nil, false, errors.New("timeout")
+	}
 	txt, ok := w.keys[name]
 	if !ok {
 		return agenttest.SigningKeys(context.Background(), name)
@@ -73,6 +79,7 @@ func (w *world) session() smtp.Session {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(s.Close)
+	s.(smtp.Greeter).Hello(w.hello)
 	return s
 }
 

@@ -3,8 +3,8 @@
 // suffix (§3.2); the suffixes are those of publicsuffix.org, private ones included, as of the
 // version of golang.org/x/net in go.mod.
 //
-// No DMARC record is looked up: who asks here takes nothing that is not aligned, whatever
-// a domain's own policy for such mail is.
+// No DMARC record is looked up here: what a domain says itself, strict alignment above all, is in
+// mail/dmarc.
 package align
 
 import (

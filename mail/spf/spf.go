@@ -1,10 +1,8 @@
 // Package spf answers one question: may this host send mail with this envelope sender, by the
-// word of the sender's domain (SPF, RFC 7208)? It has no input or output of its own: look-ups are
+// word of the sender's domain (SPF, RFC 7208)? For the null sender the domain is that by which the host
+// calls itself (§2.4). It has no input or output of its own: look-ups are
 // passed in. Records are evaluated by blitiri.com.ar/go/spf, which is tested with the RFC's own
 // suite; here its bounds are set and errors are turned into ours.
-//
-// What a client calls itself in EHLO is not known here, since wire/smtp forgets it: the macro %{h}
-// stands for "unknown", and the null sender has no answer.
 package spf
 
 import (
@@ -28,7 +26,7 @@ const (
 	Time     = 20 * time.Second // of all look-ups
 )
 
-// unknownHost stands for what the client calls itself.
+// unknownHost is what the macro %{h} stands for where the client calls itself by no name.
 const unknownHost = "unknown"
 
 // Lookups are the questions to the DNS. Names come without a dot at their end or with one. An error
@@ -52,9 +50,42 @@ const (
 	Pass
 )
 
-// Check asks the domain of an envelope sender whether the host at addr may send for it.
-func (l Lookups) Check(ctx context.Context, addr netip.Addr, from mail.Address) Verdict {
+// Sender is the address whose domain is asked about: the envelope's sender, and for the null one postmaster
+// at hello, what the client calls itself in EHLO (§2.4). Zero: there is none, since that is no name.
+func Sender(from mail.Address, hello string) mail.Address {
+	if !from.IsZero() {
+		return from
+	}
+	if hello = helloName(hello); hello == "" {
+		return mail.Address{}
+	}
+	return mail.Address{Local: "postmaster", Domain: hello}
+}
+
+// helloName gives the name in EHLO in canonical form; "": it is no fully qualified name (§2.3).
+func helloName(hello string) string {
+	d := mail.CanonicalDomain(hello)
+	if len(d) > maxName || !strings.Contains(d, ".") || strings.ContainsFunc(d, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
+	}) {
+		return ""
+	}
+	if _, err := netip.ParseAddr(d); err == nil {
+		return ""
+	}
+	return d
+}
+
+// maxName bounds a name of the DNS, in bytes (RFC 1035 §2.3.4).
+const maxName = 253
+
+// Check asks the domain of Sender whether the host at addr, which calls itself hello, may send for it.
+func (l Lookups) Check(ctx context.Context, addr netip.Addr, from mail.Address, hello string) Verdict {
+	from = Sender(from, hello)
 	domain := mail.CanonicalDomain(from.Domain)
+	if hello = helloName(hello); hello == "" {
+		hello = unknownHost
+	}
 	switch {
 	case l.TXT == nil || l.MX == nil || l.Addresses == nil || l.PTR == nil || !addr.IsValid():
 		return None
@@ -70,7 +101,7 @@ func (l Lookups) Check(ctx context.Context, addr netip.Addr, from mail.Address) 
 		local = "postmaster" // §4.3
 	}
 	r := &resolver{l: l}
-	result, _ := lib.CheckHostWithSender(net.IP(addr.Unmap().WithZone("").AsSlice()), unknownHost, local+"@"+domain,
+	result, _ := lib.CheckHostWithSender(net.IP(addr.Unmap().WithZone("").AsSlice()), hello, local+"@"+domain,
 		lib.WithContext(ctx), lib.WithResolver(r), lib.OverrideLookupLimit(MaxTerms), lib.OverrideVoidLookupLimit(MaxVoid))
 	switch result {
 	case lib.Pass:

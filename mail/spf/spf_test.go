@@ -138,19 +138,58 @@ func TestCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := z.lookups().Check(t.Context(), netip.MustParseAddr(c.addr), from); got != c.want {
+		if got := z.lookups().Check(t.Context(), netip.MustParseAddr(c.addr), from, ""); got != c.want {
 			t.Errorf("%s from %s: %d, want %d", c.from, c.addr, got, c.want)
 		}
 	}
 	l, from := z.lookups(), mail.Address{Local: "bob", Domain: "open.example"}
-	if got := l.Check(t.Context(), netip.Addr{}, from); got != None {
+	if got := l.Check(t.Context(), netip.Addr{}, from, ""); got != None {
 		t.Errorf("no network address: %d", got)
 	}
-	if got := l.Check(t.Context(), netip.MustParseAddr("192.0.2.7"), mail.Address{}); got != None {
-		t.Errorf("null sender: %d", got)
-	}
-	if got := (Lookups{}).Check(t.Context(), netip.MustParseAddr("192.0.2.7"), from); got != None {
+	if got := (Lookups{}).Check(t.Context(), netip.MustParseAddr("192.0.2.7"), from, ""); got != None {
 		t.Errorf("no look-ups: %d", got)
+	}
+}
+
+// TestHello: for the null sender the name in EHLO is asked, as postmaster's domain; it also stands for %{h}.
+func TestHello(t *testing.T) {
+	z := &zone{txt: map[string]string{
+		"mx1.host.example": "v=spf1 ip4:192.0.2.7 -all",
+		"post.example":     "v=spf1 exists:%{l}.%{h}.list.example -all",
+		"macro.example":    "v=spf1 exists:%{h}.list.example -all",
+	}, addrs: map[string]string{"postmaster.post.example.list.example": "127.0.0.2", "mx1.host.example.list.example": "127.0.0.2"},
+		fails: map[string]bool{"down.example": true}}
+	bob := mail.Address{Local: "bob", Domain: "macro.example"}
+	for _, c := range []struct {
+		addr  string
+		from  mail.Address
+		hello string
+		want  Verdict
+	}{
+		{"192.0.2.7", mail.Address{}, "mx1.host.example", Pass},
+		{"192.0.2.7", mail.Address{}, "MX1.Host.Example.", Pass},
+		{"192.0.2.8", mail.Address{}, "mx1.host.example", NoPass},
+		{"192.0.2.8", mail.Address{}, "post.example", Pass},
+		{"192.0.2.7", mail.Address{}, "host.example", None},
+		{"192.0.2.7", mail.Address{}, "down.example", Temporary},
+		{"192.0.2.7", mail.Address{}, "", None},
+		{"192.0.2.7", mail.Address{}, "localhost", None},
+		{"192.0.2.7", mail.Address{}, "[192.0.2.7]", None},
+		{"192.0.2.7", mail.Address{}, "192.0.2.7", None},
+		{"192.0.2.7", mail.Address{}, "a@mx1.host.example", None},
+		{"192.0.2.7", mail.Address{}, strings.Repeat("a.", 127) + "example", None},
+		{"192.0.2.7", bob, "mx1.host.example", Pass},
+		{"192.0.2.7", bob, "other.example", NoPass},
+	} {
+		if got := z.lookups().Check(t.Context(), netip.MustParseAddr(c.addr), c.from, c.hello); got != c.want {
+			t.Errorf("%q from %s: %d, want %d", c.hello, c.addr, got, c.want)
+		}
+	}
+	if got := Sender(mail.Address{}, "MX1.host.example"); got.String() != "postmaster@mx1.host.example" {
+		t.Error(got)
+	}
+	if got := Sender(bob, "x.example"); got != bob {
+		t.Error(got)
 	}
 }
 
@@ -162,7 +201,7 @@ func TestTime(t *testing.T) {
 			<-ctx.Done()
 			return nil, false, errs.E("test", errs.Unavailable, "", ctx.Err())
 		}
-		if got := l.Check(t.Context(), netip.MustParseAddr("192.0.2.7"), mail.Address{Local: "a", Domain: "b.example"}); got != Temporary {
+		if got := l.Check(t.Context(), netip.MustParseAddr("192.0.2.7"), mail.Address{Local: "a", Domain: "b.example"}, ""); got != Temporary {
 			t.Error(got)
 		}
 	})
@@ -184,7 +223,7 @@ func FuzzCheck(f *testing.F) {
 		for i := range 2 * MaxHosts {
 			z.mx["a.example"] = append(z.mx["a.example"], fmt.Sprintf("h%d.example", i))
 		}
-		got := z.lookups().Check(t.Context(), at, from)
+		got := z.lookups().Check(t.Context(), at, from, "")
 		if most := 2 + MaxTerms*(1+MaxHosts); z.asked > most {
 			t.Errorf("%d look-ups", z.asked)
 		}

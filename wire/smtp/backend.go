@@ -52,6 +52,14 @@ type Session interface {
 	Close()
 }
 
+// Greeter is a Session that wants to know what the client calls itself, which nobody vouches for.
+type Greeter interface {
+	Session
+	// Hello is told the word behind each EHLO or HELO that is accepted (RFC 5321 §4.1.1.1): printable as it came,
+	// on one line.
+	Hello(name string)
+}
+
 // Transfer is one mail on its way in. Exactly one of its methods is called, once;
 // afterwards the transaction is over.
 type Transfer interface {

@@ -9,7 +9,8 @@ import (
 	"postern.email/wire/sasl"
 )
 
-// ehlo answers EHLO and HELO (RFC 5321 §4.1.1.1) and forgets what the client calls itself.
+// ehlo answers EHLO and HELO (RFC 5321 §4.1.1.1). What the client calls itself goes to a Greeter, and is kept
+// nowhere else.
 // A second one ends the mail transaction, as RSET does (§4.1.4).
 func (s *session) ehlo(name string, extended bool) {
 	if name == "" || strings.ContainsRune(name, ' ') {
@@ -18,6 +19,9 @@ func (s *session) ehlo(name string, extended bool) {
 	}
 	s.resetTx(true)
 	s.greeted, s.extended = true, extended
+	if g, ok := s.backend.(Greeter); ok {
+		g.Hello(name)
+	}
 	if !extended {
 		s.text("250 " + s.o.Hostname + "\r\n")
 		return

@@ -11,7 +11,7 @@
 // Lines end in CRLF and in nothing else. A bare CR, a bare LF or a NUL in a command
 // or in a mail closes the connection after a reply, so that no reading of the
 // stream but ours can be smuggled past us. What the client calls itself in EHLO
-// is forgotten at once.
+// is told to the backend that asks for it (Greeter), and kept nowhere.
 //
 // The Client converts nothing, since signatures would break: what a server cannot take
 // as it is gets an error in the server's place.
