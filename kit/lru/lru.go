@@ -22,7 +22,8 @@ type item[K comparable, V any] struct {
 	size  int64
 }
 
-// New makes a Map for at most so many entries whose sizes are at most bytes in all.
+// New makes a Map for at most so many entries whose sizes are at most bytes in all. Where only
+// their number counts, bytes and the sizes are 0.
 func New[K comparable, V any](entries int, bytes int64) *Map[K, V] {
 	return &Map[K, V]{entries: entries, bytes: bytes, items: make(map[K]*list.Element)}
 }

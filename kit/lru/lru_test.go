@@ -64,3 +64,15 @@ func TestAll(t *testing.T) {
 		t.Errorf("left: %v", got)
 	}
 }
+
+// TestUncounted: without sizes only the number of entries is bounded.
+func TestUncounted(t *testing.T) {
+	m := New[int, int](3, 0)
+	for i := range 5 {
+		m.Put(i, i, 0)
+	}
+	m.Put(3, 30, 0)
+	if got := maps.Collect(m.All()); !maps.Equal(got, map[int]int{2: 2, 3: 30, 4: 4}) {
+		t.Errorf("holds %v", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
+	"postern.email/kit/lru"
 	"postern.email/mail"
 	"postern.email/post/names"
 	"postern.email/post/seal"
@@ -52,8 +53,8 @@ func New(ctx context.Context, o Options) (*Accounts, error) {
 	for _, d := range o.Domains {
 		a.domains[mail.Address{Local: "x", Domain: d}.Canonical().Domain] = struct{}{}
 	}
-	a.cache = &resolveCache{lru: newLRU[mail.Address, *record](o.ResolveCache)}
-	a.slow = &throttle{o: &a.o, fails: newLRU[throttleKey, failures](o.FailKeys), proven: newLRU[throttleKey, time.Time](o.FailKeys)}
+	a.cache = &resolveCache{lru: lru.New[mail.Address, *record](o.ResolveCache, 0)}
+	a.slow = &throttle{o: &a.o, fails: lru.New[throttleKey, failures](o.FailKeys, 0), proven: lru.New[throttleKey, time.Time](o.FailKeys, 0)}
 	var checkKey [32]byte
 	for _, k := range [][]byte{a.jobSecret[:], a.slow.key[:], checkKey[:]} {
 		if _, err := io.ReadFull(o.Rand, k); err != nil {

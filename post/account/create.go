@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/secret"
 	"postern.email/mail"
 	"postern.email/post/names"
 	"postern.email/post/seal"
@@ -242,8 +243,10 @@ func (a *Accounts) erase(ctx context.Context, id seal.AccountID) error {
 }
 
 // CreateRequest is an account made by the operator: neither MayCreate nor the
-// limits of new addresses are asked, the rules of names and passwords are.
+// limits of new addresses are asked, the rules of names and passwords are. Nothing of it is shown,
+// however it is printed.
 type CreateRequest struct {
+	secret.Hidden
 	Address         mail.Address
 	Password        string
 	Class           Class

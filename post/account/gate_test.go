@@ -271,7 +271,7 @@ func TestEqualLoginsShareOneHash(t *testing.T) {
 		t.Errorf("%d hashes", hashes)
 	}
 	close(block)
-	if f, _ := a.slow.fails.get(a.slow.attempt("192.0.2.1", addr(t, "alice@example.org")).own); f.n != 1 {
+	if f, _ := a.slow.fails.Get(a.slow.attempt("192.0.2.1", addr(t, "alice@example.org")).own); f.n != 1 {
 		t.Errorf("%d failures counted", f.n)
 	}
 }

@@ -10,12 +10,14 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
+	"postern.email/kit/secret"
 	"postern.email/mail"
 	"postern.email/post/seal"
 )
 
-// LoginRequest is one attempt.
+// LoginRequest is one attempt. Nothing of it is shown, however it is printed.
 type LoginRequest struct {
+	secret.Hidden
 	Name     string // full address
 	Password string
 	Peer     limits.Peer

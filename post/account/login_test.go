@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -390,6 +391,13 @@ func TestLoginsAreRedacted(t *testing.T) {
 			fmt.Fprintf(&b, verb+"\n", v)
 		}
 		slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})).Info("x", "v", v)
+	}
+	for _, v := range []any{r, &r, c, &c} {
+		j, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(j)
 	}
 	for _, leak := range []string{"alice", "correct", "192.0.2.1", "example"} {
 		if strings.Contains(b.String(), leak) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/lru"
 	"postern.email/mail"
 	"postern.email/post/names"
 	"postern.email/post/seal"
@@ -26,13 +27,13 @@ type record struct {
 type resolveCache struct {
 	mu  sync.Mutex
 	gen uint64
-	lru *lru[mail.Address, *record]
+	lru *lru.Map[mail.Address, *record]
 }
 
 func (c *resolveCache) get(addr mail.Address) (r *record, gen uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, _ = c.lru.get(addr)
+	r, _ = c.lru.Get(addr)
 	return r, c.gen
 }
 
@@ -40,7 +41,7 @@ func (c *resolveCache) put(addr mail.Address, r *record, gen uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gen == gen {
-		c.lru.put(addr, r)
+		c.lru.Put(addr, r, 0)
 	}
 }
 
@@ -48,7 +49,7 @@ func (c *resolveCache) forget(addr mail.Address) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gen++
-	c.lru.delete(addr)
+	c.lru.Delete(addr)
 }
 
 func (a *Accounts) getInfo(r store.Reader, id seal.AccountID) (infoRecord, error) {

@@ -114,7 +114,7 @@ func TestResolveCacheIsBounded(t *testing.T) {
 		if _, err := a.Resolve(ctx, addr(t, name)); err != nil {
 			t.Fatal(err)
 		}
-		if n := a.cache.lru.len(); n > 4 {
+		if n := a.cache.lru.Len(); n > 4 {
 			t.Fatalf("%d records remembered", n)
 		}
 	}

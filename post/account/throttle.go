@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern.email/kit/errs"
+	"postern.email/kit/lru"
 	"postern.email/mail"
 )
 
@@ -30,8 +31,8 @@ type throttle struct {
 	key [32]byte
 
 	mu     sync.Mutex
-	fails  *lru[throttleKey, failures]
-	proven *lru[throttleKey, time.Time] // when the account was last opened from there
+	fails  *lru.Map[throttleKey, failures]
+	proven *lru.Map[throttleKey, time.Time] // when the account was last opened from there
 }
 
 type throttleKey [16]byte
@@ -91,7 +92,7 @@ func (t *throttle) provenLocked(at attempt) bool {
 	if at.exempt {
 		return false
 	}
-	when, ok := t.proven.get(at.own)
+	when, ok := t.proven.Get(at.own)
 	return ok && t.o.Now().Sub(when) < provenFor
 }
 
@@ -105,7 +106,7 @@ func (t *throttle) check(at attempt) error {
 	defer t.mu.Unlock()
 	var until time.Time
 	look := func(k throttleKey) (f failures) {
-		f, _ = t.fails.get(k)
+		f, _ = t.fails.Get(k)
 		if f.until.After(until) {
 			until = f.until
 		}
@@ -152,7 +153,7 @@ func (t *throttle) failed(at attempt) {
 // the delay. One failure is forgotten for every FailForget of peace.
 func (t *throttle) add(k throttleKey, free int, longest time.Duration) {
 	now := t.o.Now()
-	f, ok := t.fails.get(k)
+	f, ok := t.fails.Get(k)
 	if ok {
 		if peace := now.Sub(f.last); peace > 0 {
 			f.n = max(0, f.n-int(min(peace/t.o.FailForget, time.Duration(f.n))))
@@ -170,7 +171,7 @@ func (t *throttle) add(k throttleKey, free int, longest time.Duration) {
 		f.until = now.Add(delay)
 		f.last = f.until
 	}
-	t.fails.put(k, f)
+	t.fails.Put(k, f, 0)
 }
 
 // passed counts a right password: the pair begins anew, and the network gets one
@@ -178,14 +179,14 @@ func (t *throttle) add(k throttleKey, free int, longest time.Duration) {
 func (t *throttle) passed(at attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.fails.delete(at.pair)
-	t.fails.delete(at.own)
+	t.fails.Delete(at.pair)
+	t.fails.Delete(at.own)
 	if at.exempt {
 		return
 	}
-	t.proven.put(at.own, t.o.Now())
-	if f, ok := t.fails.get(at.network); ok {
+	t.proven.Put(at.own, t.o.Now(), 0)
+	if f, ok := t.fails.Get(at.network); ok {
 		f.n = max(0, f.n-1)
-		t.fails.put(at.network, f)
+		t.fails.Put(at.network, f, 0)
 	}
 }

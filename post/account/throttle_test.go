@@ -161,8 +161,8 @@ func TestThrottleIsBounded(t *testing.T) {
 		at := a.slow.attempt(fmt.Sprintf("network %d", i), addr(t, fmt.Sprintf("user%d@example.org", i)))
 		a.slow.failed(at)
 		a.slow.passed(at)
-		if a.slow.fails.len() > 50 || a.slow.proven.len() > 50 {
-			t.Fatalf("%d failures and %d successes remembered", a.slow.fails.len(), a.slow.proven.len())
+		if a.slow.fails.Len() > 50 || a.slow.proven.Len() > 50 {
+			t.Fatalf("%d failures and %d successes remembered", a.slow.fails.Len(), a.slow.proven.Len())
 		}
 	}
 	// Ever more failures overflow nothing.
