@@ -8,26 +8,13 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail/dkim"
+	"postern.email/store"
 )
 
 // Run looks every Options.Every until ctx ends, or until the store fails. It returns nil.
 func (k *Keys) Run(ctx context.Context, lookup dkim.Lookup) error {
-	t := time.NewTicker(k.o.Every)
-	defer t.Stop()
-	for {
-		if err := k.Look(ctx, lookup); err != nil && ctx.Err() == nil {
-			k.o.Logger.Warn("the signing keys could not be looked after; it is tried again", "kind", errs.KindOf(err).Error())
-			k.o.Logger.Debug("the signing keys could not be looked after", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-k.o.Store.Failed():
-			<-ctx.Done()
-			return nil
-		case <-t.C:
-		}
-	}
+	store.Every(ctx, k.o.Store, k.o.Every, k.o.Logger, "the signing keys could not be looked after", func(ctx context.Context) error { return k.Look(ctx, lookup) })
+	return nil
 }
 
 // Look moves pairs on: a new one whose records lookup finds takes the place of the active

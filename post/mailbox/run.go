@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"postern.email/kit/errs"
 	"postern.email/post/blob"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -43,24 +42,9 @@ func (b *Boxes) Run(ctx context.Context) error {
 	return nil
 }
 
-// every calls fn now and then in each interval. After a failure of the store it only waits.
+// every calls fn now and then in each interval.
 func (b *Boxes) every(ctx context.Context, interval time.Duration, fn func(context.Context) error) {
-	t := time.NewTicker(interval)
-	defer t.Stop()
-	for {
-		if err := fn(ctx); err != nil && ctx.Err() == nil {
-			b.o.Logger.Warn("cleaning the mailboxes failed; it is tried again", "kind", errs.KindOf(err))
-			b.o.Logger.Debug("cleaning the mailboxes failed", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-b.o.Store.Failed():
-			<-ctx.Done()
-			return
-		case <-t.C:
-		}
-	}
+	store.Every(ctx, b.o.Store, interval, b.o.Logger, "cleaning the mailboxes failed", fn)
 }
 
 // purgeOnce takes deleted bytes out of the store's files, if there are any.

@@ -206,18 +206,8 @@ func (b *Book) key(n *seal.Named) []byte { return append([]byte{b.o.Letter}, n.P
 
 // Run removes what has ended, every SweepEvery until ctx ends. It returns nil.
 func (b *Book) Run(ctx context.Context) error {
-	t := time.NewTicker(b.o.SweepEvery)
-	defer t.Stop()
-	for {
-		if err := b.Sweep(ctx); err != nil && ctx.Err() == nil {
-			b.o.Logger.Warn("records that have ended were not all removed; it is tried again", "records", b.o.What, "kind", errs.KindOf(err))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
-	}
+	store.Every(ctx, b.o.Store, b.o.SweepEvery, b.o.Logger.With("records", b.o.What), "records that have ended were not all removed", b.Sweep)
+	return nil
 }
 
 // sweepPage is how many records one transaction removes.

@@ -13,22 +13,8 @@ import (
 // Run removes blocks that have expired, and names whose last block has, at the start and every
 // SweepEvery until ctx ends. It returns nil.
 func (s *Stock) Run(ctx context.Context) error {
-	t := time.NewTicker(s.o.SweepEvery)
-	defer t.Stop()
-	for {
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			s.o.Logger.Warn("old reply blocks were not all removed; it is tried again", "kind", errs.KindOf(err))
-			s.o.Logger.Debug("old reply blocks were not all removed", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.o.Store.Failed():
-			<-ctx.Done()
-			return nil
-		case <-t.C:
-		}
-	}
+	store.Every(ctx, s.o.Store, s.o.SweepEvery, s.o.Logger, "old reply blocks were not all removed", s.sweep)
+	return nil
 }
 
 func (s *Stock) sweep(ctx context.Context) error {

@@ -15,22 +15,13 @@ import (
 // No name is forgotten before SweepEvery has passed: after a pause of the server that was
 // longer than names are remembered, a node may still put packets again that it had put before.
 func (b *Boxes) Run(ctx context.Context) error {
-	t := time.NewTicker(b.o.SweepEvery)
-	defer t.Stop()
-	for first := true; ; first = false {
-		if err := b.sweep(ctx, !first); err != nil && ctx.Err() == nil {
-			b.o.Logger.Warn("old packets were not all removed; it is tried again", "kind", errs.KindOf(err))
-			b.o.Logger.Debug("old packets were not all removed", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-b.o.Store.Failed():
-			<-ctx.Done()
-			return nil
-		case <-t.C:
-		}
-	}
+	marks := false
+	store.Every(ctx, b.o.Store, b.o.SweepEvery, b.o.Logger, "old packets were not all removed", func(ctx context.Context) error {
+		err := b.sweep(ctx, marks)
+		marks = true
+		return err
+	})
+	return nil
 }
 
 func (b *Boxes) sweep(ctx context.Context, marks bool) error {

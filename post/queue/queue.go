@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"sync"
-	"time"
 
 	"postern.email/kit/errs"
 	"postern.email/post/blob"
@@ -175,22 +174,8 @@ func (q *Queue) Close() error {
 // Run removes files that no mail refers to, at once and then every Options.SweepEvery,
 // until ctx ends. It returns nil.
 func (q *Queue) Run(ctx context.Context) error {
-	t := time.NewTicker(q.o.SweepEvery)
-	defer t.Stop()
-	for {
-		if err := q.sweep(ctx); err != nil && ctx.Err() == nil {
-			q.o.Logger.Warn("looking for leftover files of the queue failed; it is tried again", "kind", errs.KindOf(err))
-			q.o.Logger.Debug("looking for leftover files of the queue failed", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-q.o.Store.Failed():
-			<-ctx.Done()
-			return nil
-		case <-t.C:
-		}
-	}
+	store.Every(ctx, q.o.Store, q.o.SweepEvery, q.o.Logger, "leftover files of the queue were not all removed", q.sweep)
+	return nil
 }
 
 // sweep asks the store and not the schedule which files are needed: what is set aside and

@@ -96,22 +96,8 @@ func within(day, today uint32, days int) bool {
 
 // Run removes what is old every SweepEvery until ctx ends. It returns nil.
 func (s *Seen) Run(ctx context.Context) error {
-	t := time.NewTicker(s.o.SweepEvery)
-	defer t.Stop()
-	for {
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			s.o.Logger.Warn("old marks of mails were not all removed; it is tried again", "kind", errs.KindOf(err))
-			s.o.Logger.Debug("old marks of mails were not all removed", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.o.Store.Failed():
-			<-ctx.Done()
-			return nil
-		case <-t.C:
-		}
-	}
+	store.Every(ctx, s.o.Store, s.o.SweepEvery, s.o.Logger, "old marks of mails were not all removed", s.sweep)
+	return nil
 }
 
 // sweepPage is how many old records one transaction removes, scanPage how many are looked
