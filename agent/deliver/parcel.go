@@ -16,7 +16,14 @@ import (
 
 // Parcel is one mail with all who shall get it.
 type Parcel struct {
-	From   mail.Address // the envelope's; zero: the null sender
+	From mail.Address // the envelope's; zero: the null sender
+
+	// Tell is who hears, of this relay's queue alone, which recipients in Remote got nothing, where From
+	// is not to; zero: From hears. What Remote asks of other hosts (RFC 3461 §4.1) changes nothing in that. TellID is
+	// the Message-ID by which Tell knows the mail, if that has another.
+	Tell   mail.Address
+	TellID string
+
 	Local  []account.Account
 	Remote []queue.Rcpt // at other hosts
 	// Replies are reply addresses here (Options.Replies).
@@ -163,7 +170,7 @@ func (d *Deliver) addQueued(ctx context.Context, w *writes, p *Parcel, rcpts []q
 	if d.o.Queue == nil {
 		return errs.E(op, errs.Unsupported, "this relay does not deliver to other hosts", nil)
 	}
-	q := queue.Mail{From: p.From, Kind: queue.Submission, UTF8: p.Options.UTF8, RequireTLS: p.Options.RequireTLS, Verified: p.Verified,
+	q := queue.Mail{From: p.From, Tell: p.Tell, TellID: p.TellID, Kind: queue.Submission, UTF8: p.Options.UTF8, RequireTLS: p.Options.RequireTLS, Verified: p.Verified,
 		Return: uint8(p.Options.Return), EnvID: p.Options.EnvID, EightBit: !ascii(p.Head) || !ascii(p.Tail),
 		Created: d.o.Now(), Shard: p.Home, Head: p.Head, Tail: p.Tail, Rcpts: rcpts}
 	q.Expires = q.Created.Add(d.o.Lifetime)

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"postern.email/kit/errs"
@@ -75,13 +76,26 @@ func (d *Deliver) addReport(ctx context.Context, w *writes, r dsn.Report, home s
 }
 
 // names gives the fields of a header by which its sender knows a mail again.
-func names(header []byte) (out []byte) {
+func names(header []byte) []byte { return pick(header, "Message-ID", "Date") }
+
+// known is the header of a mail that somebody else sent on, for a report to its sender: what that one wrote
+// and not what was added for the recipient. id is the Message-ID that the sender gave it, if it has another
+// one now; nothing else of its header is the sender's then.
+func known(header []byte, id string) []byte {
+	if id != "" {
+		return []byte("Message-ID: " + id + "\r\n\r\n")
+	}
+	return pick(header, "From", "To", "Cc", "Subject", "Date", "Message-ID")
+}
+
+// pick gives some fields of a header.
+func pick(header []byte, fields ...string) (out []byte) {
 	h, _, err := mail.ParseHeader(header)
 	if err != nil {
 		return nil
 	}
 	for _, f := range h.Fields() {
-		if strings.EqualFold(f.Name, "Message-ID") || strings.EqualFold(f.Name, "Date") {
+		if slices.ContainsFunc(fields, func(name string) bool { return strings.EqualFold(f.Name, name) }) {
 			out = mail.AppendField(out, f)
 		}
 	}

@@ -294,10 +294,14 @@ func (o *Out) settleWith(ctx context.Context, it *queue.Item, rs []result, here 
 // report adds what the sender of a mail is to be told.
 func (o *Out) report(ctx context.Context, w *writes, it *queue.Item, rs []result) error {
 	m := &it.Mail
-	if m.From.IsZero() {
+	to, told := m.From, !m.Tell.IsZero()
+	if told {
+		to = m.Tell
+	}
+	if to.IsZero() {
 		return nil
 	}
-	r := o.d.newReport(m.From, m.EnvID, smtp.Return(m.Return))
+	r := o.d.newReport(to, m.EnvID, smtp.Return(m.Return))
 	r.Arrival = m.Created
 	for i := range rs {
 		x := dsn.Recipient{Final: rs[i].rcpt.To, Original: Original(rs[i].rcpt.OriginalType, rs[i].rcpt.OriginalAddress), Remote: rs[i].host, Diagnostic: rs[i].reply.String(),
@@ -322,7 +326,11 @@ func (o *Out) report(ctx context.Context, w *writes, it *queue.Item, rs []result
 		default:
 			continue
 		}
-		if Wanted(smtp.Notify(rs[i].rcpt.Notify), x.Action) {
+		notify := smtp.Notify(rs[i].rcpt.Notify)
+		if told { // what other hosts are asked is another thing
+			notify = smtp.NotifyFailure
+		}
+		if Wanted(notify, x.Action) {
 			r.Recipients = append(r.Recipients, x)
 		}
 	}
@@ -330,7 +338,10 @@ func (o *Out) report(ctx context.Context, w *writes, it *queue.Item, rs []result
 		return nil
 	}
 	r.Header = o.header(ctx, it)
-	if o.d.o.Returned != nil {
+	if told {
+		r.Header = known(r.Header, m.TellID)
+	}
+	if o.d.o.Returned != nil && !told {
 		if instead, is := o.d.o.Returned(ctx, r); is {
 			if instead == nil {
 				return nil

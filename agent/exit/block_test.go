@@ -73,7 +73,7 @@ func TestOneClick(t *testing.T) {
 	refused(t, send(), errs.Denied, "take no mail")
 	refused(t, w.Send(ctx, w.anonymous("x", "BOB@world.example")), errs.Denied, "take no mail")
 	must(t, w.Send(ctx, w.anonymous("x", "bob@world.example", "eve@world.example"))) // the others get it
-	if got := w.last().to.String(); got != "eve@world.example" {
+	if got := w.last().To.String(); got != "eve@world.example" {
 		t.Error(got)
 	}
 

@@ -34,12 +34,22 @@ const (
 	DefaultPerDay        = 2000      // mails a day
 	DefaultMaxSpent      = 50_000    // tokens of one day
 	DefaultMaxBlocked    = 1_000_000 // recipients who blocked themselves
+	DefaultMaxTold       = 20        // mails a day of whose fate one reply address hears
 )
 
-// Out hands a mail over to who sends it on. When it returns nil the mail is durable there. head holds
-// the whole header.
+// Out hands a mail over to who sends it on. When it returns nil the mail is durable there.
 type Out interface {
-	Hand(ctx context.Context, from, to mail.Address, head, tail []byte) error
+	Hand(ctx context.Context, m Mail) error
+}
+
+// Mail is a mail that leaves, for one recipient.
+type Mail struct {
+	From, To mail.Address // the envelope
+	// Tell is who hears if it cannot be delivered; zero: nobody. TellID is the Message-ID that it had when
+	// it came, if it has another now.
+	Tell       mail.Address
+	TellID     string
+	Head, Tail []byte // the mail in two pieces, of which the first holds the whole header
 }
 
 // Options of an Exit. FS, Dir, Secret, Out, Consensus, and of Config the Form and BlockURL are
@@ -57,6 +67,7 @@ type Options struct {
 
 	MaxSpent   int
 	MaxBlocked int
+	MaxTold    int
 
 	Stats mbox.Counter // nil: nothing is counted
 	Now   func() time.Time
@@ -155,6 +166,9 @@ func New(o Options) (*Exit, error) {
 	if o.MaxBlocked <= 0 {
 		o.MaxBlocked = DefaultMaxBlocked
 	}
+	if o.MaxTold <= 0 {
+		o.MaxTold = DefaultMaxTold
+	}
 	if o.Ours == nil {
 		o.Ours = func(string) bool { return false }
 	}
@@ -184,7 +198,7 @@ func New(o Options) (*Exit, error) {
 	if err := vfs.MkdirAll(o.FS, o.Dir, 0o700); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
-	e.spent, e.sent = newDays(o.FS, o.Dir, "spent", o.MaxSpent), newDays(o.FS, o.Dir, "sent", 3*o.MaxSpent)
+	e.spent, e.sent = newDays(o.FS, o.Dir, "spent", o.MaxSpent), newDays(o.FS, o.Dir, "sent", 4*o.MaxSpent)
 	if e.blocked, err = ledger.Open(o.FS, o.FS.PathJoin(o.Dir, "blocked"), o.MaxBlocked); err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -235,7 +249,8 @@ func (e *Exit) Close() error {
 	return errs.Wrap("agent/exit.Close", errors.Join(e.spent.close(), e.sent.close(), e.blocked.Close()))
 }
 
-// Bounced counts a mail that came back. Nobody can be told: the exit does not know who sent it.
+// Bounced counts a mail that another host sent back after it had taken it. Nobody is told: whoever knows
+// the exit's address could tell anybody anything.
 func (e *Exit) Bounced() {
 	e.bounced.Add(1)
 	e.o.Stats.Count(stats.UnretriableDelivery, module)

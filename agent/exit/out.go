@@ -5,7 +5,6 @@ import (
 
 	"postern.email/agent/deliver"
 	"postern.email/kit/errs"
-	"postern.email/mail"
 	"postern.email/post/queue"
 	"postern.email/store"
 	"postern.email/wire/smtp"
@@ -18,9 +17,9 @@ type Queue struct {
 	Home    store.Shard
 }
 
-// Hand puts a mail into the queue. No host is asked to tell anybody what becomes of it (RFC 3461
-// §4.1): there is nobody to be told.
-func (q Queue) Hand(ctx context.Context, from, to mail.Address, head, tail []byte) error {
-	return errs.Wrap("agent/exit.Queue.Hand", q.Deliver.Begin().Hand(ctx, deliver.Parcel{From: from,
-		Remote: []queue.Rcpt{{To: to, Notify: uint8(smtp.NotifyNever)}}, Home: q.Home, Head: head, Tail: tail}))
+// Hand puts a mail into the queue, which tells its sender when the mail is refused or given up. No other
+// host is asked to tell anybody what becomes of it (RFC 3461 §4.1): its report would not find the sender.
+func (q Queue) Hand(ctx context.Context, m Mail) error {
+	return errs.Wrap("agent/exit.Queue.Hand", q.Deliver.Begin().Hand(ctx, deliver.Parcel{From: m.From, Tell: m.Tell, TellID: m.TellID,
+		Remote: []queue.Rcpt{{To: m.To, Notify: uint8(smtp.NotifyNever)}}, Home: q.Home, Head: m.Head, Tail: m.Tail}))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +108,7 @@ func (e *Exit) send(ctx context.Context, c *Config, v *vouch.Vouched) error {
 		}
 	}
 	id := append(of[:], key[:]...)
+	told, toldID := teller(v)
 	for _, to := range rcpts {
 		head, tail, err := e.compose(c, v, verdict.Encrypted, to, id, now)
 		if err != nil {
@@ -116,7 +118,13 @@ func (e *Exit) send(ctx context.Context, c *Config, v *vouch.Vouched) error {
 		if err := e.count(to, now); err != nil {
 			return full(err)
 		}
-		if err := e.o.Out.Hand(ctx, c.Bounce, to, head, tail); err != nil {
+		out := Mail{From: c.Bounce, To: to, Head: head, Tail: tail}
+		if tells, err := e.tells(told, now); err != nil {
+			return full(err)
+		} else if tells {
+			out.Tell, out.TellID = told, toldID
+		}
+		if err := e.o.Out.Hand(ctx, out); err != nil {
 			return errs.Wrap(op, err)
 		}
 	}
@@ -254,21 +262,30 @@ func (e *Exit) allowed(c *Config, list []mail.Address, now time.Time) (out []mai
 
 // count notes a mail that is handed over.
 func (e *Exit) count(to mail.Address, now time.Time) error {
-	counts, err := e.sent.get(token.DayOf(now))
-	if err != nil {
-		return err
-	}
 	p := person(to)
 	for _, k := range [][2]string{{"to", p.String()}, {"domain", p.Domain}, {"all", ""}} {
-		key := ledger.Key(e.marks.of(k[0], []byte(k[1])))
-		err := counts.Update(func(get func(ledger.Key) (ledger.Value, bool)) (ledger.Record, bool, error) {
-			v, _ := get(key)
-			binary.BigEndian.PutUint64(v[:], binary.BigEndian.Uint64(v[:])+1)
-			return ledger.Record{Key: key, Value: v}, true, nil
-		})
-		if err != nil {
+		if _, err := e.add(k[0], k[1], now, math.MaxInt); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// add counts one more of something today, up to most. false: there were so many already.
+func (e *Exit) add(label, text string, now time.Time, most int) (bool, error) {
+	counts, err := e.sent.get(token.DayOf(now))
+	if err != nil {
+		return false, err
+	}
+	key, more := ledger.Key(e.marks.of(label, []byte(text))), false
+	err = counts.Update(func(get func(ledger.Key) (ledger.Value, bool)) (ledger.Record, bool, error) {
+		v, _ := get(key)
+		n := binary.BigEndian.Uint64(v[:])
+		if more = n < uint64(most); !more {
+			return ledger.Record{}, false, nil
+		}
+		binary.BigEndian.PutUint64(v[:], n+1)
+		return ledger.Record{Key: key, Value: v}, true, nil
+	})
+	return more, err
 }

@@ -36,8 +36,8 @@ func TestAnonymousMail(t *testing.T) {
 	v := w.anonymous("The text.", "bob@world.example")
 	must(t, w.Send(ctx, v))
 	got := w.last()
-	if got.from != to(t, "bounces@exit.example") || got.to != to(t, "bob@world.example") {
-		t.Errorf("%v to %v", got.from, got.to)
+	if got.From != to(t, "bounces@exit.example") || got.To != to(t, "bob@world.example") {
+		t.Errorf("%v to %v", got.From, got.To)
 	}
 	h, names := fieldsOf(t, got.text)
 	want := []string{"Date", "Message-ID", "From", "To", "Subject", "X-Anonymous", "X-Abuse", "Comments", "List-Unsubscribe", "List-Unsubscribe-Post", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
@@ -102,7 +102,7 @@ func TestUserMail(t *testing.T) {
 	h, names := fieldsOf(t, got.text)
 	if h.Get("From") != "alice@exit.example" || h.Get("Subject") != "Hello" || h.Get("Message-ID") != "<1@home.example>" || h.Get("X-Abuse") != "abuse@exit.example" ||
 		h.Count("List-Unsubscribe") != 1 || !strings.HasPrefix(h.Get("List-Unsubscribe"), "<https://exit.example/block/") || h.Get("List-Unsubscribe-Post") != "List-Unsubscribe=One-Click" ||
-		h.Count("Received")+h.Count("X-Mailer")+h.Count("X-Anonymous") != 0 || !strings.HasSuffix(got.text, "\r\n\r\nThe text.\r\n") || got.from != to(t, "bounces@exit.example") {
+		h.Count("Received")+h.Count("X-Mailer")+h.Count("X-Anonymous") != 0 || !strings.HasSuffix(got.text, "\r\n\r\nThe text.\r\n") || got.From != to(t, "bounces@exit.example") {
 		t.Errorf("%v\n%s", names, got.text)
 	}
 	// The subject of an encrypted mail is inside.

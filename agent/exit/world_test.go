@@ -38,8 +38,8 @@ var tokenKeys = sync.OnceValues(func() (a, b *token.PrivateKey) {
 
 // sentMail is what was handed over.
 type sentMail struct {
-	from, to mail.Address
-	text     string
+	Mail
+	text string
 }
 
 // world is an exit at the relay of exit.example, in a network with home.example.
@@ -55,14 +55,14 @@ type world struct {
 	fail error // of the next hand-over
 }
 
-func (w *world) Hand(_ context.Context, from, to mail.Address, head, tail []byte) error {
+func (w *world) Hand(_ context.Context, m Mail) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.fail; err != nil {
 		w.fail = nil
 		return err
 	}
-	w.sent = append(w.sent, sentMail{from, to, string(head) + string(tail)})
+	w.sent = append(w.sent, sentMail{m, string(m.Head) + string(m.Tail)})
 	return nil
 }
 
@@ -175,7 +175,7 @@ func (w *world) tos() string {
 	defer w.mu.Unlock()
 	var out []string
 	for _, s := range w.sent {
-		out = append(out, s.to.String())
+		out = append(out, s.To.String())
 	}
 	return strings.Join(out, " ")
 }

@@ -214,8 +214,8 @@ func (q *Queue) Reveal(ctx context.Context, emit func(kind, text string)) error 
 				text := shut
 				m, err := openMail(q.o.Root, s, id, v)
 				if err == nil {
-					text = fmt.Sprintf("from=<%s> kind=%s size=%d created=%s expires=%s 8bit=%t utf8=%t requiretls=%t verified=%t return=%d envid=%q", m.From, m.Kind,
-						m.Size, stamp(m.Created), stamp(m.Expires), m.EightBit, m.UTF8, m.RequireTLS, m.Verified, m.Return, m.EnvID)
+					text = fmt.Sprintf("from=<%s> kind=%s size=%d created=%s expires=%s 8bit=%t utf8=%t requiretls=%t verified=%t return=%d envid=%q tell=<%s> as=%q", m.From, m.Kind,
+						m.Size, stamp(m.Created), stamp(m.Expires), m.EightBit, m.UTF8, m.RequireTLS, m.Verified, m.Return, m.EnvID, m.Tell, m.TellID)
 				}
 				say(seal.PurposeQueueMail, "queued mail %s: %s", id, text)
 				text = shut

@@ -105,7 +105,11 @@ func check(m *Mail) ([]Rcpt, error) {
 		return nil, errs.E(op, errs.TooLarge, "too many recipients", nil)
 	case !m.Kind.valid(), m.Return > ReturnHeaders, m.Shard >= store.Shards:
 		return nil, invalid("")
-	case large(m.From):
+	case m.Tell.IsZero() && m.TellID != "":
+		return nil, invalid("")
+	case len(m.TellID) > MaxTellID:
+		return nil, errs.E(op, errs.TooLarge, "Message-ID too long", nil)
+	case large(m.From), large(m.Tell):
 		return nil, errs.E(op, errs.TooLarge, "address too long", nil)
 	case len(m.EnvID) > MaxEnvID:
 		return nil, errs.E(op, errs.TooLarge, "ENVID too long", nil)
@@ -131,7 +135,7 @@ func check(m *Mail) ([]Rcpt, error) {
 // seal makes the records but the body, and the entry of the schedule.
 func (x *Entry) seal(id ID, k *seal.MailKey, m *Mail, rcpts []Rcpt, size int64) (err error) {
 	root := x.q.o.Root
-	rec := mailRecord{Info{From: m.From, EightBit: m.EightBit, UTF8: m.UTF8, RequireTLS: m.RequireTLS, Verified: m.Verified, Return: m.Return,
+	rec := mailRecord{Info{From: m.From, Tell: m.Tell, TellID: m.TellID, EightBit: m.EightBit, UTF8: m.UTF8, RequireTLS: m.RequireTLS, Verified: m.Verified, Return: m.Return,
 		EnvID: m.EnvID, Kind: m.Kind, Created: m.Created, Expires: m.Expires, Size: size}}
 	if x.meta, err = sealMail(root, id, k, &rec); err != nil {
 		return err

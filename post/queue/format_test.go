@@ -26,6 +26,13 @@ func goldenRcpt() rcptRecord {
 		due: start.Add(2 * time.Hour).UnixMilli(), held: true}
 }
 
+// goldenTold is a mail of whose fate somebody hears who is not its sender.
+func goldenTold() mailRecord {
+	m := goldenMail()
+	m.Kind, m.Tell, m.TellID = Submission, mail.Address{Local: "reply.aaaaaaaaaaaaaaaaaaaaaaaaaa", Domain: "home.example"}, "<1@home.example>"
+	return m
+}
+
 // golden is what was once written; JSON has bytes as base64.
 type golden struct {
 	RootKey, ID          []byte
@@ -37,7 +44,10 @@ type golden struct {
 	Text, TextSealed     []byte
 }
 
-const goldenFile = "testdata/golden.json"
+const (
+	goldenFile     = "testdata/golden.json"
+	goldenToldFile = "testdata/told.record" // goldenTold inside its seal
+)
 
 func writeGolden(t *testing.T) {
 	t.Helper()
@@ -120,6 +130,23 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGoldenTold: the same of the form with Tell, which golden.json is older than.
+func TestGoldenTold(t *testing.T) {
+	want := goldenTold()
+	if *update {
+		if err := os.WriteFile(goldenToldFile, want.encode(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(goldenToldFile)
+	if err != nil || !bytes.Equal(want.encode(), b) {
+		t.Errorf("%v: a record is written in another form", err)
+	}
+	if m, err := decodeMail(b); err != nil || m != want {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
 // TestBound: a record is bound to its mail, its recipient and its kind.
 func TestBound(t *testing.T) {
 	root, err := seal.NewRoot(make([]byte, seal.KeyLen), nil)
@@ -162,7 +189,9 @@ func TestBound(t *testing.T) {
 // FuzzRecords: what is accepted encodes to the same bytes, so that no record has two forms.
 func FuzzRecords(f *testing.F) {
 	m, w := goldenMail(), goldenRcpt()
+	told := goldenTold()
 	f.Add(m.encode())
+	f.Add(told.encode())
 	f.Add(w.encode())
 	f.Add([]byte{formatVersion})
 	f.Add(make([]byte, block))

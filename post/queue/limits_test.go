@@ -36,6 +36,9 @@ func TestPrepareRefuses(t *testing.T) {
 		"long sender":         {func(m *Mail) { m.From.Local = long[:mail.MaxLocal+1] }, errs.TooLarge, "address too long"},
 		"long sender domain":  {func(m *Mail) { m.From.Domain = long[:mail.MaxDomain+1] }, errs.TooLarge, "address too long"},
 		"long ENVID":          {func(m *Mail) { m.EnvID = long[:MaxEnvID+1] }, errs.TooLarge, "ENVID too long"},
+		"long domain to tell": {func(m *Mail) { m.Tell.Domain = long[:mail.MaxDomain+1] }, errs.TooLarge, "address too long"},
+		"long id to tell":     {func(m *Mail) { m.Tell, m.TellID = m.From, long[:MaxTellID+1] }, errs.TooLarge, "Message-ID too long"},
+		"id and nobody told":  {func(m *Mail) { m.TellID = "<1@x.example>" }, errs.Invalid, "invalid"},
 		"no domain":           {func(m *Mail) { m.Rcpts[0].To = mail.Address{Local: "postmaster"} }, errs.Invalid, "a recipient has no domain"},
 		"long recipient":      {func(m *Mail) { m.Rcpts[0].To.Local = long[:mail.MaxLocal+1] }, errs.TooLarge, "address too long"},
 		"long destination":    {func(m *Mail) { m.Rcpts[0].Dest = long[:mail.MaxDomain+1] }, errs.TooLarge, "address too long"},
@@ -58,6 +61,7 @@ func TestPrepareRefuses(t *testing.T) {
 	m := mailOf(10, "a@x.example")
 	m.From = mail.Address{Local: long[:mail.MaxLocal], Domain: long[:mail.MaxDomain]}
 	m.EnvID = long[:MaxEnvID]
+	m.Tell, m.TellID = m.From, long[:MaxTellID]
 	m.Rcpts = nil
 	for range MaxRcpts {
 		m.Rcpts = append(m.Rcpts, Rcpt{To: m.From, Dest: m.From.Domain, OriginalType: long[:MaxOriginal], OriginalAddress: long[:MaxOriginal]})
@@ -67,7 +71,7 @@ func TestPrepareRefuses(t *testing.T) {
 	w.settle(it, all(it, Deferred, start, long))
 	w.reopen()
 	it = w.lease(m.From.Domain)
-	if it.Mail.From != m.From || len(it.Rcpts) != MaxRcpts || it.Rcpts[999].Rcpt != m.Rcpts[999] || it.Rcpts[0].LastWhy != long[:MaxWhy] {
+	if it.Mail.From != m.From || it.Mail.Tell != m.Tell || it.Mail.TellID != m.TellID || len(it.Rcpts) != MaxRcpts || it.Rcpts[999].Rcpt != m.Rcpts[999] || it.Rcpts[0].LastWhy != long[:MaxWhy] {
 		t.Error("a mail at its bounds is not what it was")
 	}
 	w.settle(it, all(it, Delivered, time.Time{}, ""))

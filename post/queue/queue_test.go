@@ -13,6 +13,9 @@ func TestRoundTrip(t *testing.T) {
 		w := newWorld(t)
 		m := mailOf(size, "a@x.example", "b@X.Example", "c@y.example")
 		m.UTF8, m.RequireTLS, m.Verified = true, true, true
+		if size > 0 {
+			m.Tell, m.TellID = addr("who-canary@home.example"), "<1@home.example>"
+		}
 		id := w.put(m)
 		for range 2 {
 			dests, next := w.q.Due()
@@ -21,7 +24,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatalf("due: %q, %v", dests, next)
 			}
 			it := w.lease("x.example")
-			want := Info{From: m.From, EightBit: true, UTF8: true, RequireTLS: true, Verified: true, Return: ReturnHeaders, EnvID: m.EnvID, Kind: Submission,
+			want := Info{From: m.From, Tell: m.Tell, TellID: m.TellID, EightBit: true, UTF8: true, RequireTLS: true, Verified: true, Return: ReturnHeaders, EnvID: m.EnvID, Kind: Submission,
 				Created: start, Expires: m.Expires, Shard: 5, Size: int64(len(textOf(m)))}
 			if it.ID != id || it.Mail != want || it.Dest != "x.example" || len(it.Rcpts) != 2 {
 				t.Fatalf("leased %+v", it)

@@ -65,12 +65,13 @@ const (
 	flagUTF8
 	flagRequireTLS
 	flagVerified
+	flagTell   // Tell and TellID stand at the end
 	flagsKnown = 1<<iota - 1
 )
 
 func (m *mailRecord) encode() []byte {
 	var flags byte
-	for i, on := range [...]bool{m.EightBit, m.UTF8, m.RequireTLS, m.Verified} {
+	for i, on := range [...]bool{m.EightBit, m.UTF8, m.RequireTLS, m.Verified, !m.Tell.IsZero()} {
 		if on {
 			flags |= 1 << i
 		}
@@ -83,6 +84,11 @@ func (m *mailRecord) encode() []byte {
 	b = codec.AppendSized(b, m.From.Local)
 	b = codec.AppendSized(b, m.From.Domain)
 	b = codec.AppendSized(b, m.EnvID)
+	if !m.Tell.IsZero() {
+		for _, s := range [...]string{m.Tell.Local, m.Tell.Domain, m.TellID} {
+			b = codec.AppendSized(b, s)
+		}
+	}
 	return codec.Fill(b, block)
 }
 
@@ -96,6 +102,12 @@ func decodeMail(b []byte) (m mailRecord, err error) {
 	m.Size = r.Int(math.MaxInt64)
 	m.From.Local, m.From.Domain = r.String(mail.MaxLocal), r.String(mail.MaxDomain)
 	m.EnvID = r.String(MaxEnvID)
+	if flags&flagTell != 0 {
+		m.Tell.Local, m.Tell.Domain = r.String(mail.MaxLocal), r.String(mail.MaxDomain)
+		if m.TellID = r.String(MaxTellID); m.Tell.IsZero() {
+			r.Fail()
+		}
+	}
 	r.Filling(block)
 	if flags&^flagsKnown != 0 || m.Return > ReturnHeaders || !m.Kind.valid() || m.Created.IsZero() {
 		r.Fail()

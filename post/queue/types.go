@@ -16,6 +16,7 @@ import (
 const (
 	MaxRcpts    = 1000 // recipients; the row's number must fit into 16 bits
 	MaxEnvID    = 100  // bytes (RFC 3461 §4.4)
+	MaxTellID   = 255  // bytes of Mail.TellID
 	MaxOriginal = 500  // bytes of the type and of the address of ORCPT (RFC 3461 §4.2)
 	MaxWhy      = 500  // bytes of Result.Why; what is longer is cut
 )
@@ -72,6 +73,8 @@ const (
 // Mail is what Prepare takes. Times are kept to the millisecond.
 type Mail struct {
 	From       mail.Address // zero: the null sender
+	Tell       mail.Address // who hears what becomes of it, where From is not to; zero: From
+	TellID     string       // its Message-ID as Tell knows it; empty: Tell is zero, or nobody knows
 	EightBit   bool         // BODY=8BITMIME (RFC 6152)
 	UTF8       bool         // SMTPUTF8 (RFC 6531)
 	RequireTLS bool         // REQUIRETLS (RFC 8689)
@@ -97,7 +100,8 @@ type Rcpt struct {
 
 // Info is a Mail without its bytes and recipients.
 type Info struct {
-	From                       mail.Address
+	From, Tell                 mail.Address
+	TellID                     string
 	EightBit, UTF8, RequireTLS bool
 	Verified                   bool
 	Return                     uint8
