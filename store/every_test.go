@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,11 +29,12 @@ func TestEvery(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		st := failing{failed: make(chan struct{})}
 		var log bytes.Buffer
-		calls, ended := 0, make(chan struct{})
+		var calls atomic.Int32
+		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
 			store.Every(ctx, st, time.Hour, slog.New(slog.NewTextHandler(&log, nil)), "the shelves were not dusted", func(context.Context) error {
-				if calls++; calls == 2 {
+				if calls.Add(1) == 2 {
 					return errs.E("test", errs.Full, "", errs.E("private", errs.Full, "anna@example.org", nil))
 				}
 				return nil
@@ -41,8 +43,8 @@ func TestEvery(t *testing.T) {
 		for i, wait := range []time.Duration{0, time.Hour, time.Hour} {
 			time.Sleep(wait)
 			synctest.Wait()
-			if calls != i+1 {
-				t.Fatalf("%d calls after %d hours", calls, i)
+			if n := calls.Load(); n != int32(i+1) {
+				t.Fatalf("%d calls after %d hours", n, i)
 			}
 		}
 		if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, `msg="the shelves were not dusted; it is tried again"`) || strings.Contains(s, "anna") {
@@ -51,8 +53,8 @@ func TestEvery(t *testing.T) {
 		close(st.failed)
 		time.Sleep(5 * time.Hour)
 		synctest.Wait()
-		if calls != 3 {
-			t.Errorf("%d calls after the store has failed", calls)
+		if n := calls.Load(); n != 3 {
+			t.Errorf("%d calls, some after the store has failed", n)
 		}
 		cancel()
 		<-ended
