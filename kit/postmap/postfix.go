@@ -115,6 +115,13 @@ func (p Postfix) Settings(ctx context.Context, names ...string) (map[string]stri
 	return all, nil
 }
 
+// Knows tells whether this Postfix has a type of table (postconf -m): in some distributions, each of them is a package
+// of its own.
+func (p Postfix) Knows(ctx context.Context, typ string) (bool, error) {
+	out, err := p.run(ctx, "postconf", "-m")
+	return slices.Contains(strings.Fields(out), typ), errs.Wrap("kit/postmap.Knows", err)
+}
+
 // Use is a place in main.cf that names a table.
 type Use struct{ Parameter, Type string }
 

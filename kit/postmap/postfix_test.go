@@ -23,16 +23,12 @@ func postfix(t testing.TB, main string) Postfix {
 // TestPostmap: with Postfix's own programs, of each type of table that this one knows.
 func TestPostmap(t *testing.T) {
 	p := postfix(t, "virtual_alias_maps = $default_database_type:/etc/v, proxy:btree:${config_directory}/m\n")
-	known, err := p.run(t.Context(), "postconf", "-m")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tried := 0
 	for _, typ := range Types() {
-		if !slices.Contains(strings.Fields(known), typ) {
-			continue
+		if known, err := p.Knows(t.Context(), typ); err != nil {
+			t.Fatal(err)
+		} else if !known { // cdb and lmdb are packages of their own in Debian
+			tooltest.Missing(t, "Postfix's type of table "+typ)
 		}
-		tried++
 		path := filepath.Join(t.TempDir(), "canonical")
 		if err := os.WriteFile(path, []byte("Foreign@x.example f@y.example\n"), 0o640); err != nil {
 			t.Fatal(err)
@@ -64,9 +60,6 @@ func TestPostmap(t *testing.T) {
 		if got := ask("a@x.example") + ask("b@x.example") + ask("foreign@x.example"); got != "t@y.examplef@y.example" {
 			t.Errorf("%s: %q", typ, got)
 		}
-	}
-	if tried == 0 {
-		t.Error("this Postfix knows none of the types")
 	}
 	s, err := p.Settings(t.Context(), "virtual_alias_maps", "default_database_type")
 	if err != nil || s["virtual_alias_maps"] != s["default_database_type"]+":/etc/v, proxy:btree:"+p.ConfigDir+"/m" {

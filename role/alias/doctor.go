@@ -56,6 +56,9 @@ func Doctor(ctx context.Context, c Config, p postmap.Postfix) []Diagnosis {
 	}
 	d.uses(&c, settings)
 	typ, err := mapType(ctx, &c, p)
+	if err == nil {
+		d.known(ctx, p, typ)
+	}
 	listed := func(string) bool { return false } // whether a line of others in the map names a domain (virtual(5))
 	if err == nil {
 		if t := d.table(ctx, &c, p, typ); t != nil {
@@ -115,6 +118,15 @@ func (d *doctor) uses(c *Config, settings map[string]string) {
 	}
 	if uses := postmap.Uses(settings, []string{"smtpd_sender_login_maps"}, path); len(uses) > 0 {
 		d.OK("answers", "smtpd_sender_login_maps names the map: who logs in as the address behind an alias may send as the alias")
+	}
+}
+
+const textNoType = "this Postfix has no tables of the type %s"
+
+// known says whether this Postfix has the type of the map: in some distributions cdb and lmdb are packages of their own.
+func (d *doctor) known(ctx context.Context, p postmap.Postfix, typ string) {
+	if has, err := p.Knows(ctx, typ); err == nil && !has && slices.Contains(postmap.Types(), typ) {
+		d.Fault("map type", "Install it (in Debian: apt-get install postfix-"+typ+"), or take another type: postconf -m", textNoType, typ)
 	}
 }
 

@@ -346,6 +346,11 @@ func TestCannotStart(t *testing.T) {
 	if _, err := Start(t.Context(), p.deps, c); err == nil || !strings.Contains(errs.Public(err), "/proc/map") {
 		t.Error(err)
 	}
+	p.postfix = postfix(t, "meta_directory = DIR\n") // where nothing says that the package of lmdb is there
+	c.PostfixConfig.MapFilePath, c.Postern.MapType = filepath.Join(p.dir, "map"), "lmdb"
+	if _, err := Start(t.Context(), p.deps, c); errs.KindOf(err) != errs.Unsupported || errs.Public(err) != "this Postfix has no tables of the type lmdb" {
+		t.Error(err)
+	}
 }
 
 // TestWhatTheDiskShows: IM-66: neither secrets nor where mail goes can be read in what is kept; secrets can be replaced,

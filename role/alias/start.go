@@ -2,6 +2,7 @@ package alias
 
 import (
 	"context"
+	"fmt"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -169,6 +170,9 @@ func (s *Server) openMap(ctx context.Context) (*postmap.Table, error) {
 	table, err := postmap.New(postmap.Options{Path: s.c.PostfixConfig.MapFilePath, Type: typ, Compile: s.d.Postfix.Compile})
 	if err != nil {
 		return nil, err
+	}
+	if known, err := s.d.Postfix.Knows(ctx, typ); err == nil && !known {
+		return nil, errs.E("role/alias.openMap", errs.Unsupported, fmt.Sprintf(textNoType, typ), nil)
 	}
 	if err := table.Writable(); err != nil {
 		return nil, err
