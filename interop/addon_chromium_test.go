@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -15,18 +16,15 @@ type chromiumAddon struct {
 
 // startChromiumAddon loads the add-on from its folder. It may put its button on pages of this machine, as after the
 // question whether it may, which nobody can answer in a browser without a window.
-func startChromiumAddon(t testing.TB, change func(dir string, manifest map[string]any)) *chromiumAddon {
+func startChromiumAddon(t testing.TB, change func(dir string, manifest map[string]any), flags ...string) *chromiumAddon {
 	t.Helper()
-	dir := addonCopy(t, func(dir string, manifest map[string]any) {
+	c := &chromiumAddon{browser: launchBrowser(t, append(flags, addonFlags...)...)}
+	c.load(addonCopy(t, func(dir string, manifest map[string]any) {
 		manifest["host_permissions"] = []string{"http://127.0.0.1/*"}
 		if change != nil {
 			change(dir, manifest)
 		}
-	})
-	c := &chromiumAddon{browser: launchBrowser(t, "--enable-unsafe-extension-debugging", "--lang=en-US")}
-	var loaded struct{ ID string }
-	c.do(&loaded, "Extensions.loadUnpacked", map[string]any{"path": dir})
-	c.id = loaded.ID
+	}))
 	before := c.tabs()
 	c.newPage(1000, 800, false)
 	c.main = c.session
@@ -36,6 +34,15 @@ func startChromiumAddon(t testing.TB, change func(dir string, manifest map[strin
 		}
 	}
 	return c
+}
+
+var addonFlags = []string{"--enable-unsafe-extension-debugging", "--lang=en-US"}
+
+func (c *chromiumAddon) load(dir string) {
+	c.t.Helper()
+	var loaded struct{ ID string }
+	c.do(&loaded, "Extensions.loadUnpacked", map[string]any{"path": dir})
+	c.id = loaded.ID
 }
 
 // tabs gives the targets of the browser's tabs.
@@ -134,15 +141,34 @@ func (v chromiumView) do(out any, method string, params map[string]any) {
 
 func (v chromiumView) js(expression string) string {
 	v.b.t.Helper()
+	out, err := v.evaluate(expression)
+	if err != nil {
+		v.b.t.Fatalf("%s: %v", expression, err)
+	}
+	return out
+}
+
+func (v chromiumView) ask(expression string) string {
+	v.b.t.Helper()
+	out, _ := v.evaluate(expression)
+	return out
+}
+
+func (v chromiumView) evaluate(expression string) (string, error) {
+	v.b.t.Helper()
 	var r struct {
 		Result           jsValue
 		ExceptionDetails *struct{ Text string }
 	}
-	v.do(&r, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true})
-	if r.ExceptionDetails != nil {
-		v.b.t.Fatalf("%s: %s", expression, r.ExceptionDetails.Text)
+	v.b.session = v.session
+	err := v.b.try(&r, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true})
+	if err == nil && r.ExceptionDetails != nil {
+		err = errors.New(r.ExceptionDetails.Text)
 	}
-	return r.Result.text()
+	if err != nil {
+		return "", err
+	}
+	return r.Result.text(), nil
 }
 
 func (v chromiumView) mouse(x, y float64) {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,11 +36,17 @@ const addonOrigin = "6d9e4f60-52b1-4e39-9d5c-2f1f3c7a8b10"
 // startFirefoxAddon installs the add-on from its folder. The browser's questions about sites are answered with yes.
 func startFirefoxAddon(t testing.TB) *firefoxAddon {
 	t.Helper()
+	return startFirefoxOn(t, "", addonCopy(t, nil), map[string]any{"extensions.webextOptionalPermissionPrompts": false})
+}
+
+// startFirefoxOn installs the add-on from a folder in a Firefox with a window on a display, or without one. Further
+// preferences are set.
+func startFirefoxOn(t testing.TB, display, dir string, more map[string]any) *firefoxAddon {
+	t.Helper()
 	tool := tooltest.Tool(t, "firefox-esr", "firefox")
 	profile := t.TempDir()
 	prefs := map[string]any{
 		"extensions.webextensions.uuids":                  `{"addon@postern.email":"` + addonOrigin + `"}`,
-		"extensions.webextOptionalPermissionPrompts":      false,
 		"browser.shell.checkDefaultBrowser":               false,
 		"datareporting.policy.dataSubmissionEnabled":      false,
 		"toolkit.telemetry.reportingpolicy.firstRun":      false,
@@ -64,6 +72,7 @@ func startFirefoxAddon(t testing.TB) *firefoxAddon {
 		"browser.startup.page":                            0,
 		"intl.locale.requested":                           "en-US",
 	}
+	maps.Copy(prefs, more)
 	var user strings.Builder
 	for k, v := range prefs {
 		raw, err := json.Marshal(v)
@@ -75,8 +84,14 @@ func startFirefoxAddon(t testing.TB) *firefoxAddon {
 	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(user.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(tool, "--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0", "--remote-allow-system-access", "about:blank")
+	cmd := exec.Command(tool, "--no-remote", "--profile", profile, "--remote-debugging-port", "0", "--remote-allow-system-access", "about:blank")
 	cmd.Env = append(os.Environ(), "MOZ_HEADLESS_WIDTH=1100", "MOZ_HEADLESS_HEIGHT=900", "HOME="+t.TempDir(), "MOZ_DISABLE_CONTENT_SANDBOX=1")
+	if display == "" {
+		cmd.Args = append(cmd.Args, "--headless")
+	} else {
+		cmd.Args = append(cmd.Args, "--width", "1100", "--height", "850")
+		cmd.Env = append(cmd.Env, "DISPLAY="+display, "GDK_BACKEND=x11", "LIBGL_ALWAYS_SOFTWARE=1")
+	}
 	errs, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +137,7 @@ func startFirefoxAddon(t testing.TB) *firefoxAddon {
 		t.Fatal("Firefox did not say where it listens")
 	}
 	f.do(nil, "session.new", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{"acceptInsecureCerts": true}}})
-	f.do(nil, "webExtension.install", map[string]any{"extensionData": map[string]any{"type": "path", "path": addonCopy(t, nil)}})
+	f.do(nil, "webExtension.install", map[string]any{"extensionData": map[string]any{"type": "path", "path": dir}})
 	f.main = f.contexts("")
 	f.ui = f.contexts("chrome")
 	f.do(nil, "browsingContext.activate", map[string]any{"context": f.main}) // else the address bar has the keyboard
@@ -229,16 +244,32 @@ type firefoxView struct {
 
 func (v firefoxView) js(expression string) string {
 	v.f.t.Helper()
+	out, err := v.evaluate(expression)
+	if err != nil {
+		v.f.t.Fatalf("%s: %v", expression, err)
+	}
+	return out
+}
+
+func (v firefoxView) ask(expression string) string {
+	out, _ := v.evaluate(expression)
+	return out
+}
+
+func (v firefoxView) evaluate(expression string) (string, error) {
 	var r struct {
 		Type             string
 		Result           jsValue
 		ExceptionDetails struct{ Text string }
 	}
-	v.f.do(&r, "script.evaluate", map[string]any{"expression": expression, "target": map[string]any{"context": v.context}, "awaitPromise": true})
-	if r.Type == "exception" {
-		v.f.t.Fatalf("%s: %s", expression, r.ExceptionDetails.Text)
+	err := v.f.try(&r, "script.evaluate", map[string]any{"expression": expression, "target": map[string]any{"context": v.context}, "awaitPromise": true})
+	if err == nil && r.Type == "exception" {
+		err = errors.New(r.ExceptionDetails.Text)
 	}
-	return r.Result.text()
+	if err != nil {
+		return "", err
+	}
+	return r.Result.text(), nil
 }
 
 func (v firefoxView) act(kind string, actions ...map[string]any) {
@@ -291,17 +322,10 @@ func (v firefoxView) write(text string) {
 func (v firefoxView) open(url string) {
 	v.f.t.Helper()
 	const mark = "theTestLeavesThisPage"
-	ask := func(expression string) string {
-		var r struct{ Result jsValue }
-		if err := v.f.try(&r, "script.evaluate", map[string]any{"expression": expression, "target": map[string]any{"context": v.context}, "awaitPromise": false}); err != nil {
-			return "" // between two pages there is nobody to ask
-		}
-		return r.Result.text()
-	}
-	ask("window." + mark + " = true")
+	v.ask("window." + mark + " = true")
 	v.f.do(nil, "browsingContext.navigate", map[string]any{"context": v.context, "url": url, "wait": "none"})
 	until(v.f.t, "for "+url, func() bool {
-		return ask("window."+mark+" ? '' : document.readyState + ' ' + location.href") == "complete "+url
+		return v.ask("window."+mark+" ? '' : document.readyState + ' ' + location.href") == "complete "+url
 	})
 }
 

@@ -13,9 +13,10 @@ import (
 // view is one page of a browser: a tab, or what the add-on's button on the toolbar opens. What a person does is done
 // with the mouse and the keyboard; js only looks.
 type view interface {
-	js(expression string) string // its value as text; "undefined" if there is none
-	mouse(x, y float64)          // one click, in CSS pixels of the page
-	key(name string)             // "Tab", "Enter", "Escape", "a" …, with "shift+" or "ctrl+" before it
+	js(expression string) string  // its value as text; "undefined" if there is none
+	ask(expression string) string // as js; "" also between two pages, where nobody answers
+	mouse(x, y float64)           // one click, in CSS pixels of the page
+	key(name string)              // "Tab", "Enter", "Escape", "a" …, with "shift+" or "ctrl+" before it
 	write(text string)
 	open(url string)
 	picture(path string)
@@ -44,6 +45,9 @@ type addonBrowser interface {
 	tab() view
 	// toolbar clicks the add-on's button on the toolbar.
 	toolbar()
+	// popup is what that has opened.
+	popup() view
+	closePopup(popup view)
 	// manage opens the add-on's own page in the tab.
 	manage()
 	// aliasButton gives the middle of the add-on's button beside a field of the tab; ok is false while there is none.
@@ -76,7 +80,7 @@ func box(t testing.TB, v view, selector string) (left, top, right, bottom float6
 func press(t testing.TB, v view, selector string) {
 	t.Helper()
 	until(t, "to see "+selector, func() bool {
-		return look(v, selector, "return el.getClientRects().length > 0 && !el.disabled;") == "true"
+		return v.ask(fmt.Sprintf(deepJS, selector, "return el.getClientRects().length > 0 && !el.disabled;")) == "true"
 	})
 	left, top, right, bottom := box(t, v, selector)
 	v.mouse((left+right)/2, (top+bottom)/2)
@@ -168,8 +172,13 @@ func addonCopy(t testing.TB, change func(dir string, manifest map[string]any)) s
 // picture keeps a picture of a page, if POSTERN_SCREENSHOTS says where.
 func picture(t testing.TB, v view, name string) {
 	t.Helper()
+	pictureOf(t, name, v.picture)
+}
+
+func pictureOf(t testing.TB, name string, take func(path string)) {
+	t.Helper()
 	if dir := os.Getenv("POSTERN_SCREENSHOTS"); dir != "" {
-		v.picture(filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-")+"-"+name+".png"))
+		take(filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-")+"-"+name+".png"))
 	}
 }
 

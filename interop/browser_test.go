@@ -43,8 +43,14 @@ func startBrowser(t testing.TB, width, height int, mobile bool) *browser {
 	return b
 }
 
-// launchBrowser starts a Chromium without a page, with further flags.
+// launchBrowser starts a Chromium without a page and without a window, with further flags.
 func launchBrowser(t testing.TB, flags ...string) *browser {
+	t.Helper()
+	return launchBrowserOn(t, "", flags...)
+}
+
+// launchBrowserOn starts one with a window on a display.
+func launchBrowserOn(t testing.TB, display string, flags ...string) *browser {
 	t.Helper()
 	tool := tooltest.Tool(t, "chromium", "chromium-browser", "google-chrome")
 	toChild, to, err := os.Pipe()
@@ -55,9 +61,15 @@ func launchBrowser(t testing.TB, flags ...string) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(tool, append([]string{"--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
+	cmd := exec.Command(tool, append([]string{"--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
 		"--disable-dev-shm-usage", "--ignore-certificate-errors", "--no-first-run", "--disable-background-networking",
 		"--user-data-dir=" + t.TempDir()}, append(flags, "about:blank")...)...)
+	if display == "" {
+		cmd.Args = append(cmd.Args, "--headless=new")
+	} else {
+		cmd.Env = append(os.Environ(), "DISPLAY="+display)
+		cmd.Args = append(cmd.Args, "--ozone-platform=x11", "--window-position=0,0", "--window-size=1100,850")
+	}
 	cmd.ExtraFiles = []*os.File{toChild, fromChild} // file descriptors 3 and 4
 	tie(cmd)
 	if err := cmd.Start(); err != nil {
@@ -125,6 +137,14 @@ func (b *browser) next(limit time.Duration) browserMessage {
 // do calls one method of the protocol.
 func (b *browser) do(out any, method string, params map[string]any) {
 	b.t.Helper()
+	if err := b.try(out, method, params); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// try gives the browser's own error: some calls come between two pages.
+func (b *browser) try(out any, method string, params map[string]any) error {
+	b.t.Helper()
 	b.id++
 	req := map[string]any{"id": b.id, "method": method}
 	if params != nil {
@@ -135,10 +155,10 @@ func (b *browser) do(out any, method string, params map[string]any) {
 	}
 	text, err := json.Marshal(req)
 	if err != nil {
-		b.t.Fatal(err)
+		return err
 	}
 	if _, err := b.to.Write(append(text, 0)); err != nil {
-		b.t.Fatal(err)
+		return err
 	}
 	for {
 		m := b.next(30 * time.Second)
@@ -147,14 +167,12 @@ func (b *browser) do(out any, method string, params map[string]any) {
 			continue
 		}
 		if m.Error != nil {
-			b.t.Fatalf("%s: %s", method, m.Error.Message)
+			return fmt.Errorf("%s: %s", method, m.Error.Message)
 		}
 		if out != nil {
-			if err := json.Unmarshal(m.Result, out); err != nil {
-				b.t.Fatal(err)
-			}
+			return json.Unmarshal(m.Result, out)
 		}
-		return
+		return nil
 	}
 }
 

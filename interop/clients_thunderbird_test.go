@@ -178,24 +178,8 @@ func thunderbird(t testing.TB, s *server, dir string) (m *marionette, display st
 // startThunderbird starts the program with a web proxy at host and port.
 func startThunderbird(t testing.TB, dir, host, port string) (m *marionette, display string) {
 	t.Helper()
-	program, xvfb := needTool(t, "thunderbird"), needTool(t, "Xvfb")
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := exec.Command(xvfb, "-displayfd", "3", "-screen", "0", "1280x900x24", "-nolisten", "tcp")
-	x.ExtraFiles = []*os.File{write}
-	tie(x)
-	if err := x.Start(); err != nil {
-		t.Fatal(err)
-	}
-	write.Close()
-	t.Cleanup(func() { _ = x.Process.Kill(); _ = x.Wait() })
-	number, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	display = ":" + strings.TrimSpace(number)
+	program := needTool(t, "thunderbird")
+	display = virtualDisplay(t)
 	profile := filepath.Join(dir, "profile")
 	if err := os.MkdirAll(profile, 0o700); err != nil {
 		t.Fatal(err)
