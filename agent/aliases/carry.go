@@ -39,6 +39,7 @@ func (d *Desk) Export(ctx context.Context, w Who, emit func(View) error) error {
 // ImportResult tells what became of the aliases that were to be taken over.
 type ImportResult struct {
 	Made   int            `json:"made"`
+	Yours  int            `json:"yours"` // that were there already and the owner's, and stay as they are
 	Failed []ImportFailed `json:"failed"`
 }
 
@@ -50,8 +51,8 @@ type ImportFailed struct {
 
 // Import makes aliases that the owner had elsewhere, or exported here: with the same local
 // part, in domain, or in their own domain if it is one of ours. Of a View counts what an owner
-// can set. One that cannot be made keeps no other from being made. It is for the operator: the
-// limits of creation do not hold.
+// can set. One that cannot be made keeps no other from being made; one that the owner has already stays as it is, so
+// that an import that was cut off can be run again. It is for the operator: the limits of creation do not hold.
 func (d *Desk) Import(ctx context.Context, w Who, domain string, in []View) (r ImportResult, err error) {
 	const op = "agent/aliases.Import"
 	r.Failed = []ImportFailed{}
@@ -72,8 +73,10 @@ func (d *Desk) Import(ctx context.Context, w Who, domain string, in []View) (r I
 		return r, err
 	}
 	for i := range in {
-		err := d.importOne(ctx, c, domain, &in[i])
+		yours, err := d.importOne(ctx, c, domain, &in[i])
 		switch kind := errs.KindOf(err); {
+		case err == nil && yours:
+			r.Yours++
 		case err == nil:
 			r.Made++
 		case kind == errs.Canceled || kind == errs.Unavailable || kind == errs.NoSpace || kind == errs.Internal:
@@ -90,10 +93,11 @@ func (d *Desk) Import(ctx context.Context, w Who, domain string, in []View) (r I
 	return r, d.mapped(ctx)
 }
 
-func (d *Desk) importOne(ctx context.Context, c *caller, domain string, v *View) error {
+// importOne makes one; yours: it is there, and the owner's.
+func (d *Desk) importOne(ctx context.Context, c *caller, domain string, v *View) (yours bool, err error) {
 	addr, err := mail.ParseAddress(v.Address)
 	if err != nil {
-		return errs.E("agent/aliases.importOne", errs.Invalid, textTarget, err)
+		return false, errs.E("agent/aliases.importOne", errs.Invalid, textTarget, err)
 	}
 	req := CreateRequest{Domain: domain, Site: v.Site, Label: v.Label, Note: v.Note, Mode: v.Mode, Class: v.Class, Expires: v.Expires, MaxMails: v.MaxMails, IdleDays: v.IdleDays}
 	if domain == "" {
@@ -101,32 +105,41 @@ func (d *Desk) importOne(ctx context.Context, c *caller, domain string, v *View)
 	}
 	n, err := d.form(req)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if n.Local, err = aliasname.Custom(addr.Local); err != nil {
-		return err
+		return false, err
 	}
 	if err := d.o.Beside.custom(ctx, n); err != nil {
-		return err
+		return false, err
 	}
 	rules := changesOf(v)
 	if err := checkSenders(rules); err != nil {
-		return err
+		return false, err
 	}
 	ch, err := d.change(rules)
 	if err != nil {
-		return err
+		return false, err
 	}
+	if ctx.Err() != nil {
+		return false, errs.E("agent/aliases.importOne", errs.Canceled, "", ctx.Err())
+	}
+	ctx = context.WithoutCancel(ctx) // whoever hangs up leaves no alias without its rules
 	al, err := d.o.Aliases.Create(ctx, c.vault, n)
+	if kind := errs.KindOf(err); kind == errs.Exists || kind == errs.Full {
+		if had, lerr := d.o.Aliases.Lookup(ctx, mail.Address{Local: n.Local, Domain: n.Domain}); lerr == nil && had.Owner == c.owner {
+			return true, nil
+		}
+	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	_, err = d.o.Aliases.Change(ctx, c.vault, al.Address, ch)
 	switch errs.KindOf(err) {
 	case errs.Full, errs.Conflict: // it is there, for its owner to look after
-		return errs.E("agent/aliases.importOne", errs.KindOf(err), fmt.Sprintf(textRules, errs.Public(err)), err)
+		return false, errs.E("agent/aliases.importOne", errs.KindOf(err), fmt.Sprintf(textRules, errs.Public(err)), err)
 	}
-	return err
+	return false, err
 }
 
 // checkSenders looks at rules about senders before there is an alias for them: its name could not be

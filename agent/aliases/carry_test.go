@@ -80,6 +80,84 @@ func TestImportFull(t *testing.T) {
 	}
 }
 
+// dying is a context that ends after so many looks at it.
+type dying struct {
+	context.Context
+	left *int
+}
+
+func (d dying) Err() error {
+	if *d.left--; *d.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestImportCutOff: whoever hangs up in the middle of an import, at whatever moment, leaves no alias without its rules,
+// and the same import again makes the rest, and none twice.
+func TestImportCutOff(t *testing.T) {
+	var in []View
+	for i := range 3 {
+		in = append(in, View{Address: fmt.Sprintf("shop-%d@example.org", i), State: "paused"})
+	}
+	cut := 0
+	for looks := 0; ; looks++ {
+		w := newWorld(t, nil)
+		who := w.token("anna")
+		left := looks
+		first, err := w.desk.Import(dying{t.Context(), &left}, who, "", in)
+		made := w.all(who, ListRequest{})
+		for _, local := range made {
+			if v, err := w.desk.Get(t.Context(), who, local); err != nil || v.State != "paused" {
+				t.Fatalf("cut off after %d looks: %+v, %v", looks, v, err)
+			}
+		}
+		if err == nil {
+			break
+		}
+		wantKind(t, err, errs.Canceled, "")
+		if first.Made != len(made) {
+			t.Errorf("%d of %d are told", first.Made, len(made))
+		}
+		if len(made) > 0 && len(made) < len(in) {
+			cut++
+		}
+		if again, err := w.desk.Import(t.Context(), who, "", in); err != nil || again.Yours != len(made) || again.Made != len(in)-len(made) || len(again.Failed) > 0 {
+			t.Fatalf("cut off after %d looks: %+v, %v", looks, again, err)
+		}
+	}
+	if cut == 0 {
+		t.Error("no import was cut off in the middle")
+	}
+}
+
+// TestImportTwice: of two imports at once each alias is made by one of them, and is there once.
+func TestImportTwice(t *testing.T) {
+	w := newWorld(t, nil)
+	who := w.token("anna")
+	var in []View
+	for i := range 50 {
+		in = append(in, View{Address: fmt.Sprintf("shop-%d@example.org", i), State: "paused"})
+	}
+	results := make(chan ImportResult, 2)
+	for range 2 {
+		go func() {
+			r, err := w.desk.Import(t.Context(), who, "", in)
+			if err != nil {
+				t.Error(err)
+			}
+			results <- r
+		}()
+	}
+	a, b := <-results, <-results
+	if a.Made+b.Made != len(in) || a.Yours+b.Yours != len(in) || len(a.Failed)+len(b.Failed) > 0 {
+		t.Errorf("%+v and %+v", a, b)
+	}
+	if got := w.all(who, ListRequest{}); len(got) != len(in) {
+		t.Errorf("%d aliases are there", len(got))
+	}
+}
+
 // TestRoundTrip: an export that another owner takes over, in another domain, exports the same again,
 // but for address, days and counts.
 func TestRoundTrip(t *testing.T) {

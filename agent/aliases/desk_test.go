@@ -412,8 +412,11 @@ func TestCarry(t *testing.T) {
 	if err != nil || got.State != "paused" || got.Label != "l" || got.MaxMails != 9 || got.Mode != "pinned" || len(got.Correspondents) != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if r, err = w.desk.Import(ctx, to, "alias.example", all[:1]); err != nil || r.Made != 0 || r.Failed[0].Text != textTaken {
+	if r, err = w.desk.Import(ctx, to, "alias.example", all[:1]); err != nil || r.Made != 0 || r.Yours != 1 || len(r.Failed) != 0 {
 		t.Errorf("again: %+v, %v", r, err)
+	}
+	if r, err = w.desk.Import(ctx, from, "alias.example", all[:1]); err != nil || r.Made+r.Yours != 0 || len(r.Failed) != 1 || r.Failed[0].Text != textTaken {
+		t.Errorf("another owner: %+v, %v", r, err)
 	}
 	if _, err := w.desk.Import(ctx, to, "", make([]View, MaxImport+1)); errs.KindOf(err) != errs.TooLarge {
 		t.Error(err)
