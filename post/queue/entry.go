@@ -150,7 +150,7 @@ func (x *Entry) seal(id ID, k *seal.MailKey, m *Mail, rcpts []Rcpt, size int64) 
 			return err
 		}
 		x.need.bytes += int64(len(x.rows[n]))
-		rows[n], dests[n] = row{due: due, n: uint16(n)}, r.Dest
+		rows[n], dests[n] = row{due: due, n: uint16(n), notify: r.Notify}, r.Dest
 	}
 	x.e = newEntry(id, m.Shard, m.Created, m.Expires, rows, dests)
 	x.e.bytes, x.e.large = x.need.bytes, size > blob.MaxInline

@@ -55,9 +55,43 @@ func (q *Queue) Lease(dest string, most int) []*Item {
 		rows[i] = s.dueRows(now)
 	}
 	q.mu.Unlock()
+	return q.items(slots, rows)
+}
+
+// Late leases up to most mails that came before a time and still wait, with those of their
+// recipients whose Rcpt.Notify has a bit of notify, whose sender was not told yet (Warned), and
+// that are not held. Whether they are due, or their destination is kept back, is nothing to it; what is
+// being delivered at this moment or has expired is left out. It looks at every mail.
+func (q *Queue) Late(notify uint8, before time.Time, most int) []*Item {
+	now, then := q.now(), before.UnixMilli()
+	var slots []*slot
+	var rows [][]uint16
+	q.mu.Lock()
+	for _, e := range q.s.entries {
+		if e.created >= then || e.expires <= now || e.aside {
+			continue
+		}
+		for i := range e.slots {
+			s := &e.slots[i]
+			ns := s.unwarned(notify)
+			if len(slots) < most && len(ns) > 0 && !s.leased {
+				q.s.take(s)
+				slots, rows = append(slots, s), append(rows, ns)
+			}
+		}
+		if len(slots) >= most {
+			break
+		}
+	}
+	q.mu.Unlock()
+	return q.items(slots, rows)
+}
+
+// items reads leased slots; a lease of what cannot be read ends.
+func (q *Queue) items(slots []*slot, rows [][]uint16) []*Item {
 	items := make([]*Item, 0, len(slots))
 	for i, s := range slots {
-		it, err := q.item(s, dest, rows[i])
+		it, err := q.item(s, s.d.name, rows[i])
 		if err != nil {
 			q.o.Logger.Debug("a mail in the queue cannot be leased", "err", err)
 		}
@@ -85,11 +119,15 @@ func (q *Queue) Pause(dest string, until time.Time, why string) {
 // Unpause ends a pause early: the destination was reached.
 func (q *Queue) Unpause(dest string) {
 	q.mu.Lock()
-	if d := q.s.dests[dest]; d != nil && d.pause != nil {
+	d := q.s.dests[dest]
+	paused := d != nil && d.pause != nil
+	if paused {
 		q.s.setPause(d, nil)
 	}
 	q.mu.Unlock()
-	q.wake()
+	if paused {
+		q.wake()
+	}
 }
 
 // item reads what the schedule does not hold. It gives nil when nothing can be leased: the

@@ -32,7 +32,9 @@ type Recipient struct {
 	Waiting
 	Due          time.Time // when the next try is due
 	Held, Leased bool
-	Paused       string // why the whole destination is kept back (Pause); empty: it is not
+	// Paused is why the whole destination is kept back (Pause), or was until Due and nobody has tried
+	// again since; empty: it is not.
+	Paused string
 }
 
 // Listed is a mail as an operator sees it.
@@ -258,7 +260,7 @@ func (q *Queue) annotate(l *Listed) {
 			at := slices.IndexFunc(l.Rcpts, func(w Recipient) bool { return w.N == int(r.n) })
 			if at >= 0 {
 				l.Rcpts[at].Due, l.Rcpts[at].Leased = timeOf(r.due), s.leased
-				if p := s.d.pause; p != nil && p.until > q.now() {
+				if p := s.d.pause; p != nil {
 					l.Rcpts[at].Paused, l.Rcpts[at].Due = p.why, timeOf(max(r.due, p.until))
 				}
 			}

@@ -168,7 +168,7 @@ func (q *Queue) holdMail(ctx context.Context, f Filter, id ID, held bool) (int, 
 				return err
 			}
 			w.held = held
-			c := change{n: n, old: w.stored, due: keepDue, held: held}
+			c := change{n: n, old: w.stored, due: keepDue, held: held, warned: w.Warned}
 			if c.sealed, err = sealRcpt(q.o.Root, id, n, &w); err != nil {
 				return err
 			}
@@ -199,7 +199,50 @@ func (q *Queue) Drop(ctx context.Context, id ID) error {
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
-	err = q.o.Store.Update(ctx, s, func(tx store.Tx) error {
+	return errs.Wrap(op, q.drop(ctx, s, id, nil))
+}
+
+// DropWith removes a mail as Drop does, in one transaction with also, which runs in the mail's shard and may be
+// run more than once: an Entry.Put of the report that it was removed. errs.Busy: it is being
+// delivered, so that nobody can say yet what becomes of it. errs.NotFound: it is not there. On an error nothing
+// was removed.
+func (q *Queue) DropWith(ctx context.Context, id ID, also func(store.Tx) error) error {
+	const op = "post/queue.DropWith"
+	unlock, err := q.locks.acquire(ctx, id)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	defer unlock()
+	s, err := q.shardOf(id)
+	if err != nil {
+		return errs.Wrap(op, err)
+	}
+	q.mu.Lock()
+	e := q.s.entries[id]
+	free := e == nil || !slices.ContainsFunc(e.slots, func(s slot) bool { return s.leased })
+	if e != nil && free {
+		for i := range e.slots { // nobody begins to deliver it now
+			q.s.take(&e.slots[i])
+		}
+	}
+	q.mu.Unlock()
+	if !free {
+		return errs.E(op, errs.Busy, "the mail is being sent at this moment", nil)
+	}
+	if err = q.drop(ctx, s, id, also); err != nil && e != nil {
+		q.mu.Lock()
+		for i := range e.slots {
+			q.s.endLease(&e.slots[i])
+		}
+		q.mu.Unlock()
+		q.wake()
+	}
+	return errs.Wrap(op, err)
+}
+
+// drop removes all of a mail. The caller has its lock.
+func (q *Queue) drop(ctx context.Context, s store.Shard, id ID, also func(store.Tx) error) error {
+	err := q.o.Store.Update(ctx, s, func(tx store.Tx) error {
 		var keys [][]byte
 		err := eachRcpt(tx, id, func(k []byte, _ uint16, _ []byte) error {
 			keys = append(keys, slices.Clone(k))
@@ -213,10 +256,13 @@ func (q *Queue) Drop(ctx context.Context, id ID) error {
 				return err
 			}
 		}
-		return deleteMail(tx, id)
+		if err := deleteMail(tx, id); err != nil || also == nil {
+			return err
+		}
+		return also(tx)
 	})
 	if err != nil {
-		return errs.Wrap(op, err)
+		return err
 	}
 	q.mu.Lock()
 	large := true // of what cannot be read nobody knows

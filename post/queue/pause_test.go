@@ -42,8 +42,15 @@ func TestPause(t *testing.T) {
 	}
 	q.Pause("dead.example", until, "421 again")
 	w.clock.Add(time.Hour)
+	if l, err := q.Show(t.Context(), a); err != nil || l.Rcpts[0].Paused != "421 again" || !l.Rcpts[0].Due.Equal(until.UTC().Truncate(time.Millisecond)) {
+		t.Errorf("the pause is over and nobody has tried: %+v, %v", l, err)
+	}
 	if it := q.Lease("dead.example", 9); len(it) != 2 {
 		t.Errorf("after the pause: %d items", len(it))
+	}
+	q.Unpause("dead.example")
+	if l, err := q.Show(t.Context(), a); err != nil || l.Rcpts[0].Paused != "" {
+		t.Errorf("it was reached: %+v, %v", l, err)
 	}
 }
 

@@ -112,7 +112,7 @@ func (q *Queue) load(ctx context.Context, s store.Shard) error {
 				q.damage(id, s, damagedRcpt)
 				return nil
 			}
-			l.rows = append(l.rows, row{due: w.due, n: n, held: w.held})
+			l.rows = append(l.rows, row{due: w.due, n: n, notify: w.Notify, held: w.held, warned: w.Warned})
 			l.dests = append(l.dests, w.Dest)
 			return nil
 		}, func() {

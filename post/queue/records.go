@@ -127,8 +127,10 @@ const maxTries = 1 << 30
 
 func (w *rcptRecord) encode() []byte {
 	var flags byte
-	if w.held {
-		flags = 1
+	for i, on := range [...]bool{w.held, w.Warned} {
+		if on {
+			flags |= 1 << i
+		}
 	}
 	b := make([]byte, 0, 2*block)
 	b = append(b, formatVersion, flags, w.Notify)
@@ -144,7 +146,7 @@ func (w *rcptRecord) encode() []byte {
 func decodeRcpt(b []byte) (w rcptRecord, err error) {
 	r := codec.NewReader(b, formatVersion)
 	flags := r.Byte()
-	w.held, w.Notify = flags == 1, r.Byte()
+	w.held, w.Warned, w.Notify = flags&1 != 0, flags&2 != 0, r.Byte()
 	w.Tries = int(r.Int(maxTries))
 	w.due = r.Int(math.MaxInt64 / 2)
 	w.Since = timeOf(r.Int(math.MaxInt64 / 2))
@@ -153,7 +155,7 @@ func decodeRcpt(b []byte) (w rcptRecord, err error) {
 	w.OriginalType, w.OriginalAddress = r.String(MaxOriginal), r.String(MaxOriginal)
 	w.LastWhy = r.String(MaxWhy)
 	r.Filling(block)
-	if flags > 1 || w.Dest == "" {
+	if flags > 3 || w.Dest == "" {
 		r.Fail()
 	}
 	return w, r.End("post/queue.decodeRcpt")

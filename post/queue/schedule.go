@@ -37,9 +37,11 @@ type slot struct {
 
 // row is one recipient.
 type row struct {
-	due  int64
-	n    uint16
-	held bool
+	due    int64
+	n      uint16
+	notify uint8 // Rcpt.Notify
+	held   bool
+	warned bool
 }
 
 // dest is a destination that a mail waits for. There is one per name, so that the name
@@ -277,12 +279,17 @@ func (q *schedule) lease(name string, now int64, most int) []*slot {
 	var out []*slot
 	for len(out) < most && len(d.slots) > 0 && d.slots[0].next <= now {
 		s := d.slots[0]
-		s.leased = true
-		q.leased++
-		q.place(s)
+		q.take(s)
 		out = append(out, s)
 	}
 	return out
+}
+
+// take leases a slot that is free.
+func (q *schedule) take(s *slot) {
+	s.leased = true
+	q.leased++
+	q.place(s)
 }
 
 // setPause keeps a destination back, or lets it go on (nil).
@@ -299,6 +306,17 @@ func (s *slot) dueRows(now int64) []uint16 {
 	var ns []uint16
 	for _, r := range s.rows {
 		if !r.held && (r.due <= now || s.e.expires <= now) {
+			ns = append(ns, r.n)
+		}
+	}
+	return ns
+}
+
+// unwarned gives the numbers of the recipients of a slot that have a bit of notify, are not held
+// and whose sender was not told that they wait.
+func (s *slot) unwarned(notify uint8) (ns []uint16) {
+	for _, r := range s.rows {
+		if r.notify&notify != 0 && !r.held && !r.warned {
 			ns = append(ns, r.n)
 		}
 	}

@@ -15,6 +15,7 @@ type change struct {
 	old    int64  // length of the record it replaces
 	due    int64  // keepDue: as before
 	held   bool
+	warned bool
 }
 
 const keepDue = -1
@@ -85,20 +86,25 @@ func (q *Queue) changes(it *Item, rs []Result, held map[uint16]bool) ([]change, 
 		c := change{n: n, old: w.stored}
 		switch r.Outcome {
 		case Delivered, Failed:
-		case Deferred:
+		case Deferred, Warned:
 			next := *w
-			next.Tries = min(next.Tries+1, maxTries)
-			next.LastWhy = oneLine(r.Why, MaxWhy)
-			next.Since = q.o.Now()
-			next.due, next.held = millis(r.Due), held[n]
-			if next.due == 0 {
-				return nil, errs.E(op, errs.Invalid, "", nil)
+			next.held, c.due = held[n], keepDue
+			if r.Outcome == Warned {
+				next.Warned = true
+			} else {
+				next.Tries = min(next.Tries+1, maxTries)
+				next.LastWhy = oneLine(r.Why, MaxWhy)
+				next.Since = q.o.Now()
+				if next.due = millis(r.Due); next.due == 0 {
+					return nil, errs.E(op, errs.Invalid, "", nil)
+				}
+				c.due = next.due
 			}
 			sealed, err := sealRcpt(q.o.Root, it.ID, n, &next)
 			if err != nil {
 				return nil, err
 			}
-			c.sealed, c.due, c.held = sealed, next.due, next.held
+			c.sealed, c.held, c.warned = sealed, next.held, next.Warned
 		default:
 			return nil, errs.E(op, errs.Invalid, "", nil)
 		}
@@ -188,7 +194,7 @@ func (q *schedule) change(e *entry, c change) {
 			if r.held != c.held {
 				q.held += map[bool]int{true: 1, false: -1}[c.held]
 			}
-			r.held = c.held
+			r.held, r.warned = c.held, c.warned
 			if c.due != keepDue {
 				r.due = c.due
 			}

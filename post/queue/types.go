@@ -119,6 +119,7 @@ type Waiting struct {
 	Tries   int       // deliveries that were tried
 	LastWhy string    // what the last one ended with; empty before the first
 	Since   time.Time // when the last one ended; before the first, Created of the mail
+	Warned  bool      // Settle was told so: the sender knows that it waits
 }
 
 // Item is one mail with its due recipients at one destination, leased by Lease. It is for
@@ -141,6 +142,7 @@ const (
 	Delivered Outcome = iota + 1
 	Deferred          // to be tried again at Result.Due
 	Failed            // given up
+	Warned            // it goes on waiting as before, and its sender was told that it does
 )
 
 // Result is what became of one recipient of an Item.
