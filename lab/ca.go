@@ -35,7 +35,7 @@ func newCertAuthority(dir string) (*certAuthority, error) {
 	return a, err
 }
 
-// issue writes a certificate for names and addresses into two files.
+// issue writes a certificate for names and addresses, with its chain, and its key into two files.
 func (a *certAuthority) issue(cert, key string, names ...string) error {
 	c := &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, KeyUsage: x509.KeyUsageDigitalSignature, Subject: pkix.Name{CommonName: names[0]}}
 	for _, n := range names {
@@ -79,7 +79,11 @@ func (a *certAuthority) make(c *x509.Certificate, file string) (*x509.Certificat
 	if err != nil {
 		return nil, nil, errs.E(op, errs.Internal, "", err)
 	}
-	return made, key, writeFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if a.cert != nil {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})...)
+	}
+	return made, key, writeFile(file, chain, 0o644)
 }
 
 func writeFile(name string, b []byte, mode os.FileMode) error {

@@ -54,8 +54,8 @@ type nodeReady struct {
 	ID string `json:"id"`
 }
 
-// startRelays starts the relays, makes the account of a user at each, and puts what has to be in
-// the DNS there.
+// startRelays puts what has to be in the DNS there, starts the relays, and makes the account of a user at
+// each.
 func (l *Lab) startRelays(ctx context.Context) error {
 	l.say(fmt.Sprintf("Starting %d relays", Relays))
 	ready := make([]relayReady, Relays)
@@ -68,6 +68,9 @@ func (l *Lab) startRelays(ctx context.Context) error {
 		}
 		m.args = []string{"serve", "--config", m.config, "--json"}
 		all = append(all, m)
+	}
+	if err := l.publish(ctx, all); err != nil {
+		return err
 	}
 	if err := l.startAll(ctx, all); err != nil {
 		return err
@@ -94,10 +97,7 @@ func (l *Lab) startRelays(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.plan.save(l.c.Dir); err != nil {
-		return err
-	}
-	return l.publishKeys(ctx, all)
+	return l.plan.save(l.c.Dir)
 }
 
 // userNames are the names of the relays' ordinary users, proxyNames those of the proxies'.

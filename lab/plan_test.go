@@ -127,7 +127,7 @@ func TestRelayConfig(t *testing.T) {
 	var got relay.Config
 	must(t, config.Load(&got, file, nil))
 	must(t, got.Check())
-	if got.Domain != "relay1.test" || got.Listen.IMAPS != "127.0.0.1:21102" || !got.Mixnet.Enabled || got.Mixnet.Addresses[0] != "127.0.0.1:21109" || got.Network.Resolver != "127.0.0.1:21021" || len(got.Delivery.Routes) != 2 {
+	if got.Domain != "relay1.test" || got.Listen.IMAPS != "127.0.0.1:21102" || !got.Mixnet.Enabled || got.Mixnet.Addresses[0] != "127.0.0.1:21109" || got.Network.Resolver != "127.0.0.1:21021" || len(got.Delivery.Routes) != 3 {
 		t.Errorf("%+v", got)
 	}
 	for _, at := range []string{got.Listen.HTTPS, got.Listen.SMTP, got.Listen.POP3, got.Mixnet.Listen} {

@@ -109,7 +109,7 @@ func (l *Lab) relayConfig(i int) (file string, err error) {
 	name := memberName("relay", i)
 	file = l.path(name, "postern.toml")
 	set := []string{"domain=" + relayDomain(i), "dir=" + l.path(name, "data"), "tls.mode=files", "tls.cert=" + l.path(name, "cert.pem"), "tls.key=" + l.path(name, "cert.key"), "tls.trusted_cas=" + l.info.CA,
-		"network.resolver=" + l.plan.at("world", "dns"), "network.resolver_dnssec=yes", "delivery.first_retry=1s", "delivery.last_retry=5s",
+		"network.resolver=" + l.plan.at("world", "dns"), "network.resolver_dnssec=yes", "network.addresses=127.0.0.1", "metadata.admin=mailto:" + worldUser + "@" + worldDomain, "delivery.first_retry=1s", "delivery.last_retry=5s",
 		"listen.http=off", "listen.https_alt=off", "accounts.max_load=0", "accounts.min_available_memory=0", "accounts.min_free_disk_space=0",
 		"mixnet.enabled=true", "mixnet.network=" + l.info.Network, "mixnet.nickname=" + name, "mixnet.listen=" + l.plan.at(name, "link"), "mixnet.addresses=" + l.plan.at(name, "link"),
 		"exit.enabled=true", "exit.cleartext=true", "exit.other_domains=true", "exit.maximum_size=16M", "exit.per_recipient=1000", "mixnet.tokens_per_day=64"}
@@ -123,6 +123,7 @@ func (l *Lab) relayConfig(i int) (file string, err error) {
 	for k := range Relays {
 		if other := l.plan.Ports[memberName("relay", k)]; k != i {
 			routes = append(routes, fmt.Sprintf("%s smtp=%d https=%d", relayDomain(k), other["smtp"], other["https"]))
+			routes = append(routes, fmt.Sprintf("* https=%d", other["https"])) // where its MTA-STS policy is fetched
 		}
 	}
 	var c relay.Config

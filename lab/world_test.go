@@ -160,10 +160,17 @@ func TestWorldNames(t *testing.T) {
 		}
 		zone, err := os.ReadFile(c.Zone)
 		must(t, err)
-		must(t, writeFile(c.Zone, append(zone, []byte(txtRecord(network+".test", strings.Repeat("x", 600))+"\n")...), 0o600))
+		must(t, writeFile(c.Zone, append(zone, []byte(network+".test. 5 IN TXT"+strings.Repeat(` "`+strings.Repeat("x", 200)+`"`, 3)+"\n")...), 0o600))
 		txt, err = r.LookupTXT(t.Context(), network+".test")
 		if err != nil || len(txt) != 1 || len(txt[0]) != 600 {
 			t.Errorf("%s: %v, %v", network, txt, err)
+		}
+		must(t, writeFile(c.Zone, append(zone, []byte("alias.test. 5 IN CNAME www.two.test.\nwww.two.test. 5 IN CNAME two.test.\nloop.test. 5 IN CNAME loop.test.\n")...), 0o600))
+		if addrs, err := r.LookupHost(t.Context(), "alias.test"); err != nil || len(addrs) != 1 || addrs[0] != "127.0.0.1" {
+			t.Errorf("%s: an alias leads to %v, %v", network, addrs, err)
+		}
+		if addrs, err := r.LookupHost(t.Context(), "loop.test"); err == nil {
+			t.Errorf("%s: an alias for itself leads to %v", network, addrs)
 		}
 		must(t, writeFile(c.Zone, bytes.Repeat([]byte("no record\n"), 100), 0o600))
 		if mx, err := r.LookupMX(t.Context(), "two.test"); err != nil || len(mx) != 1 {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"postern.email/kit/errs"
 	"postern.email/lab/world"
+	"postern.email/role/relay"
 )
 
 // worldUser is the name of the account at the ordinary mail host.
@@ -48,54 +48,30 @@ func (l *Lab) worldSettings() world.Config {
 	return c
 }
 
-// writeZone writes the DNS records of all domains. more are further ones.
+// writeZone writes the DNS records of all domains: those of the world, and more of the relays.
 func (l *Lab) writeZone(more []string) error {
-	domains := []string{worldDomain}
-	for i := range Relays {
-		domains = append(domains, relayDomain(i))
-	}
 	var b strings.Builder
-	b.WriteString("; The names of a lab, written by postern lab.\n")
-	for _, d := range domains {
-		fmt.Fprintf(&b, "%[1]s. 5 IN A 127.0.0.1\n%[1]s. 5 IN MX 10 %[1]s.\n", d)
-	}
+	fmt.Fprintf(&b, "; The names of a lab, written by postern lab.\n%[1]s. 5 IN A 127.0.0.1\n%[1]s. 5 IN MX 10 %[1]s.\n", worldDomain)
 	for _, line := range more {
 		b.WriteString(line + "\n")
 	}
 	return writeFile(l.path("world", "zone"), []byte(b.String()), 0o600)
 }
 
-// publishKeys puts the keys with which the relays sign into the DNS.
-func (l *Lab) publishKeys(ctx context.Context, relays []*member) error {
+// publish makes the keys of the relays that have none, and puts what the relays print into the DNS, as
+// their operators do.
+func (l *Lab) publish(ctx context.Context, relays []*member) error {
 	var lines []string
-	for _, m := range relays {
-		var keys struct {
-			Pairs []struct {
-				Records []struct{ Name, Text string }
-			}
+	for i, m := range relays {
+		var made struct{ Zone relay.Zone }
+		if err := l.command(ctx, &made, "init", relayDomain(i), "--config", m.config, "--json"); err != nil {
+			return err
 		}
-		err := l.command(ctx, &keys, "dkim", "show", "--config", m.config, "--json")
-		if err != nil || len(keys.Pairs) == 0 {
-			return errs.E("lab.publishKeys", errs.Unavailable, "the signing keys of "+m.name+" cannot be read", err)
-		}
-		for _, p := range keys.Pairs {
-			for _, x := range p.Records {
-				lines = append(lines, txtRecord(x.Name, x.Text))
+		for _, r := range made.Zone.Records {
+			if r.Aside == "" || r.Type == "PTR" { // the lab has the zone of the addresses, too
+				lines = append(lines, fmt.Sprintf("%s 5 IN %s %s", r.Name, r.Type, r.Value))
 			}
 		}
 	}
 	return l.writeZone(lines)
-}
-
-// txtRecord is a TXT record of any length (RFC 1035 §3.3.14: strings of at most 255 octets). The texts
-// of DKIM keys hold neither quotes nor backslashes.
-func txtRecord(name, text string) string {
-	const most = 255
-	line := strings.TrimSuffix(name, ".") + ". 5 IN TXT"
-	for text != "" {
-		n := min(len(text), most)
-		line += ` "` + text[:n] + `"`
-		text = text[n:]
-	}
-	return line
 }

@@ -67,7 +67,26 @@ func (z *zone) refresh() error {
 	return nil
 }
 
-// lookup gives the records of a name, and whether there is the name or one below it.
+// maxAliases is how many CNAME records are followed one after another.
+const maxAliases = 8
+
+// answer gives the records of a name, those of the name that it is another one for included (RFC 1034
+// §3.6.2), and whether there is the name or one below it.
+func (z *zone) answer(name string, typ uint16) (found []mdns.RR, exists bool) {
+	found, exists = z.lookup(name, typ)
+	for n := 0; n < maxAliases && len(found) == n && typ != mdns.TypeCNAME; n++ {
+		alias, _ := z.lookup(name, mdns.TypeCNAME)
+		if len(alias) == 0 {
+			break
+		}
+		name = alias[0].(*mdns.CNAME).Target
+		there, _ := z.lookup(name, typ)
+		found = append(append(found, alias[0]), there...)
+	}
+	return found, exists
+}
+
+// lookup gives the records that stand under a name itself, and whether there is the name or one below it.
 func (z *zone) lookup(name string, typ uint16) (found []mdns.RR, exists bool) {
 	name = strings.ToLower(mdns.Fqdn(name))
 	z.mu.Lock()
@@ -99,7 +118,7 @@ func (z *zone) ServeDNS(w mdns.ResponseWriter, q *mdns.Msg) {
 		size = max(size, min(int(o.UDPSize()), udpSize))
 		m.SetEdns0(udpSize, o.Do())
 	}
-	found, exists := z.lookup(q.Question[0].Name, q.Question[0].Qtype)
+	found, exists := z.answer(q.Question[0].Name, q.Question[0].Qtype)
 	m.Answer = found
 	if len(found) == 0 {
 		if !exists {
