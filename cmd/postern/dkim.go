@@ -101,7 +101,7 @@ dkim.rotate_overlap more, because mail that the old keys signed is still under w
 		"  postern dkim rotate\n  postern dkim rotate --json",
 		func(k relay.DKIMKeys) error {
 			for _, p := range k.Pairs {
-				fmt.Fprintf(io.out, "New pair: %s. Put these records into the DNS of %s:\n\n", p.Name, k.Domain)
+				fmt.Fprintf(io.out, "New pair: %s. Put these records into the DNS of %s:\n\n", p.Name, strings.Join(append([]string{k.Domain}, k.Further...), ", "))
 				for _, r := range p.Records {
 					fmt.Fprintln(io.out, r.Line)
 				}

@@ -32,6 +32,7 @@ type Options struct {
 	Store   store.Store
 	Root    *seal.Root
 	Domain  string        // where the records lie
+	Also    []string      // other domains that the same keys sign for; the records lie in each
 	Overlap time.Duration // how long the records of a retired pair must stay; 0: DefaultOverlap
 	Publish bool          // the private halves of removed pairs are for everybody to see
 	Every   time.Duration // how often Run looks; 0: DefaultEvery
@@ -43,7 +44,7 @@ type Options struct {
 	NewRSA func() (*rsa.PrivateKey, error)
 }
 
-// Keys are the signing keys of one domain. They may be used by many goroutines, by one
+// Keys are the signing keys of one domain, and of others that share them. They may be used by many goroutines, by one
 // process at a time.
 type Keys struct {
 	o    Options

@@ -607,3 +607,26 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestAlso: keys that sign for other domains too change only when all records of a pair are seen in all of them.
+func TestAlso(t *testing.T) {
+	w := newWorld(t, vfs.NewCrashDisk(), func(o *Options) { o.Also = []string{"alias.example"} })
+	w.rotate()
+	fresh := w.rotate()
+	w.publish(fresh)
+	w.look()
+	w.want("p2026a active, p2026b new")
+	for i, k := range fresh.Keys {
+		w.look()
+		w.want("p2026a active, p2026b new")
+		w.dns[dkim.RecordName(k.Selector, "alias.example")] = w.dns[dkim.RecordName(k.Selector, domain)]
+		if i == 0 {
+			w.down = true
+			w.look()
+			w.want("p2026a active, p2026b new")
+			w.down = false
+		}
+	}
+	w.look()
+	w.want("p2026a retiring, p2026b active")
+}

@@ -124,16 +124,23 @@ func (key PublicKey) Look(ctx context.Context, domain string, lookup dkim.Lookup
 	return Other
 }
 
-// look looks for both records of a pair; one question without answer makes it Unknown.
+// look looks for both records of a pair, in all domains; one question without answer makes it Unknown.
 func (k *Keys) look(ctx context.Context, p Pair, lookup dkim.Lookup) Seen {
-	a, b := p.Keys[0].Look(ctx, k.o.Domain, lookup), p.Keys[1].Look(ctx, k.o.Domain, lookup)
-	switch {
-	case a == Unknown || b == Unknown:
-		return Unknown
-	case a == b:
-		return a
+	all := p.Keys[0].Look(ctx, k.o.Domain, lookup)
+	for i, domain := range append([]string{k.o.Domain}, k.o.Also...) {
+		for n, key := range p.Keys {
+			if i == 0 && n == 0 {
+				continue
+			}
+			switch one := key.Look(ctx, domain, lookup); {
+			case one == Unknown || all == Unknown:
+				return Unknown
+			case one != all:
+				all = Part
+			}
+		}
 	}
-	return Part
+	return all
 }
 
 // Published gives the private key of a selector in PEM (PKCS 8), if it is published.

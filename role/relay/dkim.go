@@ -25,7 +25,7 @@ type DKIMPair struct {
 	Retired   string       `json:"retired,omitempty"`
 	MayGo     string       `json:"records_may_go,omitempty"` // of a retiring pair: from then on nothing under way needs its records
 	Removed   string       `json:"removed,omitempty"`
-	Records   []DKIMRecord `json:"records,omitempty"` // of show and rotate
+	Records   []DKIMRecord `json:"records,omitempty"` // of show and rotate: those of the domain, then of each further domain of aliases
 }
 
 // DKIMRecord is a record that belongs in the DNS.
@@ -42,8 +42,9 @@ type DKIMRecord struct {
 // DKIMKeys is the answer of the dkim commands.
 type DKIMKeys struct {
 	Domain  string     `json:"domain"`
-	Overlap string     `json:"overlap"` // how long the records of a retired pair must stay, in words
-	Pairs   []DKIMPair `json:"pairs"`   // oldest first
+	Further []string   `json:"further,omitempty"` // domains of aliases, which have the same keys
+	Overlap string     `json:"overlap"`           // how long the records of a retired pair must stay, in words
+	Pairs   []DKIMPair `json:"pairs"`             // oldest first
 }
 
 // dkimLookTime bounds all questions of one dkim.show.
@@ -58,7 +59,7 @@ func (s *Server) openDKIM(ctx context.Context) (err error) {
 	if strings.HasPrefix(s.c.Domain, "[") {
 		return nil
 	}
-	s.dkim, err = dkimkey.Open(ctx, dkimkey.Options{Store: s.db, Root: s.root, Domain: s.c.Domain, Overlap: s.c.DKIM.Overlap.Std(),
+	s.dkim, err = dkimkey.Open(ctx, dkimkey.Options{Store: s.db, Root: s.root, Domain: s.c.Domain, Also: s.c.furtherDomains(), Overlap: s.c.DKIM.Overlap.Std(),
 		Publish: s.c.DKIM.PublishOldKeys, NewRSA: s.d.NewRSA, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
 	return err
 }
@@ -132,7 +133,7 @@ func (s *Server) dkimCommands() map[string]control.Handler {
 				return nil, errs.E("role/relay."+name, errs.Unsupported, "the domain is an IP address: there is no place in the DNS for a key, so its mail is not signed", nil)
 			}
 			pairs, err := fn(ctx)
-			return DKIMKeys{s.c.Domain, words(s.c.DKIM.Overlap), pairs}, err
+			return DKIMKeys{s.c.Domain, s.c.furtherDomains(), words(s.c.DKIM.Overlap), pairs}, err
 		}
 	}
 	return h
@@ -148,13 +149,22 @@ func (s *Server) showDKIM(ctx context.Context) ([]DKIMPair, error) {
 	defer cancel()
 	out := make([]DKIMPair, len(pairs))
 	var asking sync.WaitGroup
+	places := make(chan struct{}, maxAsking)
 	for i, p := range pairs {
 		if out[i], err = s.dkimPair(p, true); err != nil {
 			return nil, err
 		}
-		for j, key := range p.Keys {
-			r := &out[i].Records[j]
-			asking.Go(func() { r.Seen = key.Look(ctx, s.c.Domain, s.freshTXT).String() })
+		n := 0
+		for _, domain := range s.c.signedDomains() {
+			for _, key := range p.Keys {
+				r := &out[i].Records[n]
+				n++
+				places <- struct{}{}
+				asking.Go(func() {
+					defer func() { <-places }()
+					r.Seen = key.Look(ctx, domain, s.freshTXT).String()
+				})
+			}
 		}
 	}
 	asking.Wait()
@@ -198,16 +208,28 @@ func (s *Server) dkimPair(p dkimkey.Pair, records bool) (DKIMPair, error) {
 	if !records {
 		return out, nil
 	}
+	for _, domain := range s.c.signedDomains() {
+		list, err := dkimRecords(p, domain)
+		if err != nil {
+			return out, err
+		}
+		out.Records = append(out.Records, list...)
+	}
+	return out, nil
+}
+
+// dkimRecords are the records of a pair in one domain, in the order of its keys.
+func dkimRecords(p dkimkey.Pair, domain string) (list []DKIMRecord, err error) {
 	for _, key := range p.Keys {
 		text, err := dkim.Record(key.Public)
 		if err != nil {
-			return out, err
+			return nil, err
 		}
-		line, err := dkim.ZoneLine(key.Selector, s.c.Domain, key.Public)
+		line, err := dkim.ZoneLine(key.Selector, domain, key.Public)
 		if err != nil {
-			return out, err
+			return nil, err
 		}
-		out.Records = append(out.Records, DKIMRecord{Selector: key.Selector, Name: dkim.RecordName(key.Selector, s.c.Domain), Text: text, Line: line})
+		list = append(list, DKIMRecord{Selector: key.Selector, Name: dkim.RecordName(key.Selector, domain), Text: text, Line: line})
 	}
-	return out, nil
+	return list, nil
 }

@@ -16,7 +16,6 @@ import (
 	"postern.email/mail"
 	"postern.email/wire/control"
 	"postern.email/wire/dns"
-	"postern.email/wire/web"
 )
 
 // Diagnosis is one thing that doctor looked at.
@@ -85,7 +84,7 @@ func (s *Server) Doctor(ctx context.Context, a DoctorArgs) ([]Diagnosis, error) 
 	}
 	s.diagnoseDoors(ctx, trust, addrs, &d)
 	s.diagnoseOut(ctx, try, &d)
-	s.diagnoseAliases(ctx, &d)
+	s.diagnoseAliases(&d)
 	s.diagnoseMix(ctx, &d)
 	return d, nil
 }
@@ -108,7 +107,11 @@ func (s *Server) diagnoseRecords(ctx context.Context, d *diagnoses) error {
 		}
 	}
 	if len(bad) == 0 && silent == nil {
-		d.OK("DNS", "all %d records of %s are as they should be", len(z.Records), s.c.Domain)
+		of := s.c.Domain
+		if n := len(s.c.furtherDomains()); n > 0 {
+			of += fmt.Sprintf(", and of %d further domains of aliases,", n)
+		}
+		d.OK("DNS", "all %d records of %s are as they should be", len(z.Records), of)
 	}
 	return nil
 }
@@ -201,7 +204,7 @@ func rough(n int64) string {
 // diagnoseCerts tells what is known here about the certificates. Names beside the domain are
 // spoken of when the domain has one: before that, what keeps it away keeps theirs away too.
 func (s *Server) diagnoseCerts(d *diagnoses) {
-	aliases := web.Aliases(s.c.Domain)
+	aliases := s.c.webNames()
 	for i, x := range s.certs.Status().Certs {
 		names := strings.Join(x.Names, ", ")
 		switch {

@@ -87,7 +87,7 @@ func (s *Server) openCerts() (err error) {
 		if err != nil {
 			return errs.Wrap("role/relay.openCerts", err)
 		}
-		o.ACME = &certs.ACME{Directory: c.TLS.ACMEDir, Email: c.TLS.ACMEEmail, Names: c.TLS.ACMENames, Alias: web.Aliases(c.Domain),
+		o.ACME = &certs.ACME{Directory: c.TLS.ACMEDir, Email: c.TLS.ACMEEmail, Names: c.TLS.ACMENames, Alias: c.webNames(),
 			Roots: names.Roots(), Resolver: c.Network.Resolver, Lookup: s.addresses, Doors: s.doors}
 	}
 	s.certs, err = certs.New(o)

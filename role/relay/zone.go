@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"postern.email/kit/config"
 	"postern.email/kit/errs"
+	"postern.email/mail/dmarc"
 	"postern.email/post/dkimkey"
 	"postern.email/wire/control"
 	"postern.email/wire/dns"
@@ -34,13 +36,14 @@ type Zone struct {
 
 // Record is one record that belongs in the DNS.
 type Record struct {
-	What  string `json:"what"`           // in a word or two: "MX", "DKIM p2026a-rsa"
+	What  string `json:"what"`           // in a word or two: "MX", "DKIM p2026a-rsa", "MX of alias.example"
 	Name  string `json:"name"`           // with a dot at its end
 	Type  string `json:"type"`           // "A", "TXT", …
 	Value string `json:"value"`          // as in a zone file; empty where it is not known yet
 	Text  string `json:"text,omitempty"` // of a TXT record: all strings as one, for forms with one field
 	Line  string `json:"line"`           // the whole record for a zone file
 	Why   string `json:"why"`            // what it is for
+	Zone  string `json:"zone"`           // the domain to which it belongs: the relay's own, or a further one of aliases
 	// Required: without it mail does not arrive, or is refused by others. All else is recommended.
 	Required bool `json:"required"`
 	// Aside says why the record does not belong in the zone file of the domain, or not yet.
@@ -98,6 +101,7 @@ type finding struct {
 const (
 	recordTTL  = 3600             // seconds; long enough for caches, short enough for a mistake
 	zoneTime   = 30 * time.Second // all questions of one check
+	maxAsking  = 32               // of them at one time
 	addAddress = "<the public IPv4 address of this machine>"
 )
 
@@ -117,10 +121,13 @@ func (s *Server) Zone(ctx context.Context, check bool) (Zone, error) {
 	}
 	z.Checked = true
 	var asking sync.WaitGroup
+	places := make(chan struct{}, maxAsking)
 	for i := range z.Records {
 		r := &z.Records[i]
 		s.names.Forget(r.Name) // an operator has just put it there
+		places <- struct{}{}
 		asking.Go(func() {
+			defer func() { <-places }()
 			f := r.check(ctx)
 			r.Verdict, r.Says, r.Found, r.Next = f.verdict, f.says, f.found, f.next
 			r.Required = r.Required || f.required
@@ -191,18 +198,21 @@ func (s *Server) records(ctx context.Context) ([]Record, error) {
 	d := s.c.Domain
 	all := s.addressRecords(ctx)
 	add := func(r Record) { all = append(all, r) }
-	add(Record{What: "MX", Name: fqdn(d), Type: "MX", Value: "10 " + fqdn(d), Required: true, Why: "mail for the domain comes to this machine", check: s.checkMX})
-	signing, err := s.signingRecords(ctx)
+	add(Record{What: "MX", Name: fqdn(d), Type: "MX", Value: "10 " + fqdn(d), Required: true, Why: "mail for the domain comes to this machine", check: s.checkMX(d)})
+	pairs, err := s.needed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signing, err := s.signingRecords(pairs, d)
 	if err != nil {
 		return nil, err
 	}
 	all = append(all, signing...)
-	add(textRecord("SPF", d, "v=spf1 a ~all", "mail of the domain comes from this machine (RFC 7208)", s.checkSPF))
-	add(textRecord("DMARC", "_dmarc."+d, "v=DMARC1; p=reject; adkim=s; aspf=s", "others refuse mail that only pretends to come from the domain (RFC 7489)", s.checkDMARC))
+	add(textRecord("SPF", d, "v=spf1 a ~all", "mail of the domain comes from this machine (RFC 7208)", s.checkSPF(d)))
+	add(s.policyRecord(d))
 	add(textRecord("ADSP", "_adsp._domainkey."+d, "dkim=discardable", "the same, for old software (RFC 5617)", s.checkText("_adsp._domainkey."+d, "dkim=", "dkim=discardable")))
 	if !s.certs.SelfSigned() { // a policy asks for a certificate that is vouched for
-		policy := mtasts.Ours(s.c.host()).Record()
-		add(textRecord("MTA-STS", mtasts.RecordPrefix+d, policy, "others deliver over verified TLS only (RFC 8461)", s.checkPolicy(policy)))
+		add(s.announcement(d))
 	}
 	for _, alias := range web.Aliases(d) {
 		why := map[string]string{"mta-sts." + d: "where others fetch the MTA-STS policy", "www." + d: "for people who type it",
@@ -212,7 +222,7 @@ func (s *Server) records(ctx context.Context) ([]Record, error) {
 		}
 		add(Record{What: strings.TrimSuffix(alias, "."+d), Name: fqdn(alias), Type: "CNAME", Value: fqdn(d), Why: why, check: s.checkAlias(alias)})
 	}
-	add(s.reportRecord())
+	add(s.reportRecord(d))
 	if r, ok := s.certificateRecord(); ok {
 		add(r)
 	}
@@ -220,8 +230,16 @@ func (s *Server) records(ctx context.Context) ([]Record, error) {
 		add(r)
 	}
 	all = append(all, s.serviceRecords()...)
+	further, err := s.aliasRecords(pairs)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, further...)
 	for i := range all {
 		r := &all[i]
+		if r.Zone == "" {
+			r.Zone = d
+		}
 		if r.Line == "" {
 			r.Line = fmt.Sprintf("%s %d IN %s %s", r.Name, recordTTL, r.Type, r.Value)
 		}
@@ -290,21 +308,33 @@ func (s *Server) addressRecords(ctx context.Context) []Record {
 	return append(all, back...)
 }
 
-// signingRecords are the keys whose records others need now.
-func (s *Server) signingRecords(ctx context.Context) ([]Record, error) {
+// policyRecord asks others to refuse what is not a domain's.
+func (s *Server) policyRecord(domain string) Record {
+	name := dmarc.Prefix + domain
+	return textRecord("DMARC", name, "v=DMARC1; p=reject; adkim=s; aspf=s", "others refuse mail that only pretends to come from the domain (RFC 9989)", s.checkDMARC(name))
+}
+
+// announcement tells others of the MTA-STS policy of a domain whose mail server this relay is.
+func (s *Server) announcement(domain string) Record {
+	policy := mtasts.Ours(s.c.host()).Record()
+	return textRecord("MTA-STS", mtasts.RecordPrefix+domain, policy, "others deliver over verified TLS only (RFC 8461)", s.checkPolicy(domain, policy))
+}
+
+// needed are the pairs of keys whose records others need now. The first call makes the first pair.
+func (s *Server) needed(ctx context.Context) ([]dkimkey.Pair, error) {
 	if s.dkim == nil {
 		return nil, nil
 	}
 	pairs, err := s.dkim.Current(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var all []Record
+	return slices.DeleteFunc(pairs, func(p dkimkey.Pair) bool {
+		return p.State == dkimkey.Retiring && !s.d.Now().Before(s.dkim.MayGo(p))
+	}), err
+}
+
+// signingRecords are the records of keys in one domain.
+func (s *Server) signingRecords(pairs []dkimkey.Pair, domain string) (all []Record, err error) {
 	for _, p := range pairs {
-		if p.State == dkimkey.Retiring && !s.d.Now().Before(s.dkim.MayGo(p)) {
-			continue
-		}
-		shown, err := s.dkimPair(p, true)
+		shown, err := dkimRecords(p, domain)
 		if err != nil {
 			return nil, err
 		}
@@ -315,11 +345,11 @@ func (s *Server) signingRecords(ctx context.Context) ([]Record, error) {
 		case dkimkey.Retiring:
 			why = "the last key: mail that it signed is under way until " + s.dkim.MayGo(p).UTC().Format(time.DateOnly)
 		}
-		for i, r := range shown.Records {
+		for i, r := range shown {
 			key := p.Keys[i]
 			_, value, _ := strings.Cut(r.Line, " IN TXT ")
 			all = append(all, Record{What: "DKIM " + r.Selector, Name: fqdn(r.Name), Type: "TXT", Text: r.Text, Value: value, Line: r.Line, Why: why,
-				Required: p.State != dkimkey.New && strings.Contains(r.Text, "k=rsa"), check: s.checkKey(key)})
+				Required: p.State != dkimkey.New && strings.Contains(r.Text, "k=rsa"), check: s.checkKey(domain, key)})
 		}
 	}
 	return all, nil
@@ -327,8 +357,8 @@ func (s *Server) signingRecords(ctx context.Context) ([]Record, error) {
 
 // reportRecord asks others for reports on TLS (RFC 8460). They come by mail, unencrypted, so
 // the operator must say where to.
-func (s *Server) reportRecord() Record {
-	name := "_smtp._tls." + s.c.Domain
+func (s *Server) reportRecord(domain string) Record {
+	name := "_smtp._tls." + domain
 	to, ok := strings.CutPrefix(s.c.Metadata.Admin, "mailto:")
 	to, _, _ = strings.Cut(to, "?")
 	r := textRecord("TLSRPT", name, "v=TLSRPTv1; rua=mailto:"+to, "others report failures of TLS to the operator (RFC 8460)", s.checkReports(name, ok && to != ""))
@@ -414,37 +444,53 @@ func (s *Server) usualPort(name string) int {
 	return n
 }
 
-// File is the list as a zone file (RFC 1035 §5). What does not belong there stands in it
-// as a comment.
+// File is the list as a zone file (RFC 1035 §5), one part for each domain. What does not belong there
+// stands in it as a comment.
 func (z Zone) File() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "; DNS records of %s for Postern\n", z.Domain)
 	if z.Note != "" {
 		fmt.Fprintf(&b, "; %s\n", z.Note)
 	}
+	var zones []string
+	for _, r := range z.Records {
+		if !slices.Contains(zones, r.Zone) {
+			zones = append(zones, r.Zone)
+		}
+	}
+	for i, zone := range zones {
+		if i > 0 {
+			fmt.Fprintf(&b, "\n;;; %s, a domain of aliases\n", zone)
+		}
+		z.part(&b, zone)
+	}
+	return b.String()
+}
+
+// part writes the records of one domain.
+func (z Zone) part(b *strings.Builder, zone string) {
 	for _, required := range []bool{true, false} {
 		title := map[bool]string{true: "Required", false: "Recommended"}[required]
 		for _, r := range z.Records {
-			if r.Required != required {
+			if r.Required != required || r.Zone != zone {
 				continue
 			}
 			if title != "" {
-				fmt.Fprintf(&b, "\n;; %s\n", title)
+				fmt.Fprintf(b, "\n;; %s\n", title)
 				title = ""
 			}
-			fmt.Fprintf(&b, "\n; %s: %s\n", r.What, r.Why)
+			fmt.Fprintf(b, "\n; %s: %s\n", r.What, r.Why)
 			line := r.Line
 			if r.Aside != "" {
-				fmt.Fprintf(&b, "; %s\n", r.Aside)
+				fmt.Fprintf(b, "; %s\n", r.Aside)
 				line = "; " + line
 			}
 			b.WriteString(line + "\n")
 			if z.Checked {
-				fmt.Fprintf(&b, "; %s\n", r.judged())
+				fmt.Fprintf(b, "; %s\n", r.judged())
 			}
 		}
 	}
-	return b.String()
 }
 
 // judged is the verdict of a checked record, on one line.

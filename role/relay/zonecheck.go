@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"postern.email/kit/errs"
+	"postern.email/mail/dmarc"
 	"postern.email/post/dkimkey"
 	"postern.email/wire/dns"
 	"postern.email/wire/mtasts"
@@ -95,27 +96,29 @@ func (s *Server) checkReverse(a netip.Addr) func(context.Context) finding {
 	}
 }
 
-// checkMX wants the domain as its own only mail server.
-func (s *Server) checkMX(ctx context.Context) finding {
-	list, _, err := s.names.MX(ctx, s.c.Domain)
-	if err != nil {
-		return recordError(err)
-	}
-	var hosts []string
-	for _, m := range list {
-		if m.Host != s.c.Domain {
-			hosts = append(hosts, m.Host)
+// checkMX wants this relay as the only mail server of a domain.
+func (s *Server) checkMX(domain string) func(context.Context) finding {
+	return func(ctx context.Context) finding {
+		list, _, err := s.names.MX(ctx, domain)
+		if err != nil {
+			return recordError(err)
 		}
+		var hosts []string
+		for _, m := range list {
+			if m.Host != s.c.Domain {
+				hosts = append(hosts, m.Host)
+			}
+		}
+		switch {
+		case len(hosts) == 0:
+			return fine("")
+		case list[0].Host == "":
+			return wrong("the domain says that it takes no mail (a null MX)")
+		case len(hosts) < len(list):
+			return wrong("mail goes to "+strings.Join(hosts, ", ")+" too", hosts...)
+		}
+		return wrong("mail goes to "+strings.Join(hosts, ", "), hosts...)
 	}
-	switch {
-	case len(hosts) == 0:
-		return fine("")
-	case list[0].Host == "":
-		return wrong("the domain says that it takes no mail (a null MX)")
-	case len(hosts) < len(list):
-		return wrong("mail goes to "+strings.Join(hosts, ", ")+" too", hosts...)
-	}
-	return wrong("mail goes to "+strings.Join(hosts, ", "), hosts...)
 }
 
 // txts gives the texts at a name that begin with a prefix, in any case.
@@ -159,36 +162,57 @@ func (s *Server) checkText(name, prefix, want string) func(context.Context) find
 }
 
 // checkSPF wants one policy, which allows this machine (RFC 7208 §4.5, §5).
-func (s *Server) checkSPF(ctx context.Context) finding {
-	all, err := s.txts(ctx, s.c.Domain, "v=spf1")
-	all = slices.DeleteFunc(all, func(t string) bool { return len(t) > 6 && t[6] != ' ' })
-	switch {
-	case err != nil:
-		return recordError(err)
-	case len(all) == 0:
-		return finding{verdict: RecordMissing, says: "there is no such record"}
-	case len(all) > 1:
-		return wrong("there are several, and others take none then", all...)
-	case spfNames(all[0], s.c.Domain, s.here()):
-		return fine("")
+func (s *Server) checkSPF(domain string) func(context.Context) finding {
+	return func(ctx context.Context) finding {
+		all, err := s.txts(ctx, domain, "v=spf1")
+		all = slices.DeleteFunc(all, func(t string) bool { return len(t) > 6 && t[6] != ' ' })
+		switch {
+		case err != nil:
+			return recordError(err)
+		case len(all) == 0:
+			return finding{verdict: RecordMissing, says: "there is no such record"}
+		case len(all) > 1:
+			return wrong("there are several, and others take none then", all...)
+		case spfNames(all[0], domain, s.c.Domain, s.here()):
+			return fine("")
+		}
+		return wrong("the one there does not name this machine: "+all[0], all[0])
 	}
-	return wrong("the one there does not name this machine: "+all[0], all[0])
 }
 
-// spfNames reports whether a policy names the domain's own addresses, by a or mx, or every
-// one of addrs by itself, before it judges all.
-func spfNames(policy, domain string, addrs []netip.Addr) bool {
+// spfNames reports whether the policy of a domain names the addresses of host: by its own mail server,
+// which checkMX looks at; by host itself or its policy; or every one of addrs by itself. It must do so before it
+// judges all.
+func spfNames(policy, domain, host string, addrs []netip.Addr) bool {
 	rest := slices.Clone(addrs)
 	for _, term := range strings.Fields(strings.ToLower(policy))[1:] {
 		term = strings.TrimPrefix(term, "+")
+		if to, ok := strings.CutPrefix(term, "redirect="); ok && domain != host && strings.TrimSuffix(to, ".") == host {
+			return true
+		}
 		name, value, given := strings.Cut(term, ":")
 		name, mask, _ := strings.Cut(name, "/")
+		value, bits, _ := strings.Cut(value, "/")
+		if value = strings.TrimSuffix(value, "."); !given {
+			value = domain
+		}
 		switch name {
-		case "a", "mx":
-			if value, _, _ = strings.Cut(value, "/"); !given || strings.TrimSuffix(value, ".") == domain {
+		case "a":
+			if value == host {
+				return true
+			}
+		case "mx":
+			if value == host || value == domain {
+				return true
+			}
+		case "include":
+			if value == host && domain != host {
 				return true
 			}
 		case "ip4", "ip6":
+			if bits != "" {
+				value += "/" + bits
+			}
 			p, err := netip.ParsePrefix(value)
 			if a, aerr := netip.ParseAddr(value); err != nil && aerr == nil {
 				p, err = a.Prefix(a.BitLen())
@@ -207,28 +231,24 @@ func spfNames(policy, domain string, addrs []netip.Addr) bool {
 	return false
 }
 
-// checkDMARC wants one policy that asks others to do something (RFC 7489 §6.3).
-func (s *Server) checkDMARC(ctx context.Context) finding {
-	t, f, ok := s.one(ctx, "_dmarc."+s.c.Domain, "v=DMARC1")
-	if !ok {
-		return f
-	}
-	policy := ""
-	for tag := range strings.SplitSeq(t, ";") {
-		if k, v, _ := strings.Cut(tag, "="); strings.TrimSpace(k) == "p" {
-			policy = strings.ToLower(strings.TrimSpace(v))
+// checkDMARC wants one policy that asks others to do something (RFC 9989 §4.7).
+func (s *Server) checkDMARC(name string) func(context.Context) finding {
+	return func(ctx context.Context) finding {
+		t, f, ok := s.one(ctx, name, "v=DMARC1")
+		if !ok {
+			return f
 		}
+		if r, _ := dmarc.Parse(t); r.Policy == dmarc.Reject || r.Policy == dmarc.Quarantine {
+			return fine("")
+		}
+		return wrong("the one there asks for nothing, so anybody can write in the name of your users: "+t, t)
 	}
-	if policy == "reject" || policy == "quarantine" {
-		return fine("")
-	}
-	return wrong("the one there asks for nothing, so anybody can write in the name of your users: "+t, t)
 }
 
-// checkKey wants a signing key just as it is.
-func (s *Server) checkKey(key dkimkey.PublicKey) func(context.Context) finding {
+// checkKey wants a signing key of a domain just as it is.
+func (s *Server) checkKey(domain string, key dkimkey.PublicKey) func(context.Context) finding {
 	return func(ctx context.Context) finding {
-		switch key.Look(ctx, s.c.Domain, s.freshTXT) {
+		switch key.Look(ctx, domain, s.freshTXT) {
 		case dkimkey.Found:
 			return fine("")
 		case dkimkey.Absent:
@@ -240,10 +260,10 @@ func (s *Server) checkKey(key dkimkey.PublicKey) func(context.Context) finding {
 	}
 }
 
-// checkPolicy wants the announcement of our MTA-STS policy.
-func (s *Server) checkPolicy(record string) func(context.Context) finding {
+// checkPolicy wants the announcement of our MTA-STS policy in a domain.
+func (s *Server) checkPolicy(domain, record string) func(context.Context) finding {
 	return func(ctx context.Context) finding {
-		all, _, err := s.names.TXT(ctx, mtasts.RecordPrefix+s.c.Domain)
+		all, _, err := s.names.TXT(ctx, mtasts.RecordPrefix+domain)
 		if err != nil {
 			return recordError(err)
 		}
