@@ -103,5 +103,7 @@ func (p firefoxPanel) open(url string) {
 
 func (p firefoxPanel) picture(path string) {
 	p.f.t.Helper()
-	p.f.window().picture(path)
+	p.f.window().js(fmt.Sprintf(`(async () => { const bitmap = await %s.browsingContext.currentWindowGlobal.drawSnapshot(null, 2, 'white');
+ const canvas = new OffscreenCanvas(bitmap.width, bitmap.height); canvas.getContext('2d').drawImage(bitmap, 0, 0);
+ const blob = await canvas.convertToBlob(); await IOUtils.write(%q, new Uint8Array(await blob.arrayBuffer())); })()`, panelElement, path))
 }
