@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,6 +27,7 @@ func TestLabRoads(t *testing.T) {
 	t.Run("Delta Chat", l.deltaChat)
 	t.Run("world", l.world)
 	t.Run("nobody", l.nobody)
+	t.Run("refused", l.refused)
 }
 
 // attachment: a mail with an attachment of 5 MB arrives byte for byte.
@@ -157,6 +159,43 @@ func (l *testLab) deltaChat(t *testing.T) {
 		r.must(&got, "get_message", way.to, e.number("msgId"))
 		if got.Text != text || !got.ShowPadlock {
 			t.Errorf("got %q (padlock %v), want %q", got.Text, got.ShowPadlock, text)
+		}
+	}
+}
+
+// refused: of a mail into the world one recipient gets it and the other is refused there; its sender reads
+// so, of that one alone: whom a relay vouches for in a letter of the exit's relay, and who wrote without a
+// name at the reply address, by its relay and back over its reply blocks.
+func (l *testLab) refused(t *testing.T) {
+	p, w := &l.Proxies[0], &l.World
+	unknown := "unknown@" + w.Domain
+	domain := p.Account[strings.IndexByte(p.Account, '@')+1:]
+	for _, c := range []struct {
+		name string
+		raw  []byte
+		from *regexp.Regexp // of the report
+		by   string         // X-Postern-Sender
+	}{
+		{"vouched for", labMail(p.Account, w.Account, "to two", "a text"), regexp.MustCompile(`(?m)^From: .*<mailer-daemon@` + regexp.QuoteMeta(domain) + `>`), domain + "; "},
+		{"anonymous", anonymousMail(p, "Owl", w.Account, "to two", "a text"), regexp.MustCompile(`(?m)^From: .*<mailer-daemon@relay\d\.test>`), `; for reply address reply.`},
+	} {
+		have, n := p.list(t), curlCount(t, w.POP3, w.Account, w.Password)
+		began := time.Now()
+		p.swaks(t, w.Account+","+unknown, c.raw).want(t, swaksOK, "250 2.0.0 queued")
+		awaitPOP3(t, w.POP3, w.Account, w.Password, n+1, 4*time.Minute)
+		p.await(t, have+1, 4*time.Minute)
+		t.Logf("%s: the report came after %v", c.name, time.Since(began).Round(time.Second))
+		got := string(p.fetch(t, have+1))
+		for _, want := range []string{"X-Postern-Sender: ", c.by, "report-type=delivery-status", "Final-Recipient: rfc822; " + unknown, "Action: failed", "Status: 5.1.1", "Diagnostic-Code: smtp; 550"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: %q is not in the report:\n%s", c.name, want, got)
+			}
+		}
+		if !c.from.MatchString(got) || strings.Contains(got, "List-Unsubscribe") || strings.Contains(got, "Final-Recipient: rfc822; "+w.Account) {
+			t.Errorf("%s: the report is\n%s", c.name, got)
+		}
+		if m := curlFetch(t, w.POP3, w.Account, w.Password, n+1); strings.Contains(string(m), unknown) {
+			t.Errorf("%s: who got it reads who did not:\n%s", c.name, m)
 		}
 	}
 }
