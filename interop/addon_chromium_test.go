@@ -208,8 +208,13 @@ func (v chromiumView) write(text string) {
 
 func (v chromiumView) open(url string) {
 	v.b.t.Helper()
-	v.b.session = v.session
-	v.b.open(url)
+	goTo(v.b.t, v, url, func() {
+		var r struct{ ErrorText string }
+		v.do(&r, "Page.navigate", map[string]any{"url": url})
+		if r.ErrorText != "" {
+			v.b.t.Fatalf("%s: %s", url, r.ErrorText)
+		}
+	})
 }
 
 func (v chromiumView) picture(path string) {

@@ -317,15 +317,10 @@ func (v firefoxView) write(text string) {
 	}
 }
 
-// open goes to a page and waits until it is there. It is asked for, since Firefox may never say that a navigation is complete
-// which took the place of another one, such as that of a form just sent in.
 func (v firefoxView) open(url string) {
 	v.f.t.Helper()
-	const mark = "theTestLeavesThisPage"
-	v.ask("window." + mark + " = true")
-	v.f.do(nil, "browsingContext.navigate", map[string]any{"context": v.context, "url": url, "wait": "none"})
-	until(v.f.t, "for "+url, func() bool {
-		return v.ask("window."+mark+" ? '' : document.readyState + ' ' + location.href") == "complete "+url
+	goTo(v.f.t, v, url, func() {
+		v.f.do(nil, "browsingContext.navigate", map[string]any{"context": v.context, "url": url, "wait": "none"})
 	})
 }
 

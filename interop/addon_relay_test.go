@@ -133,7 +133,9 @@ func TestAddonRelay(t *testing.T) {
 		p.open("https://" + a.HTTPS + "/aliases")
 		p.press(v, "ul.list a[href*='"+strings.TrimSuffix(alias, "@"+a.Domain)+"']:not(.button)")
 		p.press(v, "form:has(input[name=sender][value='news@shop.example']) button[value=block]")
-		until(t, "for the page to say so", func() bool { return strings.Contains(v.ask("document.body?.innerText ?? ''"), "Blocked: mail from there is refused.") })
+		until(t, "for the page to say so", func() bool {
+			return strings.Contains(v.ask("document.body?.innerText ?? ''"), "Blocked: mail from there is refused.")
+		})
 		picture(t, v, "blocked")
 		if n := p.clicks - before; n != 2 {
 			t.Errorf("%d clicks block a sender, want 2", n)

@@ -22,6 +22,18 @@ type view interface {
 	picture(path string)
 }
 
+// goTo goes to a page and waits until it is there. The page is asked for that: what browsers say of pages that are loaded
+// may be of the one before, such as that behind a form just sent in, and Firefox may never say it of the one after.
+func goTo(t testing.TB, v view, url string, navigate func()) {
+	t.Helper()
+	const mark = "theTestLeavesThisPage"
+	v.ask("window." + mark + " = true")
+	navigate()
+	until(t, "for "+url, func() bool {
+		return v.ask("window."+mark+" ? '' : document.readyState + ' ' + location.href") == "complete "+url
+	})
+}
+
 // jsValue is what a script gave, as both browsers' protocols write it.
 type jsValue struct {
 	Type  string
