@@ -51,6 +51,7 @@ type OutOptions struct {
 	Destinations, PerDestination int
 	FirstRetry, LastRetry        time.Duration
 	Keep, Grace, Slow            time.Duration
+	Delay                        time.Duration // DefaultDelay; negative: nobody is told of a delay
 
 	Logger *slog.Logger // nil: nothing is logged
 }
@@ -102,6 +103,9 @@ func NewOut(o OutOptions) *Out {
 	def(&o.Keep, DefaultKeep)
 	def(&o.Grace, DefaultGrace)
 	def(&o.Slow, DefaultSlow)
+	if o.Delay == 0 {
+		o.Delay = DefaultDelay
+	}
 	if o.Destinations <= 0 {
 		o.Destinations = DefaultDestinations
 	}
@@ -127,6 +131,9 @@ func (o *Out) Run(ctx context.Context) error {
 		t.Stop()
 		stop()
 	}()
+	if o.o.Delay > 0 {
+		wg.Go(func() { o.warn(ctx) })
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

@@ -29,7 +29,7 @@ func (o *Out) serve(ctx, work context.Context, d *destination, w *worker) {
 	for ctx.Err() == nil {
 		items := o.q.Lease(d.name, batch)
 		for i, it := range items {
-			if ctx.Err() != nil || !o.handle(work, d, w, s, it) {
+			if ctx.Err() != nil || !o.handle(ctx, work, d, w, s, it) {
 				for _, rest := range items[i:] { // Release of what was settled does nothing
 					o.q.Release(rest)
 				}
@@ -71,8 +71,9 @@ func (o *Out) idle(ctx context.Context, d *destination) bool {
 }
 
 // handle sends one mail and puts down what became of it. false: the worker must end, because the
-// destination cannot be served any more now or is slow.
-func (o *Out) handle(ctx context.Context, d *destination, w *worker, s Session, it *queue.Item) bool {
+// destination cannot be served any more now or is slow. When begin ends no other host is asked to take the
+// mail; what a host has begun to take goes on until ctx ends.
+func (o *Out) handle(begin, ctx context.Context, d *destination, w *worker, s Session, it *queue.Item) bool {
 	if o.expired(it) {
 		return o.settle(ctx, it, o.all(it, queue.Failed, o.lateReply(d, it)))
 	}
@@ -84,16 +85,19 @@ func (o *Out) handle(ctx context.Context, d *destination, w *worker, s Session, 
 		return o.damaged(ctx, it, err)
 	}
 	defer body.Close()
-	out := o.send(ctx, d, w, s, job(it, body))
+	j := job(it, body)
+	j.Begin = begin
+	out := o.send(ctx, d, w, s, j)
 	if out.Unreached != nil {
+		if begin.Err() != nil && out.Unreached.Code < 500 { // we are stopping: no fault of the destination
+			return false
+		}
 		return o.unreached(ctx, d, it, out.Unreached)
 	}
 	o.mu.Lock()
 	slow := w.slow
 	first := !slow && !d.reached
-	if d.failures > 0 { // another worker could not reach it. Under the lock: the later news counts
-		o.q.Unpause(d.name)
-	}
+	o.q.Unpause(d.name) // another worker may not have reached it. Under the lock: the later news counts
 	d.reached, d.slow, d.failures, d.why = !slow, slow, 0, ""
 	o.mu.Unlock()
 	if first {
@@ -209,12 +213,10 @@ func expiredReply(last *smtp.Reply) *smtp.Reply {
 
 // lateReply is expiredReply for a mail that is not tried any more.
 func (o *Out) lateReply(d *destination, it *queue.Item) *smtp.Reply {
-	o.mu.Lock()
-	last := d.why
-	o.mu.Unlock()
+	last := ""
 	for _, w := range it.Rcpts {
 		if last == "" {
-			last = w.LastWhy
+			last = o.lastAnswer(d.name, w)
 		}
 	}
 	if last == "" {
@@ -322,6 +324,14 @@ func (o *Out) report(ctx context.Context, w *writes, it *queue.Item, rs []result
 			}
 			if x.Status == "" || x.Status[0] != '2' {
 				x.Status = "2.0.0"
+			}
+		case queue.Warned:
+			x.Action, x.RetryUntil = dsn.Delayed, m.Expires
+			if rs[i].rcpt.Tries > 0 {
+				x.LastAttempt = rs[i].rcpt.Since
+			}
+			if x.Status == "" || x.Status[0] != '4' {
+				x.Status = "4.0.0"
 			}
 		default:
 			continue

@@ -27,6 +27,9 @@ type Job struct {
 	Body    smtp.Content
 	// Verified asks for the strictest trust, whatever the operator's routes and the exceptions say.
 	Verified bool
+	// Begin ends when no host shall be asked any more whether it is ready for the mail; one that is
+	// goes on taking it. nil: never.
+	Begin context.Context
 }
 
 // Outcome is what became of a Job.
@@ -91,6 +94,9 @@ func (s *Session) Send(ctx context.Context, j Job) Outcome {
 	defer cancel()
 	reach, stop := context.WithTimeout(ctx, s.r.o.Reach)
 	defer stop()
+	if j.Begin != nil {
+		defer context.AfterFunc(j.Begin, stop)()
+	}
 	p, err := s.r.plan(reach, s.domain)
 	if err != nil {
 		return Outcome{Unreached: replyOf(err)}

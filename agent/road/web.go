@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http/httptrace"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -151,8 +152,24 @@ func (w *webRoad) send(ctx context.Context, t *target, j Job) (Outcome, bool) {
 	return out, true
 }
 
+// untilConnected makes a context for one request that ends with begin too (nil: never), as long as there is
+// no connection for it.
+func untilConnected(ctx, begin context.Context) (context.Context, context.CancelFunc) {
+	if begin == nil {
+		return ctx, func() {}
+	}
+	ctx, cut := context.WithCancel(ctx)
+	undo := context.AfterFunc(begin, cut)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { undo() }}), func() {
+		undo()
+		cut()
+	}
+}
+
 // post is one request. again: the answer is one for several recipients, and no yes.
 func (w *webRoad) post(ctx context.Context, c *mxdeliv.Client, t *target, at string, j Job, to []mail.Address) (out Outcome, again, ok bool) {
+	ctx, done := untilConnected(ctx, j.Begin)
+	defer done()
 	a, err := c.Deliver(ctx, at, mxdeliv.Outgoing{From: j.From, To: to, Content: j.Body})
 	answer := func(r *smtp.Reply) Outcome {
 		o := Outcome{Host: t.host, Answers: make([]*smtp.Reply, len(to))}

@@ -101,6 +101,7 @@ type host struct {
 	refuse    map[string]*smtp.Reply // by local part
 	webAnswer string                 // answers every POST with this, status in webStatus
 	webStatus int
+	taking    func() // called when all of a mail is there; nil: nothing is
 
 	mu     sync.Mutex
 	conns  int
@@ -227,6 +228,9 @@ func (s *hostSession) Commit(_ context.Context, raw []byte) error {
 }
 
 func (h *host) took(what string, require bool) {
+	if h.taking != nil {
+		h.taking()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.got, h.secure = append(h.got, what), append(h.secure, require)

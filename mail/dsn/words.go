@@ -36,7 +36,7 @@ var sections = [...]struct {
 		"This server has given up for these addresses and keeps no copy of the mail for them. The mail itself is not lost: it is where " +
 			"your mail program keeps what you have sent. Send it again from there once the reason above is out of the way."},
 	{Delayed, "Your mail is not yet delivered to:",
-		"The mail is safe: it waits on this server, which goes on trying. There is nothing for you to do. You will be told if it has to give up."},
+		"The mail is safe: it waits on this server, which goes on trying. There is nothing for you to do. You will be told if it has to give up, unless you asked not to be."},
 	{Delivered, "Your mail was delivered to the mailbox of:", ""},
 	{Relayed, "Your mail was handed on, to a server that sends no such reports, for:",
 		"Nothing more will be told about these addresses, unless delivery fails later."},

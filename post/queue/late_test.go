@@ -117,13 +117,26 @@ func TestDropWith(t *testing.T) {
 	w := newWorld(t)
 	id := w.put(mailOf(100, "a@x.example", "b@y.example"))
 	shard := w.q.s.entries[id].shard
-	report := func(tx store.Tx) error { return tx.Set([]byte("zz report"), []byte{1}) }
+	report := func(l Listed) (func(store.Tx) error, error) {
+		if l.ID != id || len(l.Rcpts) != 2 {
+			t.Errorf("the report is of %+v", l)
+		}
+		if items := w.q.Lease("x.example", 10); len(items) > 0 {
+			t.Error("it can be leased while it is removed")
+		}
+		return func(tx store.Tx) error { return tx.Set([]byte("zz report"), []byte{1}) }, nil
+	}
 	busy := w.lease("x.example")
 	wantKind(t, w.q.DropWith(ctx, id, report), errs.Busy, "the mail is being sent at this moment")
 	w.q.Release(busy)
 	no := errs.E("test", errs.Full, "no room", nil)
-	if err := w.q.DropWith(ctx, id, func(store.Tx) error { return no }); !errors.Is(err, no) {
-		t.Errorf("the report fails: %v", err)
+	for _, fails := range []func(Listed) (func(store.Tx) error, error){
+		func(Listed) (func(store.Tx) error, error) { return nil, no },
+		func(Listed) (func(store.Tx) error, error) { return func(store.Tx) error { return no }, nil },
+	} {
+		if err := w.q.DropWith(ctx, id, fails); !errors.Is(err, no) {
+			t.Errorf("the report fails: %v", err)
+		}
 	}
 	if dests, _ := w.q.Due(); len(dests) != 2 || w.q.Stats().Leased != 0 {
 		t.Errorf("then %q are due, %d leased", dests, w.q.Stats().Leased)
@@ -139,4 +152,7 @@ func TestDropWith(t *testing.T) {
 		t.Errorf("the report: %v", err)
 	}
 	wantKind(t, w.q.DropWith(ctx, id, report), errs.NotFound, "no such mail in the queue")
+	lost := w.put(mailOf(100, "c@z.example"))
+	w.q.setAside(w.q.s.entries[lost], damagedBody)
+	wantKind(t, w.q.DropWith(ctx, lost, report), errs.Corrupt, "the mail cannot be read, so nobody can be told")
 }

@@ -202,11 +202,12 @@ func (q *Queue) Drop(ctx context.Context, id ID) error {
 	return errs.Wrap(op, q.drop(ctx, s, id, nil))
 }
 
-// DropWith removes a mail as Drop does, in one transaction with also, which runs in the mail's shard and may be
-// run more than once: an Entry.Put of the report that it was removed. errs.Busy: it is being
-// delivered, so that nobody can say yet what becomes of it. errs.NotFound: it is not there. On an error nothing
-// was removed.
-func (q *Queue) DropWith(ctx context.Context, id ID, also func(store.Tx) error) error {
+// DropWith removes a mail as Drop does, in one transaction with a report that it was removed: report is given
+// the mail, of which nobody delivers anything meanwhile, and gives what is also to be written, in the
+// mail's shard; that may be run more than once, and may be nil. errs.Busy: it is being delivered at this
+// moment, so that nobody can say what becomes of it. errs.Corrupt: it cannot be read, so that nobody can be
+// told. errs.NotFound: it is not there. On an error, report's own too, nothing was removed.
+func (q *Queue) DropWith(ctx context.Context, id ID, report func(Listed) (also func(store.Tx) error, err error)) error {
 	const op = "post/queue.DropWith"
 	unlock, err := q.locks.acquire(ctx, id)
 	if err != nil {
@@ -219,17 +220,30 @@ func (q *Queue) DropWith(ctx context.Context, id ID, also func(store.Tx) error) 
 	}
 	q.mu.Lock()
 	e := q.s.entries[id]
-	free := e == nil || !slices.ContainsFunc(e.slots, func(s slot) bool { return s.leased })
-	if e != nil && free {
-		for i := range e.slots { // nobody begins to deliver it now
-			q.s.take(&e.slots[i])
+	known, free := e != nil && q.damaged[id] == nil, true
+	if known {
+		free = !slices.ContainsFunc(e.slots, func(s slot) bool { return s.leased })
+		for i := range e.slots {
+			if free {
+				q.s.take(&e.slots[i])
+			}
 		}
 	}
 	q.mu.Unlock()
-	if !free {
+	switch {
+	case !known:
+		return errs.E(op, errs.Corrupt, "the mail cannot be read, so nobody can be told", nil)
+	case !free:
 		return errs.E(op, errs.Busy, "the mail is being sent at this moment", nil)
 	}
-	if err = q.drop(ctx, s, id, also); err != nil && e != nil {
+	l, err := q.look(ctx, id, s)
+	if err == nil {
+		var also func(store.Tx) error
+		if also, err = report(l); err == nil {
+			err = q.drop(ctx, s, id, also)
+		}
+	}
+	if err != nil {
 		q.mu.Lock()
 		for i := range e.slots {
 			q.s.endLease(&e.slots[i])
