@@ -36,12 +36,13 @@ func isReserved(f mail.Field) bool {
 type LetterFields struct {
 	Received  string    // the value of a Received field; empty: none is written
 	MessageID string    // for a mail that has none, with angle brackets
-	Date      time.Time // for a mail that has none
+	Date      time.Time // for a mail that has none, or none that can be read; in UTC
 }
 
 // Letter applies the rules for mail that a user hands in to the mail proxy, and that travels sealed
 // end to end: what leaves a submission leaves it too (submissionDrops), but Subject stays as it is,
-// for nobody on the way can read it. An id and a date are written where the mail has none (RFC 6409
+// for nobody on the way can read it, and Date says the same moment in UTC, so that it does not tell in which
+// part of the world the sender is. An id and a date are written where the mail has none (RFC 6409
 // §8), and fields between proxy and mail program are taken out (ReadAsked reads them). The result is
 // built, and what is too large refused, as in Submission.
 func Letter(raw []byte, w LetterFields) (header []byte, bodyOffset int, err error) {
@@ -55,7 +56,17 @@ func Letter(raw []byte, w LetterFields) (header []byte, bodyOffset int, err erro
 		out = appendLine(out, "Received", w.Received)
 	}
 	for _, f := range h.Fields() {
-		if !isReserved(f) && !named(f, submissionDrops[:]) {
+		switch {
+		case isReserved(f) || named(f, submissionDrops[:]):
+		case strings.EqualFold(f.Name, "Date"):
+			at, err := mail.ParseDate(f.Value())
+			if err != nil {
+				at = w.Date
+			}
+			if !at.IsZero() {
+				out = appendLine(out, "Date", mail.FormatDate(at.UTC()))
+			}
+		default:
 			out = mail.AppendField(out, f)
 		}
 	}

@@ -11,8 +11,8 @@ import (
 
 var written = LetterFields{Received: "by localhost; date", MessageID: "<new@id>", Date: time.Date(2026, 11, 5, 10, 20, 30, 0, time.UTC)}
 
-// TestLetter: what tells of the sender's machine leaves, the subject stays, and what a mail lacks is
-// written.
+// TestLetter: what tells of the sender's machine leaves, and of its part of the world; the subject stays, and
+// what a mail lacks is written.
 func TestLetter(t *testing.T) {
 	raw := "From: a@b.example\r\nBCC: canary\r\nUser-Agent: canary\r\nreceived: canary\r\nReturn-Path: <canary>\r\nX-Originating-IP: canary\r\nX-Mailer: canary\r\n" +
 		"Subject: plans\r\nX-Postern-Sender: canary\r\nx-katzenpost-anything: canary\r\n folded canary\r\n\r\nbody\r\n"
@@ -23,9 +23,16 @@ func TestLetter(t *testing.T) {
 	if got, want := string(header)+raw[off:], "Received: by localhost; date\r\nFrom: a@b.example\r\nSubject: plans\r\nMessage-ID: <new@id>\r\nDate: Thu, 5 Nov 2026 10:20:30 +0000\r\n\r\nbody\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	raw = "From: a@b.example\r\nDATE: then\r\nmessage-id: <old@id>\r\nX-Katzenpost-Unreliable:\r\n\r\n"
+	for date, want := range map[string]string{"Thu, 5 Nov 2026 18:20:07 +0900": "Thu, 5 Nov 2026 09:20:07 +0000", "5 Nov 2026 11:20 +0100 (CET)": "Thu, 5 Nov 2026 10:20:00 +0000",
+		"Thu, 5 Nov 2026\r\n 02:20:07 PDT": "Thu, 5 Nov 2026 09:20:07 +0000", "then (+0900)": "Thu, 5 Nov 2026 10:20:30 +0000"} {
+		header, _, err = Letter([]byte("From: a@b.example\r\nDate: "+date+"\r\n\r\n"), written)
+		if want := "Received: by localhost; date\r\nFrom: a@b.example\r\nDate: " + want + "\r\nMessage-ID: <new@id>\r\n\r\n"; err != nil || string(header) != want {
+			t.Errorf("%q: %q, want %q; %v", date, header, want, err)
+		}
+	}
+	raw = "From: a@b.example\r\nDATE: Thu, 1 Jan 2026 00:00:00 +0000\r\nmessage-id: <old@id>\r\nX-Katzenpost-Unreliable:\r\n\r\n"
 	header, _, err = Letter([]byte(raw), written)
-	if got, want := string(header), "Received: by localhost; date\r\nFrom: a@b.example\r\nDATE: then\r\nmessage-id: <old@id>\r\n\r\n"; err != nil || got != want {
+	if got, want := string(header), "Received: by localhost; date\r\nFrom: a@b.example\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nmessage-id: <old@id>\r\n\r\n"; err != nil || got != want {
 		t.Errorf("%q, want %q; %v", got, want, err)
 	}
 }
