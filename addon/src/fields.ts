@@ -21,6 +21,7 @@ interface PosternFields {
   if (scope.posternFields) return;
 
   const mostElements = 20_000; // that are looked at in one search
+  const mostTargets = 20; // fields of which one is chosen
 
   // The word "e-mail" in names, labels and hints: "email", "e-mail", "mail address" and what other languages say.
   const words = /(^|[^a-z])e[-_ ]?mail|mail[-_ ]?addr|courriel|correo|correio|epost|e-post|sähköposti|почт|имейл|邮箱|邮件|郵件|メール|이메일|البريد/i;
@@ -115,11 +116,15 @@ interface PosternFields {
     return field.value === address;
   };
 
+  /** The field that has the focus; else the only one for addresses; else, where a newsletter is offered beside it, the only
+   * one in a form that asks for a password, too. */
   const target = (): HTMLInputElement | null => {
     const has = focused();
     if (has) return has;
-    const fields = all(document, 2);
-    return fields.length === 1 ? fields[0]! : null;
+    const fields = all(document, mostTargets);
+    if (fields.length === 1) return fields[0]!;
+    const accounts = fields.filter((f) => f.form?.querySelector('input[type=password]'));
+    return accounts.length === 1 ? accounts[0]! : null;
   };
 
   /** One that has the focus comes before one that has not, in the frame that has it before others. */

@@ -28,6 +28,8 @@ func (s *Server) showConnect(w http.ResponseWriter, r *http.Request) {
 		for _, t := range list {
 			p.Tokens = append(p.Tokens, showToken(t))
 		}
+	} else {
+		s.loginForm(&p, "", ConnectPath)
 	}
 	s.render(w, http.StatusOK, "alias-connect.html", p)
 }

@@ -221,8 +221,14 @@ func (s *Server) void(w http.ResponseWriter, r *http.Request, err error) bool {
 // askLogin shows the form for logging in, which leads to next.
 func (s *Server) askLogin(w http.ResponseWriter, status int, login, next string, t *trouble) {
 	p := s.view(guest, "Your aliases")
-	p.Problem, p.NextPath, p.Login, p.IdleText = t, safeNext(next), login, idleText(s.o.Idle)
+	p.Problem = t
+	s.loginForm(&p, login, next)
 	s.render(w, status, "alias-login.html", p)
+}
+
+// loginForm fills in what the form for logging in has.
+func (s *Server) loginForm(p *view, login, next string) {
+	p.NextPath, p.Login, p.IdleText = safeNext(next), login, idleText(s.o.Idle)
 }
 
 // idleText says how long a session lives.

@@ -223,8 +223,10 @@ func TestConnect(t *testing.T) {
 	if guest != b.get(ConnectPath+"?token="+goodToken) || b.cookie != "" {
 		t.Error("the page depends on who asks")
 	}
-	b.press(b.get("/aliases"), "password", "password", goodToken)
-	page := b.press(b.get(ConnectPath), "Make a link")
+	page := b.press(guest, "password", "password", "wrong", "address", login)
+	b.must(page, "Address, password or token is wrong.")
+	page = b.press(page, "password", "password", goodToken, "address", "") // leads back to where the link is made
+	page = b.press(page, "Make a link")
 	link := "https://mail.example.org:8443/aliases/connect#token=" + strings.Repeat("Ef5", 21) + "z"
 	b.must(page, `href="`+link+`"`, "It is shown once.")
 	checkQR(t, page)
