@@ -99,6 +99,8 @@ func printQueued(io streams, m relay.QueuedMail, digits int) {
 			state = "held"
 		case r.Sending:
 			state = "being sent"
+		case r.Ready:
+			state = "waits for a connection"
 		}
 		tries := fmt.Sprintf("%d tries", r.Tries)
 		if r.Tries == 1 {
@@ -214,10 +216,14 @@ func changeQueue(io streams, name, short, done string) *cobra.Command {
 
 func dropQueued(io streams) *cobra.Command {
 	var src source
-	var yes bool
-	c := &cobra.Command{Use: "drop NUMBER", Short: "Remove one mail for ever; its sender is not told", Args: cobra.ExactArgs(1),
-		Example: "  postern queue drop 3f9c\n  postern queue drop 3f9c --yes"}
+	var yes, report bool
+	c := &cobra.Command{Use: "drop NUMBER", Short: "Remove one mail for ever; its sender is not told without --report", Args: cobra.ExactArgs(1),
+		Long: `Remove one mail for ever. With --report its sender gets a delivery report that the mail was
+removed (RFC 3464), in one step: without the report nothing is removed. A mail that is being sent
+at this moment stays then. Who wants no reports gets none, and a report has no sender.`,
+		Example: "  postern queue drop 3f9c\n  postern queue drop 3f9c --report\n  postern queue drop 3f9c --yes"}
 	src.flags(c)
+	c.Flags().BoolVar(&report, "report", false, "tell its sender that it was removed")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -226,7 +232,11 @@ func dropQueued(io streams) *cobra.Command {
 			return err
 		}
 		if !yes {
-			fmt.Fprintln(io.err, "This mail will be gone, and its sender is not told:")
+			warning := "This mail will be gone, and its sender is not told (--report does that):"
+			if report {
+				warning = "This mail will be gone, and its sender is told so:"
+			}
+			fmt.Fprintln(io.err, warning)
 			printQueued(streams{io.in, io.err, io.err}, m, shortID)
 			fmt.Fprintf(io.err, "To go on, type the first four digits of its number (%s): ", m.ID[:4])
 			line, _ := bufio.NewReader(io.in).ReadString('\n')
@@ -234,14 +244,27 @@ func dropQueued(io streams) *cobra.Command {
 				return errs.E("cmd.drop", errs.Canceled, "nothing was removed", nil)
 			}
 		}
-		var id string
-		if err := queueCall(c, &src, "drop", relay.QueueArgs{ID: m.ID}, &id, nil); err != nil {
+		var d relay.QueueDropped
+		err := queueCall(c, &src, "drop", relay.QueueArgs{ID: m.ID, Report: report}, &d, nil)
+		switch k := errs.KindOf(err); {
+		case err != nil && report && k == errs.Busy:
+			return hint(err, "Nothing was removed. To keep it from being tried again: postern queue hold "+m.ID[:shortID])
+		case err != nil && report && k == errs.Corrupt:
+			return hint(err, "To remove it without a report: postern queue drop "+m.ID[:shortID])
+		case err != nil:
 			return err
 		}
 		if *js {
-			return printJSON(io.out, map[string]string{"dropped": id})
+			return printJSON(io.out, d)
 		}
-		fmt.Fprintf(io.out, "Removed: %s\n", id)
+		told := ""
+		switch {
+		case d.Told:
+			told = "; its sender is told"
+		case report:
+			told = "; nobody is told: it has no sender, or one who wants no report"
+		}
+		fmt.Fprintf(io.out, "Removed: %s%s\n", d.ID, told)
 		return nil
 	}
 	return c

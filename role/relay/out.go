@@ -53,8 +53,12 @@ func (s *Server) openOut() error {
 		o.Policies = s.policies
 	}
 	s.roads = road.New(o)
+	delay := c.DelayReport.Std()
+	if delay == 0 {
+		delay = -1 // never
+	}
 	s.out = deliver.NewOut(deliver.OutOptions{Deliver: s.deliver, Roads: deliver.ByRoad(s.roads), Destinations: c.Destinations,
-		PerDestination: c.PerDestination, FirstRetry: c.FirstRetry.Std(), LastRetry: c.LastRetry.Std(), Grace: d.StopGrace, Logger: d.Logger})
+		PerDestination: c.PerDestination, FirstRetry: c.FirstRetry.Std(), LastRetry: c.LastRetry.Std(), Grace: d.StopGrace, Delay: delay, Logger: d.Logger})
 	return nil
 }
 

@@ -244,6 +244,32 @@ func outEffects() map[string]func(*testing.T) {
 				t.Errorf("%+v, %v", list, err)
 			}
 		},
+		"delivery.delay_report": func(t *testing.T) {
+			for _, told := range []bool{false, true} {
+				wait := map[bool]string{false: "0", true: "1ms"}[told]
+				c := newCounter(t, false)
+				s := inMemory(t, closed(c, "delivery.delay_report="+wait, "delivery.first_retry=1ms", "delivery.last_retry=10ms")...)
+				who, err := submitter(s, anna, annas)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer who.Close()
+				raw, _ := sealedMail(anna, 100)
+				for _, x := range [][2]string{{"MAIL FROM:<" + anna + ">", "250"}, {"RCPT TO:<x@other.example> NOTIFY=DELAY", "250"}, {"DATA", "354"}, {string(raw) + ".", "250"}} {
+					if reply, err := who.smtp("%s", x[0]); err != nil || !strings.HasPrefix(reply, x[1]) {
+						t.Fatalf("%.30q: %s, %v", x[0], reply, err)
+					}
+				}
+				if told {
+					until(t, "a report", func() bool { return inboxOf(t, s, anna, annas) == "1" })
+				} else {
+					until(t, "30 tries", func() bool { return c.count() >= 30 })
+				}
+				if n := inboxOf(t, s, anna, annas); (n == "1") != told || s.queue.Stats().Recipients != 1 {
+					t.Errorf("delivery.delay_report=%s: %s reports, %+v", wait, n, s.queue.Stats())
+				}
+			}
+		},
 		"delivery.first_retry": func(t *testing.T) {
 			a, b := newCounter(t, false), newCounter(t, false)
 			tries(t, closed(a, "delivery.first_retry=1ms", "delivery.last_retry=10ms"), closed(b, "delivery.first_retry=1m"), a, b)

@@ -20,6 +20,7 @@ type QueueArgs struct {
 	Held    bool   `json:"held,omitempty"`
 	Damaged bool   `json:"damaged,omitempty"`
 	All     bool   `json:"all,omitempty"`
+	Report  bool   `json:"report,omitempty"` // queue.drop: its sender is told
 	Cursor  string `json:"cursor,omitempty"`
 }
 
@@ -43,6 +44,7 @@ type QueuedRecipient struct {
 	NextTry string `json:"next_try,omitempty"`
 	Held    bool   `json:"held,omitempty"`
 	Sending bool   `json:"sending,omitempty"`
+	Ready   bool   `json:"ready,omitempty"` // its time has come: it waits for a connection
 	Why     string `json:"why,omitempty"`
 }
 
@@ -50,6 +52,12 @@ type QueuedRecipient struct {
 type QueuePage struct {
 	Mails []QueuedMail `json:"mails"`
 	Next  string       `json:"next,omitempty"`
+}
+
+// QueueDropped is the answer of queue.drop.
+type QueueDropped struct {
+	ID   string `json:"dropped"`
+	Told bool   `json:"told"` // its sender got a report
 }
 
 // QueuePiece is a part of an exported mail.
@@ -73,7 +81,7 @@ func (s *Server) queueCommands() map[string]control.Handler {
 				return nil, err
 			}
 			l, err := s.queue.Show(ctx, id)
-			return queued(l), err
+			return s.queued(l), err
 		},
 		"retry":   s.overQueue(s.queue.Retry),
 		"hold":    s.overQueue(s.queue.Hold),
@@ -83,7 +91,13 @@ func (s *Server) queueCommands() map[string]control.Handler {
 			if err != nil {
 				return nil, err
 			}
-			return id.String(), s.queue.Drop(ctx, id)
+			d := QueueDropped{ID: id.String()}
+			if a.Report {
+				d.Told, err = s.out.Drop(ctx, id)
+			} else {
+				err = s.queue.Drop(ctx, id)
+			}
+			return d, err
 		},
 		"export": s.exportQueued,
 	} {
@@ -129,7 +143,7 @@ func (s *Server) listQueue(ctx context.Context, a QueueArgs, _ func(any) error) 
 	}
 	p := QueuePage{Mails: make([]QueuedMail, 0, len(list)), Next: next}
 	for _, l := range list {
-		p.Mails = append(p.Mails, queued(l))
+		p.Mails = append(p.Mails, s.queued(l))
 	}
 	return p, nil
 }
@@ -179,7 +193,7 @@ func (s *Server) exportQueued(ctx context.Context, a QueueArgs, progress func(an
 }
 
 // queued puts a mail into the commands' form.
-func queued(l queue.Listed) QueuedMail {
+func (s *Server) queued(l queue.Listed) QueuedMail {
 	at := func(t time.Time) string {
 		if t.IsZero() {
 			return ""
@@ -193,7 +207,8 @@ func queued(l queue.Listed) QueuedMail {
 		if why == "" {
 			why = r.LastWhy
 		}
-		m.Recipients = append(m.Recipients, QueuedRecipient{To: r.To.String(), Tries: r.Tries, NextTry: at(r.Due), Held: r.Held, Sending: r.Leased, Why: why})
+		m.Recipients = append(m.Recipients, QueuedRecipient{To: r.To.String(), Tries: r.Tries, NextTry: at(r.Due), Held: r.Held, Sending: r.Leased,
+			Ready: !r.Held && !r.Leased && l.Damaged == "" && !r.Due.After(s.d.Now()), Why: why})
 	}
 	return m
 }
