@@ -16,8 +16,8 @@ func inBrowsers(t *testing.T, run func(t *testing.T, b addonBrowser, s *aliasSer
 	t.Run("Firefox", func(t *testing.T) { run(t, startFirefoxAddon(t), newAliasServer(t)) })
 }
 
-// connectByPaste pastes the link into the add-on's page, and lets the button onto all sites where the browser asks.
-func connectByPaste(t *testing.T, b addonBrowser, link string) {
+// connectOnly pastes the link into the add-on's page.
+func connectOnly(t *testing.T, b addonBrowser, link string) {
 	t.Helper()
 	b.manage()
 	v := b.tab()
@@ -34,6 +34,13 @@ func connectByPaste(t *testing.T, b addonBrowser, link string) {
 		}
 		return strings.Contains(text(v, "#connected"), "Connected to")
 	})
+}
+
+// connectByPaste pastes the link, and lets the button onto all sites where the browser asks.
+func connectByPaste(t *testing.T, b addonBrowser, link string) {
+	t.Helper()
+	connectOnly(t, b, link)
+	v := b.tab()
 	if _, asks := b.(*firefoxAddon); asks {
 		again := time.Time{} // the page may move below the pointer while it is being filled
 		until(t, "for the permission", func() bool {
@@ -80,27 +87,16 @@ func TestAddonToolbar(t *testing.T) {
 		if want.Site != "127.0.0.1" {
 			t.Errorf("the alias is for the site %q, want the page's", want.Site)
 		}
-		if c, ok := b.(*chromiumAddon); ok {
-			p := c.popup()
-			until(t, "for the copy", func() bool { return strings.Contains(words(p), "It was automatically copied to your clipboard.") })
-			if got := value(p, "#address"); got != want.Address {
-				t.Errorf("it shows %q, want %q", got, want.Address)
-			}
-			if got := look(p, "#address", "return document.activeElement === el && el.selectionEnd - el.selectionStart === el.value.length;"); got != "true" {
-				t.Error("the address is not selected")
-			}
-			picture(t, p, "popup")
-			c.closePopup(p)
-		} else {
-			f := b.(*firefoxAddon)
-			until(t, "for the panel", func() bool {
-				return look(f.window(), ".webextension-popup-browser", "return el.getClientRects().length;") == "1"
-			})
-			until(t, "for the copy", func() bool {
-				return f.window().js(`(async () => { const [item] = await navigator.clipboard.read(); const blob = await item.getType('text/plain'); return blob.text(); })().catch(() => '')`) == want.Address
-			})
-			f.window().mouse(300, 60) // elsewhere: the panel closes
+		p := b.popup()
+		until(t, "for the copy", func() bool { return strings.Contains(words(p), "It was automatically copied to your clipboard.") })
+		if got := value(p, "#address"); got != want.Address {
+			t.Errorf("it shows %q, want %q", got, want.Address)
 		}
+		until(t, "for the address to be selected", func() bool {
+			return look(p, "#address", "return document.activeElement === el && el.selectionEnd - el.selectionStart === el.value.length;") == "true"
+		})
+		picture(t, p, "popup")
+		b.closePopup(p)
 		if got := pasted(t, v); got != want.Address {
 			t.Errorf("the clipboard has %q, want %q", got, want.Address)
 		}
@@ -219,14 +215,12 @@ func TestAddonOffline(t *testing.T) {
 			t.Fatalf("the field has %q, want a derived alias", first)
 		}
 		b.toolbar()
-		if c, ok := b.(*chromiumAddon); ok {
-			p := c.popup()
-			until(t, "for the copy", func() bool { return strings.Contains(words(p), "It was made on this computer, without the server.") })
-			until(t, "for the aliases of this site", func() bool { return strings.Contains(text(p, "#hereList"), first) })
-			picture(t, p, "offline")
-			if got := value(p, "#address"); !derivedForm.MatchString(got) || got == first {
-				t.Errorf("it shows %q, want another derived alias", got)
-			}
+		p := b.popup()
+		until(t, "for the copy", func() bool { return strings.Contains(words(p), "It was made on this computer, without the server.") })
+		until(t, "for the aliases of this site", func() bool { return strings.Contains(text(p, "#hereList"), first) })
+		picture(t, p, "offline")
+		if got := value(p, "#address"); !derivedForm.MatchString(got) || got == first {
+			t.Errorf("it shows %q, want another derived alias", got)
 		}
 	})
 }
@@ -341,37 +335,53 @@ func TestAddonSecrets(t *testing.T) {
 // TestAddonLink: the link is opened, and a click on the toolbar asks about the server by name before it takes it. Another
 // server takes the place of the first no other way.
 func TestAddonLink(t *testing.T) {
-	s := newAliasServer(t)
-	c := startChromiumAddon(t, nil)
-	v := c.tab()
-	v.open(s.link())
-	c.toolbar()
-	p := c.popup()
-	until(t, "for the question", func() bool { return strings.Contains(words(p), "Connect to "+strings.TrimPrefix(s.URL, "http://")+"?") })
-	picture(t, p, "question")
-	s.with(func() {
-		if len(s.calls) != 0 {
-			t.Errorf("the server was asked before the answer: %v", s.calls)
+	inBrowsers(t, func(t *testing.T, b addonBrowser, s *aliasServer) {
+		v := b.tab()
+		v.open(s.link())
+		b.toolbar()
+		p := b.popup()
+		until(t, "for the question", func() bool { return strings.Contains(words(p), "Connect to "+strings.TrimPrefix(s.URL, "http://")+"?") })
+		picture(t, p, "question")
+		s.with(func() {
+			if len(s.calls) != 0 {
+				t.Errorf("the server was asked before the answer: %v", s.calls)
+			}
+		})
+		press(t, p, "#confirmYes")
+		until(t, "for the connection", func() bool { return look(p, "#start", "return el.hidden;") == "false" })
+		if got := v.js("location.href"); strings.Contains(got, s.token) {
+			t.Error("the token stays in the address bar")
+		}
+		if s.count() != 0 {
+			t.Error("connecting made an alias")
+		}
+		press(t, p, "#makeNow")
+		until(t, "for an alias", func() bool { return s.latest().Address != "" })
+		pressNamed(t, p, "Undo")
+		until(t, "for the undoing", func() bool { return s.latest().Address == "" })
+		b.closePopup(p)
+		for _, bad := range []string{"http://shop.example/aliases/connect#token=" + s.token, s.URL + "/aliases/connect#token=short", s.URL + "/other#token=" + s.token} {
+			b.manage()
+			typeInto(t, v, "#link", bad)
+			v.key("Enter")
+			until(t, "for the refusal of "+bad, func() bool { return strings.Contains(text(v, "#error"), "not a link that sets the add-on up") })
 		}
 	})
-	press(t, p, "#confirmYes")
-	until(t, "for the connection", func() bool { return look(p, "#start", "return el.hidden;") == "false" })
-	if got := v.js("location.href"); strings.Contains(got, s.token) {
-		t.Error("the token stays in the address bar")
-	}
-	if s.count() != 0 {
-		t.Error("connecting made an alias")
-	}
-	press(t, p, "#makeNow")
-	until(t, "for an alias", func() bool { return s.latest().Address != "" })
-	pressNamed(t, p, "Undo")
-	until(t, "for the undoing", func() bool { return s.latest().Address == "" })
-	c.closePopup(p)
+}
 
-	for _, bad := range []string{"http://shop.example/aliases/connect#token=" + s.token, s.URL + "/aliases/connect#token=short", s.URL + "/other#token=" + s.token} {
-		c.manage()
-		typeInto(t, v, "#link", bad)
-		v.key("Enter")
-		until(t, "for the refusal of "+bad, func() bool { return strings.Contains(text(v, "#error"), "not a link that sets the add-on up") })
-	}
+// TestAddonPopupPaste: the link is pasted into what the toolbar opens, on the page of the server that showed it. Nobody wants
+// an alias for that page.
+func TestAddonPopupPaste(t *testing.T) {
+	inBrowsers(t, func(t *testing.T, b addonBrowser, s *aliasServer) {
+		b.tab().open(s.URL + "/aliases/connect")
+		b.toolbar()
+		p := b.popup()
+		typeInto(t, p, "#link", s.link())
+		p.key("Enter")
+		until(t, "for the connection", func() bool { return strings.Contains(words(p), "Connected to "+strings.TrimPrefix(s.URL, "http://")+".") })
+		picture(t, p, "connected")
+		if s.count() != 0 {
+			t.Error("connecting made an alias")
+		}
+	})
 }

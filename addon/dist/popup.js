@@ -1,7 +1,7 @@
 // What a click on the toolbar opens: a new alias, at once, and in the clipboard.
 import { Failure } from './kinds.js';
 import { button, byId, call, copy, failure, make, text, translate } from './page.js';
-import { isLink, patternOf, siteOf } from './site.js';
+import { isConnectPage, isLink, patternOf, siteOf } from './site.js';
 translate();
 const [tab] = await chrome.tabs.query({ active: true, currentWindow: true });
 const site = siteOf(tab?.url);
@@ -108,10 +108,12 @@ async function begin(first) {
     else {
         void offer();
         // Nobody wants an alias for the page that has just set the add-on up.
-        if (state.settings.click === 'new' && !isLink(tab?.url))
+        if (state.settings.click === 'new' && !isConnectPage(tab?.url))
             await attempt(makeOne);
-        else
+        else {
+            byId('connected').textContent = first ? '' : text('connectedTo', state.host);
             show('start');
+        }
         if (site && !tab?.incognito)
             await call('site', { site }).then(here, () => undefined);
     }

@@ -37,6 +37,11 @@ const tokenForm = /^[A-Za-z0-9]{64}$/;
 function needsNoTLS(host) {
     return host === 'localhost' || host === '127.0.0.1' || host === '[::1]' || host.endsWith('.onion');
 }
+const connectPath = '/aliases/connect';
+/** Whether a page is a server's own about the add-on, with a link or where links are made. */
+export function isConnectPage(url) {
+    return siteOf(url) !== '' && new URL(url).pathname === connectPath;
+}
 /** Reads https://HOST/aliases/connect#token=TOKEN. Throws Failure "link". */
 export function parseLink(link) {
     let u;
@@ -49,7 +54,7 @@ export function parseLink(link) {
     const token = new URLSearchParams(u.hash.slice(1)).get('token') ?? '';
     if (u.protocol !== 'https:' && !(u.protocol === 'http:' && needsNoTLS(u.hostname)))
         throw new Failure('link');
-    if (u.pathname !== '/aliases/connect' || u.username || !tokenForm.test(token))
+    if (u.pathname !== connectPath || u.username || !tokenForm.test(token))
         throw new Failure('link');
     return { server: u.origin, token };
 }

@@ -2,7 +2,7 @@
 
 import { Failure, type Entry, type State } from './kinds.js';
 import { button, byId, call, copy, failure, make, text, translate } from './page.js';
-import { isLink, patternOf, siteOf } from './site.js';
+import { isConnectPage, isLink, patternOf, siteOf } from './site.js';
 
 translate();
 
@@ -112,8 +112,11 @@ async function begin(first: boolean): Promise<void> {
   } else {
     void offer();
     // Nobody wants an alias for the page that has just set the add-on up.
-    if (state.settings.click === 'new' && !isLink(tab?.url)) await attempt(makeOne);
-    else show('start');
+    if (state.settings.click === 'new' && !isConnectPage(tab?.url)) await attempt(makeOne);
+    else {
+      byId('connected').textContent = first ? '' : text('connectedTo', state.host);
+      show('start');
+    }
     if (site && !tab?.incognito) await call('site', { site }).then(here, () => undefined);
   }
 }
