@@ -170,7 +170,7 @@ func (l *testLab) refused(t *testing.T) {
 	p, w := &l.Proxies[0], &l.World
 	unknown := "unknown@" + w.Domain
 	domain := p.Account[strings.IndexByte(p.Account, '@')+1:]
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name string
 		raw  []byte
 		from *regexp.Regexp // of the report
@@ -194,6 +194,14 @@ func (l *testLab) refused(t *testing.T) {
 		if !c.from.MatchString(got) || strings.Contains(got, "List-Unsubscribe") || strings.Contains(got, "Final-Recipient: rfc822; "+w.Account) {
 			t.Errorf("%s: the report is\n%s", c.name, got)
 		}
+		eventually(t, time.Minute, func() error {
+			r := command(t, nil, binary(t), "proxy", "status", "-f", p.Config)
+			r.want(t, 0)
+			if n := strings.Count(r.out, unknown+": refused (5.1.1)"); n != i+1 {
+				return fmt.Errorf("%s: the status tells of %d refused mails:\n%s", c.name, n, r.out)
+			}
+			return nil
+		})
 		if m := curlFetch(t, w.POP3, w.Account, w.Password, n+1); strings.Contains(string(m), unknown) {
 			t.Errorf("%s: who got it reads who did not:\n%s", c.name, m)
 		}

@@ -3,12 +3,14 @@ package mixreceive
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"postern.email/agent/deliver"
 	"postern.email/agent/notice"
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/dsn"
 	"postern.email/mail/sanitize"
 	"postern.email/mixnet/client"
 	"postern.email/post/account"
@@ -67,7 +69,22 @@ func (r *Receive) letter(ctx context.Context, a *Account, to account.Account, go
 		return err
 	}
 	r.learn(a, v)
+	r.returned(a, v)
 	return nil
+}
+
+// returned tells of a report. Relays make them, so they come as mail of the own relay.
+func (r *Receive) returned(a *Account, v *vouch.Vouched) {
+	if r.o.Returned == nil || v.Kind != vouch.Relay {
+		return
+	}
+	h, _, err := mail.ParseHeader(v.Mail.Raw)
+	if err != nil || !strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "multipart/report") {
+		return
+	}
+	if rcpts, header, err := dsn.Read(v.Mail.Raw); err == nil {
+		r.o.Returned(a.Address, rcpts, header)
+	}
 }
 
 // tell reports on a letter, once.

@@ -11,6 +11,7 @@ import (
 	"postern.email/agent/notice"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/dsn"
 	"postern.email/mixnet/client"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
@@ -59,6 +60,10 @@ type Options struct {
 	// Arrived is told of each mail that was delivered and that somebody vouches for: the account, the
 	// sender that its From field names, and its header. nil: nobody asks.
 	Arrived func(to, from mail.Address, h mail.Header)
+
+	// Returned is told of each delivery report (RFC 3464) that came by the own relay and was delivered: the account,
+	// what it says of recipients, and the header of the mail that it is about. nil: nobody asks.
+	Returned func(account mail.Address, rcpts []dsn.Returned, header []byte)
 
 	Every, Pause time.Duration
 	Now          func() time.Time

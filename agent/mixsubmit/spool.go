@@ -100,6 +100,7 @@ type spool struct {
 
 	peers  sync.Mutex // held by who changes those
 	tokens wallet
+	away   away
 
 	mu      sync.Mutex
 	entries map[string]*entry

@@ -155,6 +155,9 @@ func (s *Submit) send(ctx context.Context, wg *sync.WaitGroup, sp *spool, e *ent
 	}
 	o, err := s.letter(sp, e, p, to, kind)
 	if err == nil {
+		if kind == toWorld {
+			s.leaves(sp, e, p)
+		}
 		_, err = a.Store.Queue(*o)
 	}
 	switch k := errs.KindOf(err); {

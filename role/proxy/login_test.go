@@ -200,6 +200,14 @@ func TestWords(t *testing.T) {
 			t.Errorf("lacks %q:\n%s", want, got)
 		}
 	}
+	a.Refused = []Refused{{To: "x@world.example", Status: "5.1.1", Sent: now, Told: now}}
+	if got := strings.Join(a.Words(), "\n"); !strings.Contains(got, "1 recipient outside of the network did not get a mail of the last days, as reports in the INBOX say:\n  x@world.example: refused (5.1.1); sent on 2026-11-26 12:00 UTC\n") {
+		t.Errorf("of mail that came back:\n%s", got)
+	}
+	a.Refused = append(a.Refused, Refused{To: "y@world.example", Sent: now})
+	if got := strings.Join(a.Words(), "\n"); !strings.Contains(got, "2 recipients outside") || !strings.Contains(got, "  y@world.example: refused; sent") {
+		t.Errorf("of mail that came back:\n%s", got)
+	}
 	if len(a.Ended) != 1 || a.Ended[0].Result != "delivered" {
 		t.Errorf("%+v", a.Ended)
 	}

@@ -45,7 +45,7 @@ func (s *Server) openMail() error {
 	s.mail.desk = notice.New(notice.Options{Deliver: s.deliver, Resolve: s.accounts.Resolve, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
 	s.mail.out = mixsubmit.New(mixsubmit.Options{Accounts: s.submitters, Local: logins{submit.Register(s.accounts), s}, Book: s.book, Desk: s.mail.desk,
 		NoAuth: !s.c.Proxy.SMTPAuth, AllowCleartext: s.c.Proxy.AllowCleartext, Guard: s.mayWrite, Now: s.d.Now, Rand: s.d.Rand, Logger: s.d.Logger})
-	s.mail.in = mixreceive.New(mixreceive.Options{Resolve: s.accounts.Resolve, Deliver: s.deliver, Desk: s.mail.desk, Book: s.book, Arrived: s.mail.out.Saw, Now: s.d.Now, Logger: s.d.Logger})
+	s.mail.in = mixreceive.New(mixreceive.Options{Resolve: s.accounts.Resolve, Deliver: s.deliver, Desk: s.mail.desk, Book: s.book, Arrived: s.mail.out.Saw, Returned: s.mail.out.Returned, Now: s.d.Now, Logger: s.d.Logger})
 	for _, u := range s.users {
 		if err := u.open(); err != nil {
 			u.fail(err)

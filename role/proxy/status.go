@@ -79,6 +79,16 @@ type AccountStatus struct {
 	Expired    bool      `json:"certificate_expired,omitempty"`
 
 	ReplyAddresses []ReplyAddress `json:"reply_addresses,omitempty"`
+	Refused        []Refused      `json:"refused,omitempty"` // of the last days
+}
+
+// Refused is a recipient who did not get a mail that had left the network, as a report in the account's
+// mailbox says.
+type Refused struct {
+	To     string    `json:"to"`
+	Status string    `json:"status,omitempty"` // RFC 3463
+	Sent   time.Time `json:"sent"`
+	Told   time.Time `json:"told"`
 }
 
 // Waiting is a mail on its way. Addresses are the user's own business: they are shown to its user
@@ -184,6 +194,10 @@ func (u *user) status(waiting []mixsubmit.Waiting) AccountStatus {
 	}
 	st.mails(waiting, messages(c, live))
 	st.ReplyAddresses, _ = u.replyAddresses()
+	back, _ := u.s.mail.out.Refused(u.Address.Canonical())
+	for _, r := range back {
+		st.Refused = append(st.Refused, Refused{To: r.To.String(), Status: r.Status, Sent: r.Sent, Told: r.Told})
+	}
 	return st
 }
 
@@ -259,6 +273,12 @@ func (a *AccountStatus) Words() (out []string) {
 			say("  %s", w.Words())
 		}
 	}
+	if n := len(a.Refused); n > 0 {
+		say("%s, as reports in the INBOX say:", plural(n, "recipient outside of the network did not get a mail of the last days", "recipients outside of the network did not get a mail of the last days"))
+		for _, r := range a.Refused {
+			say("  %s: refused%s; sent on %s", r.To, status(r.Status), r.Sent.Format("2006-01-02 15:04 UTC"))
+		}
+	}
 	for i := range a.ReplyAddresses {
 		say("%s", a.ReplyAddresses[i].Words())
 	}
@@ -293,6 +313,14 @@ func (w *Waiting) Words() string {
 		s += " (" + w.Why + ")"
 	}
 	return s
+}
+
+// status is the code of a report behind a word.
+func status(code string) string {
+	if code == "" {
+		return ""
+	}
+	return " (" + code + ")"
 }
 
 func seconds64(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
