@@ -10,6 +10,9 @@ import (
 // through the browser's own window, and the mouse and the keyboard are those of that window.
 type firefoxPanel struct{ f *firefoxAddon }
 
+// panelSilent is said of a script that nobody answers: its page was moved into the panel meanwhile.
+const panelSilent = "the panel is silent"
+
 const panelElement = `document.querySelector('.webextension-popup-browser')`
 
 // popup is what the button on the toolbar has opened.
@@ -17,7 +20,7 @@ func (f *firefoxAddon) popup() view {
 	f.t.Helper()
 	p := firefoxPanel{f}
 	until(f.t, "for what the toolbar opens", func() bool {
-		return f.window().ask(panelElement+`?.getBoundingClientRect().width > 0`) == "true" && p.ask("document.readyState") == "complete"
+		return f.window().ask(panelElement+`?.closest('panel')?.state`) == "open" && p.ask("document.readyState") == "complete"
 	})
 	return p
 }
@@ -33,16 +36,26 @@ func (f *firefoxAddon) closePopup(view) {
 func (p firefoxPanel) script(expression string) string {
 	const run = `new Promise((yes, no) => { const from = %s?.messageManager; if (!from) { no(new Error('no panel')); return; }
  const name = 'looked' + Math.random(), text = %s;
+ setTimeout(() => no(new Error('%s')), 3000);
  from.addMessageListener(name, function hear(m) { from.removeMessageListener(name, hear); m.data.error ? no(new Error(m.data.error)) : yes(m.data.value); });
  from.loadFrameScript('data:text/javascript;charset=utf-8,' + encodeURIComponent('{ let answer; try { const value = ((document, window, location) => (' + text + '))(content.document, content, content.location);'
  + ' answer = { value: value === undefined ? "undefined" : String(value) }; } catch (e) { answer = { error: String(e) }; } sendAsyncMessage("' + name + '", answer); }'), false); })`
 	quoted, _ := json.Marshal(expression) // a string always can be
-	return fmt.Sprintf(run, panelElement, quoted)
+	return fmt.Sprintf(run, panelElement, quoted, panelSilent)
 }
 
 func (p firefoxPanel) js(expression string) string {
 	p.f.t.Helper()
-	return p.f.window().js(p.script(expression))
+	var out string
+	var err error
+	until(p.f.t, "for the panel", func() bool {
+		out, err = firefoxView{p.f, p.f.ui}.evaluate(p.script(expression))
+		return err == nil || !strings.Contains(err.Error(), panelSilent)
+	})
+	if err != nil {
+		p.f.t.Fatalf("%s: %v", expression, err)
+	}
+	return out
 }
 
 func (p firefoxPanel) ask(expression string) string { return p.f.window().ask(p.script(expression)) }

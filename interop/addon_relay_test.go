@@ -92,6 +92,7 @@ func TestAddonRelay(t *testing.T) {
 		began := time.Now()
 
 		p.open("https://" + a.HTTPS + "/aliases/connect")
+		picture(t, v, "connect")
 		p.write(v, "#address", me.addr)
 		p.write(v, "#password", me.password)
 		v.key("Enter")

@@ -378,7 +378,9 @@ func TestAddonPopupPaste(t *testing.T) {
 		p := b.popup()
 		typeInto(t, p, "#link", s.link())
 		p.key("Enter")
-		until(t, "for the connection", func() bool { return strings.Contains(words(p), "Connected to "+strings.TrimPrefix(s.URL, "http://")+".") })
+		until(t, "for the connection", func() bool {
+			return strings.Contains(words(p), "Connected to "+strings.TrimPrefix(s.URL, "http://")+".")
+		})
 		picture(t, p, "connected")
 		if s.count() != 0 {
 			t.Error("connecting made an alias")
