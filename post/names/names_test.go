@@ -175,7 +175,7 @@ func TestWalk(t *testing.T) {
 	for _, s := range []store.Shard{0, 5, 4095} {
 		count := 3
 		if s == 5 {
-			count = 2*walkPage + 3
+			count = 2*store.WalkRecords + 3
 		}
 		err := n.st.Update(t.Context(), s, func(tx store.Tx) error {
 			for i := range count {
@@ -226,7 +226,7 @@ func TestWalk(t *testing.T) {
 	if len(order) != len(want)+1 || bad != 2 {
 		t.Errorf("%d records of %d, %d bad", len(order), len(want), bad)
 	}
-	for _, i := range []int{0, 2, 3, walkPage, walkPage + 2, len(order) - 2} {
+	for _, i := range []int{0, 2, 3, store.WalkRecords, store.WalkRecords + 2, len(order) - 2} {
 		if rest := walk(order[i], 1); len(rest) != 1 || rest[0] != order[i+1] {
 			t.Errorf("behind record %d comes %v", i, rest)
 		}

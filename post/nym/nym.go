@@ -110,36 +110,12 @@ func (s *Stock) poke() {
 	}
 }
 
-// page is how many records are read at once.
-const page = 64
-
 // each calls fn for each record of a kind, outside of any transaction.
 func (s *Stock) each(ctx context.Context, kind byte, fn func(in store.Shard, k, v []byte) error) error {
-	type record struct{ k, v []byte }
 	for in := range store.Shard(seal.MixShards) {
-		for start := []byte{prefix, kind}; start != nil; {
-			var list []record
-			var next []byte
-			err := s.o.Store.View(ctx, in, func(r store.Reader) error {
-				list, next = nil, nil
-				return r.Scan(start, []byte{prefix, kind + 1}, func(k, v []byte) (bool, error) {
-					if len(list) == page {
-						next = append([]byte(nil), k...)
-						return false, nil
-					}
-					list = append(list, record{append([]byte(nil), k...), append([]byte(nil), v...)})
-					return true, nil
-				})
-			})
-			if err != nil {
-				return err
-			}
-			for _, x := range list {
-				if err := fn(in, x.k, x.v); err != nil {
-					return err
-				}
-			}
-			start = next
+		err := store.Walk(ctx, s.o.Store, in, []byte{prefix, kind}, []byte{prefix, kind + 1}, func(k, v []byte) (bool, error) { return true, fn(in, k, v) })
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -139,9 +139,6 @@ func (b *Boxes) state(ctx context.Context, id seal.AccountID) (st state, err err
 	return st, err
 }
 
-// namePage is how many mailboxes one snapshot is held for.
-const namePage = 256
-
 // each calls fn for the account of each mailbox, outside of any transaction. Records that
 // cannot be read are passed over.
 func (b *Boxes) each(ctx context.Context, fn func(seal.AccountID) error) error {
@@ -174,40 +171,18 @@ func (b *Boxes) names(ctx context.Context, kind byte, fn func(storedName) error)
 
 // records calls fn for each record of a kind, with its value, by shard, in portions.
 func (b *Boxes) records(ctx context.Context, kind byte, fn func(storedName, []byte) error) error {
-	type record struct {
-		n storedName
-		v []byte
-	}
 	for s := range store.Shard(seal.MixShards) {
-		for start := []byte{letterName, kind}; start != nil; {
-			var page []record
-			var next []byte
-			err := b.o.Store.View(ctx, s, func(r store.Reader) error {
-				page, next = nil, nil
-				return r.Scan(start, []byte{letterName, kind + 1}, func(k, v []byte) (bool, error) {
-					if len(page) == namePage {
-						next = append([]byte(nil), k...)
-						return false, nil
-					}
-					n := storedName{kind: kind, shard: s}
-					if len(k) != nameKeyLen {
-						n.err = corrupt("post/packetbox.names", nil)
-					} else {
-						n.place = [placeLen]byte(k[2:])
-					}
-					page = append(page, record{n, append([]byte(nil), v...)})
-					return true, nil
-				})
-			})
-			if err != nil {
-				return err
+		err := store.Walk(ctx, b.o.Store, s, []byte{letterName, kind}, []byte{letterName, kind + 1}, func(k, v []byte) (bool, error) {
+			n := storedName{kind: kind, shard: s}
+			if len(k) != nameKeyLen {
+				n.err = corrupt("post/packetbox.names", nil)
+			} else {
+				n.place = [placeLen]byte(k[2:])
 			}
-			for _, r := range page {
-				if err := fn(r.n, r.v); err != nil {
-					return err
-				}
-			}
-			start = next
+			return true, fn(n, v)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -97,31 +97,10 @@ func (s *Seen) sweepLetters(ctx context.Context) error {
 
 // eachLetter calls fn for each letter that is remembered, outside of any transaction.
 func (s *Seen) eachLetter(ctx context.Context, fn func(in store.Shard, k, v []byte) error) error {
-	type record struct{ k, v []byte }
 	for in := range store.Shard(seal.MixShards) {
-		for start := []byte{prefixLetter, kindLetter}; start != nil; {
-			var page []record
-			var next []byte
-			err := s.o.Store.View(ctx, in, func(r store.Reader) error {
-				page, next = nil, nil
-				return r.Scan(start, []byte{prefixLetter, kindLetter + 1}, func(k, v []byte) (bool, error) {
-					if len(page) == scanPage {
-						next = append([]byte(nil), k...)
-						return false, nil
-					}
-					page = append(page, record{append([]byte(nil), k...), append([]byte(nil), v...)})
-					return true, nil
-				})
-			})
-			if err != nil {
-				return err
-			}
-			for _, x := range page {
-				if err := fn(in, x.k, x.v); err != nil {
-					return err
-				}
-			}
-			start = next
+		err := store.Walk(ctx, s.o.Store, in, []byte{prefixLetter, kindLetter}, []byte{prefixLetter, kindLetter + 1}, func(k, v []byte) (bool, error) { return true, fn(in, k, v) })
+		if err != nil {
+			return err
 		}
 	}
 	return nil
