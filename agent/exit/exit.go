@@ -37,13 +37,15 @@ const (
 	DefaultMaxTold       = 20        // mails a day of whose fate one reply address hears
 )
 
-// Out hands a mail over to who sends it on. When it returns nil the mail is durable there.
+// Out hands a mail over to who sends it on. When it returns nil the mail is durable there, or was before:
+// a mail with the same Name may come again.
 type Out interface {
 	Hand(ctx context.Context, m Mail) error
 }
 
 // Mail is a mail that leaves, for one recipient.
 type Mail struct {
+	Name     [16]byte     // of this copy of this mail
 	From, To mail.Address // the envelope
 	// Tell is who hears if it cannot be delivered; zero: nobody. TellID is the Message-ID that it had when
 	// it came, if it has another now.

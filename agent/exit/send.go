@@ -93,19 +93,27 @@ func (e *Exit) send(ctx context.Context, c *Config, v *vouch.Vouched) error {
 		return err
 	}
 	of := e.marks.of("mail", m.Append(nil))
-	state, err := spendable(spent, key, of)
-	if err != nil || state == done {
+	st, err := spendable(spent, key, of)
+	if err != nil || st.done() {
 		return err
 	}
 	now := e.o.Now()
-	rcpts, err := e.allowed(c, m.Recipients, now)
+	again := st.begun() && st.mask() != 0
+	var rcpts []mail.Address
+	if again {
+		rcpts, err = e.still(c, m.Recipients, st)
+	} else if rcpts, err = e.allowed(c, m.Recipients, now); err == nil {
+		// Counted first: what is counted and not sent harms nobody.
+		for _, to := range rcpts {
+			if err := e.count(to, now); err != nil {
+				return full(err)
+			}
+		}
+		// From here on the token is for this mail and no other, and the mail for these recipients.
+		err = full(mark(spent, key, of, begun(m.Recipients, rcpts)))
+	}
 	if err != nil {
 		return err
-	}
-	if state != begun { // from here on the token is for this mail and no other
-		if err := mark(spent, key, of, begun); err != nil {
-			return full(err)
-		}
 	}
 	id := append(of[:], key[:]...)
 	told, toldID := teller(v)
@@ -114,12 +122,8 @@ func (e *Exit) send(ctx context.Context, c *Config, v *vouch.Vouched) error {
 		if err != nil {
 			return err
 		}
-		// Counted first: what is counted and not sent harms nobody.
-		if err := e.count(to, now); err != nil {
-			return full(err)
-		}
-		out := Mail{From: c.Bounce, To: to, Head: head, Tail: tail}
-		if tells, err := e.tells(told, now); err != nil {
+		out := Mail{Name: e.marks.of("copy", append(bytes.Clone(id), to.Canonical().String()...)), From: c.Bounce, To: to, Head: head, Tail: tail}
+		if tells, err := e.tells(told, now, again); err != nil {
 			return full(err)
 		} else if tells {
 			out.Tell, out.TellID = told, toldID
@@ -193,28 +197,6 @@ func (e *Exit) end(k ledger.Key) {
 	delete(e.busy, k)
 }
 
-// States of a token, the last byte of its value; the others are those of the mail's mark.
-const (
-	begun = 1 // it is for a mail that is being handed over
-	done  = 2 // and that was
-)
-
-func spendable(l *ledger.Ledger, k ledger.Key, of [16]byte) (state byte, err error) {
-	v, ok := l.Get(k)
-	switch {
-	case !ok:
-		return 0, nil
-	case !bytes.Equal(v[:15], of[:15]):
-		return 0, errs.E("agent/exit.spendable", errs.Denied, "the token was used for another mail", nil)
-	}
-	return v[15], nil
-}
-
-func mark(l *ledger.Ledger, k ledger.Key, of [16]byte, state byte) error {
-	of[15] = state
-	return l.Set(k, ledger.Value(of))
-}
-
 // person is what stands for a recipient in lists and counts: the address without what comes
 // behind a plus sign, with which one person has many.
 func person(a mail.Address) mail.Address {
@@ -243,7 +225,7 @@ func (e *Exit) allowed(c *Config, list []mail.Address, now time.Time) (out []mai
 		p := person(a)
 		switch {
 		case slices.ContainsFunc(out, func(o mail.Address) bool { return person(o) == p }):
-		case c.Blacklist.Denied(a) || c.Blacklist.Denied(p) || e.isBlocked(p):
+		case e.refuses(c, a):
 		case count("to", p.String()) >= c.PerRecipient, count("domain", p.Domain)+domains[p.Domain] >= c.PerDomain, count("all", "")+len(out) >= c.PerDay:
 			enough = true
 		default:
@@ -257,7 +239,16 @@ func (e *Exit) allowed(c *Config, list []mail.Address, now time.Time) (out []mai
 	case enough:
 		return nil, errs.E(op, errs.Full, "the recipients get no more mail from this exit today", nil)
 	}
-	return nil, errs.E(op, errs.Denied, "the recipients take no mail from this exit", nil)
+	return nil, errNone
+}
+
+// errNone: everybody is on the operator's list, or has blocked itself.
+var errNone = errs.E("agent/exit.allowed", errs.Denied, "the recipients take no mail from this exit", nil)
+
+// refuses reports whether somebody takes no mail from here.
+func (e *Exit) refuses(c *Config, a mail.Address) bool {
+	p := person(a)
+	return c.Blacklist.Denied(a) || c.Blacklist.Denied(p) || e.isBlocked(p)
 }
 
 // count notes a mail that is handed over.

@@ -31,9 +31,10 @@ func teller(v *vouch.Vouched) (to mail.Address, id string) {
 }
 
 // tells reports whether somebody hears of one more mail today. Nobody proves that a reply address is theirs, and
-// a report takes reply blocks of it, so it hears of so many mails and no more.
-func (e *Exit) tells(to mail.Address, now time.Time) (bool, error) {
-	if _, reply := anon.ReplyName(to); !reply {
+// a report takes reply blocks of it, so it hears of so many mails and no more. One that comes again is not
+// counted again.
+func (e *Exit) tells(to mail.Address, now time.Time, again bool) (bool, error) {
+	if _, reply := anon.ReplyName(to); !reply || again {
 		return !to.IsZero(), nil // who is vouched for hears at most as often as it has tokens
 	}
 	return e.add("told", to.Canonical().String(), now, e.o.MaxTold)

@@ -16,7 +16,6 @@ import (
 	"postern.email/mail/blacklist"
 	"postern.email/mixnet/directory"
 	"postern.email/post/seal"
-	"postern.email/store"
 )
 
 // What an exit and the tokens keep lies in these directories in mixDir; exitPath is where recipients
@@ -26,9 +25,6 @@ const (
 	mixTokenDir = "tokens"
 	exitPath    = "/exit/"
 )
-
-// exitShard is where mail waits that leaves through the exit: it is nobody's here.
-const exitShard store.Shard = 0
 
 // returnAddress is the From of anonymous mail.
 func (c *Config) returnAddress() (mail.Address, error) {
@@ -112,7 +108,7 @@ func (s *Server) openExit() error {
 	if err != nil {
 		return err
 	}
-	m.exit, err = exit.New(exit.Options{FS: d.FS, Dir: s.mixPath(mixExitDir), Secret: key, Out: exit.Queue{Deliver: s.deliver, Home: exitShard},
+	m.exit, err = exit.New(exit.Options{FS: d.FS, Dir: s.mixPath(mixExitDir), Secret: key, Out: exit.Queue{Deliver: s.deliver, Letters: s.seen},
 		Consensus: m.cache.Current, Ours: func(domain string) bool { return s.accounts.Ours(mail.Address{Local: "x", Domain: domain}) },
 		Stats: m.stats, Now: d.Now, Rand: d.Rand, Log: d.Logger, Config: c})
 	return errs.Wrap(op, err)
