@@ -124,6 +124,6 @@ func (d *Desk) SetTarget(ctx context.Context, w Who, target string) error {
 	if err := d.o.Aliases.SetTarget(ctx, c.owner, addr); err != nil {
 		return err
 	}
-	d.o.NewTarget(ctx, c.owner)
+	d.o.NewTarget(ctx, c.owner, w.Peer.Network())
 	return d.mapped(ctx)
 }

@@ -25,7 +25,7 @@ func (d *Desk) Account(ctx context.Context, w Who) (Account, error) {
 		return Account{}, err
 	}
 	out.Max = d.o.MaxPerOwner
-	err = d.each(ctx, c.owner, func(*alias.Alias) error { out.Aliases++; return nil })
+	out.Aliases, err = d.o.Aliases.Count(ctx, c.owner)
 	return out, err
 }
 

@@ -81,8 +81,8 @@ type Options struct {
 	// CheckTarget refuses an address elsewhere, before it becomes an owner's. nil: any.
 	CheckTarget func(ctx context.Context, target mail.Address) error
 	// NewTarget is called when an owner has got an address elsewhere, or another one: it is asked whether
-	// it agrees. nil: nobody is asked.
-	NewTarget func(ctx context.Context, owner alias.Owner)
+	// it agrees. network is whose request it was, "" for one over the control socket. nil: nobody is asked.
+	NewTarget func(ctx context.Context, owner alias.Owner, network string)
 
 	// Evidence makes the file that shows who passed an alias on, from the mailbox of the account.
 	// nil: there are no mailboxes.
@@ -104,6 +104,8 @@ type Desk struct {
 	create, createNetwork *limits.GCRA
 	ask, askNetwork       *limits.GCRA
 	wrong                 *limits.GCRA
+
+	importing chan struct{} // has room for the one import that is under way
 }
 
 var _ wire.Backend = (*Desk)(nil)
@@ -137,7 +139,7 @@ func New(o Options) (*Desk, error) {
 		o.CheckTarget = func(context.Context, mail.Address) error { return nil }
 	}
 	if o.NewTarget == nil {
-		o.NewTarget = func(context.Context, alias.Owner) {}
+		o.NewTarget = func(context.Context, alias.Owner, string) {}
 	}
 	if o.Base == nil {
 		o.Base = func() string { return "" }
@@ -151,7 +153,7 @@ func New(o Options) (*Desk, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Desk{o: o}
+	d := &Desk{o: o, importing: make(chan struct{}, 1)}
 	d.create = limits.NewGCRA(o.CreatePerMinute, o.CreateBurst, o.Keys, o.Now)
 	d.createNetwork = limits.NewGCRA(o.CreateNetworkPerMinute, o.CreateNetworkBurst, o.Keys, o.Now)
 	d.ask = limits.NewGCRA(o.AskPerMinute, o.AskPerMinute, o.Keys, o.Now)

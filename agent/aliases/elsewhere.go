@@ -54,7 +54,7 @@ func TargetCommands(d *Desk, e Elsewhere) map[string]control.Handler {
 		"alias.target.ask": control.With(func(ctx context.Context, a Args) (s forward.State, err error) {
 			owner, _, err := as(ctx, &a, alias.ScopeManage, "")
 			if err == nil {
-				err = e.Ask(ctx, owner, "")
+				err = e.Ask(ctx, owner, a.who().Peer.Network())
 			}
 			if err == nil {
 				s, err = e.State(ctx, owner)

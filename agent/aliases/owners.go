@@ -82,7 +82,7 @@ func (d *Desk) NewOwner(ctx context.Context, w Who, target string) (token string
 	defer v.Close()
 	token, _, err = d.o.Aliases.NewToken(ctx, v, alias.ScopeAll, "")
 	if err == nil {
-		d.o.NewTarget(ctx, id)
+		d.o.NewTarget(ctx, id, w.Peer.Network())
 	}
 	return token, err
 }
@@ -98,7 +98,7 @@ func (d *Desk) DeleteOwner(ctx context.Context, w Who) error {
 	if c.vault == nil {
 		return nil
 	}
-	if err := d.o.Aliases.DeleteOwner(ctx, c.owner); err != nil {
+	if err := d.o.Aliases.EndOwner(ctx, c.owner); err != nil {
 		return err
 	}
 	return d.mapped(ctx)

@@ -51,8 +51,8 @@ type Rooms interface {
 // Errors, usually a *smtp.Reply, refuse the recipient or the mail.
 type Forward interface {
 	// Elsewhere reports whether mail for an owner's aliases goes elsewhere, and judges the mailbox there
-	// as RCPT does.
-	Elsewhere(ctx context.Context, owner alias.Owner) (bool, error)
+	// as RCPT does. network is that of whoever sends, "" where it is not known.
+	Elsewhere(ctx context.Context, owner alias.Owner, network string) (bool, error)
 	// Forward takes responsibility for a mail that the alias takes; errs.Denied when the alias has changed
 	// meanwhile.
 	Forward(ctx context.Context, m forward.Mail) error
@@ -122,8 +122,10 @@ type Recipient struct {
 }
 
 // Recipient judges an address that no account here has, as RCPT does. Its error, usually a *smtp.Reply,
-// refuses the recipient: Unknown also where there is no such alias.
-func (d *Door) Recipient(ctx context.Context, to mail.Address, peer limits.Peer, size int64) (*Recipient, error) {
+// refuses the recipient: Unknown also where there is no such alias. Whether the mailbox of the owner is full it
+// does not tell: who compares that for an account and an alias, by sizes in MAIL (RFC 1870), would see that
+// they share one. Judge says it, to those whose mail would be taken.
+func (d *Door) Recipient(ctx context.Context, to mail.Address, peer limits.Peer) (*Recipient, error) {
 	const op = "agent/aliasmail.Recipient"
 	al, err := d.Alias(ctx, to, peer)
 	if err != nil {
@@ -134,7 +136,7 @@ func (d *Door) Recipient(ctx context.Context, to mail.Address, peer limits.Peer,
 		return nil, Unknown
 	}
 	if d.o.Forward != nil {
-		if r.Elsewhere, err = d.o.Forward.Elsewhere(ctx, al.Owner); err != nil || r.Elsewhere {
+		if r.Elsewhere, err = d.o.Forward.Elsewhere(ctx, al.Owner, peer.Network()); err != nil || r.Elsewhere {
 			return r, err
 		}
 	}
@@ -147,13 +149,19 @@ func (d *Door) Recipient(ctx context.Context, to mail.Address, peer limits.Peer,
 	case r.Owner.Blocked:
 		return nil, Unknown // another word would tell that a name is an alias
 	}
-	if err := d.o.Rooms.Room(ctx, r.Owner.ID, r.Owner.Quota, size); err != nil {
-		if errs.KindOf(err) == errs.Full {
-			return nil, Full
-		}
-		return nil, errs.Wrap(op, err)
-	}
 	return r, nil
+}
+
+// room is Full where the owner's mailbox has no room for size more bytes.
+func (d *Door) room(ctx context.Context, r *Recipient, size int) error {
+	if r.Elsewhere {
+		return nil
+	}
+	err := d.o.Rooms.Room(ctx, r.Owner.ID, r.Owner.Quota, int64(size))
+	if errs.KindOf(err) == errs.Full {
+		return Full
+	}
+	return errs.Wrap("agent/aliasmail.room", err)
 }
 
 // Strict reports whether the mail must be as that for an account.
@@ -226,6 +234,10 @@ func (d *Door) Judge(ctx context.Context, r *Recipient, m *Mail) (*Taken, error)
 	}
 	switch v.Action {
 	case alias.Take:
+		// After the rules: a sender who is not accepted learns nothing of the mailbox.
+		if err := d.room(ctx, r, len(m.Raw)); err != nil {
+			return nil, err
+		}
 	case alias.Later:
 		if err := d.ask(ctx, r, from, v); err != nil {
 			return nil, errs.Wrap(op, err)
@@ -309,8 +321,8 @@ func (d *Door) Copy(ctx context.Context, r *Recipient, m *Mail, p deliver.Parcel
 
 // Again reads the alias of a recipient anew, after errs.Denied of a transaction.
 func (d *Door) Again(ctx context.Context, r *Recipient) (*Recipient, error) {
-	// Nothing is tried out: that it is an alias is known. The room was asked for before.
-	return d.Recipient(ctx, r.To, limits.Peer{Exempt: true}, 0)
+	// Nothing is tried out: that it is an alias is known.
+	return d.Recipient(ctx, r.To, limits.Peer{Exempt: true})
 }
 
 // Refuses judges at RCPT the sender of a mail for whom somebody vouches already: nil, or why the

@@ -50,6 +50,12 @@ func (d *Door) ask(ctx context.Context, r *Recipient, from mail.Address, v alias
 	if err != nil {
 		return err
 	}
+	switch err := d.room(ctx, r, len(raw)); {
+	case err == Full: // the owner is told when there is room, by a later try
+		return nil
+	case err != nil:
+		return err
+	}
 	err = d.o.Deliver.Begin().Hand(ctx, deliver.Parcel{Local: []account.Account{r.Owner}, Head: raw, Also: []deliver.Write{d.o.Register.Arrive(r.Alias, from, v)}})
 	if errs.KindOf(err) == errs.Denied {
 		return nil // the owner was asked by another mail, or has decided: the next try will show

@@ -129,13 +129,13 @@ func TestSoftPause(t *testing.T) {
 	for range 2 {
 		w.came(l.from, "5.2.2", l.h)
 	}
-	if _, err := w.f.Elsewhere(t.Context(), annas); say(err) != replyPaused.String() {
+	if _, err := w.f.Elsewhere(t.Context(), annas, ""); say(err) != replyPaused.String() {
 		t.Error(err)
 	}
 	if err := w.f.Resume(t.Context(), annas); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.f.Elsewhere(t.Context(), annas); err != nil {
+	if _, err := w.f.Elsewhere(t.Context(), annas, ""); err != nil {
 		t.Error(err)
 	}
 	w.came(l.from, "5.7.1", l.h)

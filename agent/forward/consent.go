@@ -91,6 +91,15 @@ func (f *Forward) ask(ctx context.Context, owner alias.Owner, target mail.Addres
 	}
 	f.asking.Lock()
 	defer f.asking.Unlock()
+	busyNetwork := errs.E(op, errs.Busy, "too many mailboxes are asked from your network, try again later", nil)
+	busy := errs.E(op, errs.Busy, "too many mailboxes are asked now, try again later", nil)
+	// First those, or whoever is over its own limit would use up the questions to a mailbox.
+	if ok, _ := f.asks.Ready(network); !ok {
+		return busyNetwork
+	}
+	if ok, _ := f.total.Ready("all"); !ok {
+		return busy
+	}
 	now := f.o.Now()
 	counted := false
 	err := f.change(ctx, target, func(d *destination) bool {
@@ -110,10 +119,10 @@ func (f *Forward) ask(ctx context.Context, owner alias.Owner, target mail.Addres
 		return errs.E(op, errs.Busy, "the mailbox was asked a moment ago, or often enough: look for the mail there, or try again later", nil)
 	}
 	if ok, _ := f.asks.Allow(network); !ok {
-		return errs.E(op, errs.Busy, "too many mailboxes are asked from your network, try again later", nil)
+		return busyNetwork
 	}
 	if ok, _ := f.total.Allow("all"); !ok {
-		return errs.E(op, errs.Busy, "too many mailboxes are asked now, try again later", nil)
+		return busy
 	}
 	var b [codeLen]byte
 	if _, err := io.ReadFull(f.o.Rand, b[:]); err != nil {

@@ -108,17 +108,17 @@ func TestCircles(t *testing.T) {
 func TestElsewhere(t *testing.T) {
 	w := newWorld(t, nil)
 	for owner, want := range map[alias.Owner]string{annas: "true 250", {9}: "false 250"} {
-		is, err := w.f.Elsewhere(t.Context(), owner)
+		is, err := w.f.Elsewhere(t.Context(), owner, "")
 		if got := fmt.Sprint(is, " ", say(err)); got != want {
 			t.Errorf("%v: %s, want %s", owner, got, want)
 		}
 	}
 	w.reg.targets[annas] = mail.Address{}
-	if is, err := w.f.Elsewhere(t.Context(), annas); is || err != nil {
+	if is, err := w.f.Elsewhere(t.Context(), annas, ""); is || err != nil {
 		t.Error(is, err)
 	}
 	w.reg.targets[annas] = w.Address("x@mail.example")
-	is, err := w.f.Elsewhere(t.Context(), annas)
+	is, err := w.f.Elsewhere(t.Context(), annas, "")
 	if !is || say(err) != "550 5.1.1 Recipient address rejected: User unknown" {
 		t.Error(is, err)
 	}

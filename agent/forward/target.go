@@ -49,13 +49,19 @@ func (f *Forward) away(ctx context.Context, owner alias.Owner) (mail.Address, er
 
 // Elsewhere reports whether mail for an owner's aliases goes elsewhere. Its error, usually a *smtp.Reply,
 // says that nothing is sent on now: the mailbox was not asked or has not answered yet, or too much
-// came back from it. Where it was not asked it is, within the bounds.
-func (f *Forward) Elsewhere(ctx context.Context, owner alias.Owner) (bool, error) {
+// came back from it. Where it was not asked it is, within the bounds, of which one is that of the network
+// whose mail it is ("": of nobody's).
+func (f *Forward) Elsewhere(ctx context.Context, owner alias.Owner, network string) (bool, error) {
 	t, err := f.open(ctx, owner)
+	if err == replyAsked {
+		if err := f.ask(ctx, owner, t, network); err != nil {
+			f.o.Logger.Debug("forward: a mailbox elsewhere is not asked", "kind", errs.KindOf(err))
+		}
+	}
 	return !t.IsZero(), err
 }
 
-// open gives where an owner's mail goes, zero: not elsewhere, with the error of Elsewhere.
+// open gives where an owner's mail goes, zero: not elsewhere, with the error of Elsewhere; it asks nobody.
 func (f *Forward) open(ctx context.Context, owner alias.Owner) (t mail.Address, err error) {
 	const op = "agent/forward.open"
 	t, err = f.target(ctx, owner)
@@ -81,9 +87,6 @@ func (f *Forward) open(ctx context.Context, owner alias.Owner) (t mail.Address, 
 		return t, replyPaused
 	case agreed:
 		return t, nil
-	}
-	if err := f.ask(ctx, owner, t, ""); err != nil {
-		f.o.Logger.Debug("forward: a mailbox elsewhere is not asked", "kind", errs.KindOf(err))
 	}
 	return t, replyAsked
 }

@@ -177,6 +177,9 @@ func (w *world) forward(local, from, raw string) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if _, err := w.f.Elsewhere(w.t.Context(), al.Owner, ""); err != nil { // as at RCPT
+		return say(err)
+	}
 	return say(w.f.Forward(w.t.Context(), Mail{Alias: al, From: w.Address(from), Mark: "mark", Raw: []byte(raw), Proof: []byte(raw)}))
 }
 

@@ -14,7 +14,7 @@ import (
 // its owner is must not show by what happens to others.
 func (c *session) rcptAlias(ctx context.Context, to mail.Address) error {
 	m := &c.mail
-	a, err := c.r.o.Aliases.Recipient(ctx, to, c.peer, m.options.Size)
+	a, err := c.r.o.Aliases.Recipient(ctx, to, c.peer)
 	if err != nil {
 		if err == aliasmail.Unknown {
 			c.r.o.Unknown.Charge(c.network, 1)
@@ -68,7 +68,7 @@ func (r *Receive) Alias(ctx context.Context, raw []byte, to mail.Address, anonym
 		return false, nil, nil // the rules for accounts are asked again, and say why not
 	}
 	// Networks cannot be told apart here: the limit of tries in all holds.
-	a, err := d.Recipient(ctx, to, limits.Peer{}, int64(len(raw)))
+	a, err := d.Recipient(ctx, to, limits.Peer{})
 	if err != nil {
 		return true, nil, err
 	}

@@ -518,9 +518,11 @@ type elsewhere struct {
 	full   bool
 	denied atomic.Int32 // so often Forward says that the alias has changed
 	got    []forward.Mail
+	asked  string // by the last network
 }
 
-func (e *elsewhere) Elsewhere(_ context.Context, o alias.Owner) (bool, error) {
+func (e *elsewhere) Elsewhere(_ context.Context, o alias.Owner, network string) (bool, error) {
+	e.asked = network
 	if e.full {
 		return true, &smtp.Reply{Code: 450, Enhanced: "4.2.1", Text: "not now"}
 	}
@@ -546,6 +548,9 @@ func TestAliasElsewhere(t *testing.T) {
 	raw := letter(t, "a@shop.example", "x")
 	if got := w.send("a@shop.example", letter(t, "a@spam.example", "x"), al.String()); got != notAccepted {
 		t.Error(got)
+	}
+	if e.asked != "192.0.2.7" {
+		t.Errorf("by the network %q a mailbox elsewhere may be asked", e.asked)
 	}
 	e.denied.Store(1)
 	if got := w.send("a@shop.example", raw, al.String()); got != "250" || len(e.got) != 1 {
@@ -582,13 +587,34 @@ func TestAliasNoEvidence(t *testing.T) {
 	}
 }
 
-// TestAliasFull: a mailbox without room is that of an account without room.
+// TestAliasFull: that a mailbox has no room is told of an alias after the whole mail, in the words for an account,
+// and only to who would be let in: RCPT tells nothing, whatever SIZE says, so that nobody sees by comparing the
+// two that an alias shares a mailbox with an account.
 func TestAliasFull(t *testing.T) {
 	w := newAliasWorld(t)
 	al := w.alias("fox-1", nil)
+	const fullText = "452 4.2.2 Recipient address rejected: mailbox full"
+	w.aliases.Alter("anna", al, func(c *alias.Change) { c.Block = []string{"@spam.example"} })
 	w.set(func(o *aliasmail.Options) { o.Rooms = full{} })
-	if got := w.send("a@shop.example", letter(t, "a@shop.example", "x"), al.String()); got != "452 4.2.2 Recipient address rejected: mailbox full" {
+	w.r.o.Rooms = full{}
+	s := w.session()
+	if err := s.Mail(t.Context(), w.Address("a@shop.example"), smtp.MailOptions{Size: 1 << 40}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rcpt(t.Context(), w.Address("anna"), smtp.RcptOptions{}); err == nil || smtp.ReplyFor(err).String() != fullText {
+		t.Errorf("the account: %v", err)
+	}
+	if err := s.Rcpt(t.Context(), al, smtp.RcptOptions{}); err != nil {
+		t.Errorf("the alias: %v", err)
+	}
+	if got := w.send("a@shop.example", letter(t, "a@shop.example", "x"), al.String()); got != fullText {
 		t.Error(got)
+	}
+	if got := w.send("a@spam.example", letter(t, "a@spam.example", "x"), al.String()); got != notAccepted {
+		t.Errorf("who is blocked: %s", got)
+	}
+	if n := len(w.Inbox("anna")); n != 0 {
+		t.Errorf("%d mails", n)
 	}
 }
 

@@ -30,7 +30,7 @@ func (s *Submit) owned(ctx context.Context, from mail.Address, peer limits.Peer)
 // rcptAlias judges a recipient that no account here has.
 func (c *session) rcptAlias(ctx context.Context, to mail.Address) error {
 	m := &c.mail
-	r, err := c.s.o.Aliases.Recipient(ctx, to, c.peer, m.options.Size)
+	r, err := c.s.o.Aliases.Recipient(ctx, to, c.peer)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,13 @@ func (s *Submit) forAlias(ctx context.Context, m *envelope, p *deliver.Parcel) (
 		return nil, err
 	}
 	in.Vouched, in.ReturnPath = "login", m.from
-	return d.Copy(ctx, m.alias, in, deliver.Parcel{Options: p.Options})
+	c, err := d.Copy(ctx, m.alias, in, deliver.Parcel{Options: p.Options})
+	if err == aliasmail.Full && len(m.to) > 1 { // it comes behind RCPT: say of whom
+		full := *aliasmail.Full
+		full.Text += ": " + m.alias.To.String()
+		err = &full
+	}
+	return c, err
 }
 
 // SenderAllowed is the one owner of "sender = login": whether who logged in as login may write as

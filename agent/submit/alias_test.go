@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"context"
 	"io"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"postern.email/agent/agenttest"
 	"postern.email/agent/aliasmail"
 	"postern.email/agent/deliver"
+	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
 	"postern.email/mail/sanitize"
@@ -316,6 +318,35 @@ func TestAliasCleartext(t *testing.T) {
 	if got := off.dial(owner).send(al.String(), text(al.String()), "a@shop.example"); got != strict {
 		t.Errorf("the operator's switch: %s", got)
 	}
+}
+
+// TestAliasRecipientFull: that the mailbox of an alias's owner is full is told behind the whole mail, which then goes
+// to nobody, and of which recipient it is where there are several; RCPT tells nothing, whatever SIZE says.
+func TestAliasRecipientFull(t *testing.T) {
+	w := newAliasWorld(t, func(_ *Options, a *aliasmail.Options) { a.Rooms = full{} })
+	w.Create("bert", nil)
+	al := w.open("fox-1")
+	c, enc := w.dial("bert"), encrypted("bert", 600)
+	c.cmd("MAIL FROM:<bert@mail.example> SIZE=20000000", "250 ")
+	c.cmd("RCPT TO:<"+al.String()+">", "250 ")
+	c.cmd("RSET", "250 ")
+	const text = "452 4.2.2 Recipient address rejected: mailbox full"
+	if got := c.send("bert@mail.example", enc, al.String()); got != text {
+		t.Error(got)
+	}
+	if got := c.send("bert@mail.example", enc, "bert@mail.example", al.String()); got != text+": fox-1@mail.example" {
+		t.Error(got)
+	}
+	if n := len(w.Inbox("bert")) + len(w.Inbox(owner)); n != 0 {
+		t.Errorf("%d mails were delivered", n)
+	}
+}
+
+// full are mailboxes without room.
+type full struct{}
+
+func (full) Room(context.Context, seal.AccountID, int64, int64) error {
+	return errs.E("test", errs.Full, "", nil)
 }
 
 // TestAliasAsRecipient: a user of this relay writes to an alias here: it takes what it takes of others, by its

@@ -268,7 +268,8 @@ func (a *Aliases) putPeople(tx store.Tx, owner Owner, p place, st *state, list [
 }
 
 // Delete deletes an alias of the vault's owner. For UndoDays Restore undoes it; nobody gets its name
-// ever again. A derived alias is dead for good then, although its key would still make it.
+// ever again. A derived alias is dead for good then, although its key would still make it; of one that got no
+// mail yet errs.Full after MaxDeleted others.
 func (a *Aliases) Delete(ctx context.Context, v *Vault, addr mail.Address) error {
 	const op = "post/alias.Delete"
 	addr = addr.Mailbox()
@@ -303,6 +304,7 @@ func (a *Aliases) remove(ctx context.Context, owner Owner, addr mail.Address, st
 		removed = true
 		rs.deleted = DayOf(a.o.Now())
 		own.count -= min(own.count, 1)
+		own.dead++
 		return nil
 	})
 	return removed, err
@@ -329,6 +331,7 @@ func (a *Aliases) Restore(ctx context.Context, v *Vault, addr mail.Address) (*Al
 		}
 		rs.deleted = 0
 		own.count++
+		own.dead -= min(own.dead, 1)
 		return nil
 	})
 	if is(err, errs.NotFound) && errs.Public(err) != textUndo {

@@ -89,12 +89,19 @@ func (a *Aliases) checkOwner(ctx context.Context, owner Owner, report func(Findi
 	var rec *ownerRecord
 	var tokens []*tokenRecord
 	var ids [][idLen]byte
+	if half, err := a.remains(ctx, owner); half {
+		say(foundHalf, true)
+	} else if err != nil && !is(err, errs.Corrupt) {
+		return err
+	}
 	err := a.o.Store.View(ctx, owner.Shard(), func(r store.Reader) error {
 		tokens, ids = nil, nil
 		var err error
-		switch rec, err = a.getOwner(r, owner); {
+		switch rec, err = a.getRecord(r, owner); {
 		case is(err, errs.NotFound):
 			say(foundHalf, true)
+			return nil
+		case err == nil && rec.ended:
 			return nil
 		case is(err, errs.Corrupt):
 			say(foundOwner, false)
@@ -124,6 +131,9 @@ func (a *Aliases) checkOwner(ctx context.Context, owner Owner, report func(Findi
 	})
 	if err != nil {
 		return err
+	}
+	if rec != nil && rec.ended {
+		return nil // what is left of it, if anything, was said
 	}
 	for i, t := range tokens {
 		if err := a.checkToken(ctx, owner, ids[i], t, say); err != nil {
@@ -262,12 +272,12 @@ func (a *Aliases) Reveal(ctx context.Context, emit func(kind, text string)) erro
 			return nil
 		}
 		err := a.o.Store.View(ctx, owner.Shard(), func(r store.Reader) error {
-			rec, err := a.getOwner(r, owner)
+			rec, err := a.getRecord(r, owner)
 			if err != nil {
 				rec = new(ownerRecord)
 			}
-			if err := show(seal.PurposeAliasOwner, err, "%s, %d aliases, since %s, here last %s, vault wrapped by an account: %t",
-				orMailbox(rec), rec.count, rec.began, rec.seen, len(rec.wrapped) > 0); err != nil {
+			if err := show(seal.PurposeAliasOwner, err, "%s, %d aliases, %d deleted, since %s, here last %s, ended: %t, vault wrapped by an account: %t",
+				orMailbox(rec), rec.count, rec.dead, rec.began, rec.seen, rec.ended, len(rec.wrapped) > 0); err != nil {
 				return err
 			}
 			key, err := a.getKey(r, owner)

@@ -13,8 +13,8 @@ import (
 )
 
 // Create makes an alias; it is durable when it returns. errs.Exists when the name is in use,
-// errs.Denied when it was and is not given out again, errs.Full with MaxPerOwner others,
-// errs.Invalid for what cannot be one.
+// errs.Denied when it was and is not given out again, errs.Full with MaxPerOwner others or after
+// MaxDeleted were deleted, errs.Invalid for what cannot be one.
 func (a *Aliases) Create(ctx context.Context, v *Vault, n New) (*Alias, error) {
 	const op = "post/alias.Create"
 	rs, err := a.newRules(n)
@@ -90,17 +90,26 @@ func (a *Aliases) insert(ctx context.Context, owner Owner, p place, rs *rules) e
 		a.o.Names.Shard(rs.addr), func(tx store.Tx) error { return a.claim(tx, owner, rs.addr) })
 }
 
-// roomFor reads an owner's record and says whether it may have another alias.
+// roomFor reads an owner's record and says whether it may have another alias. Each that is deleted takes
+// its name for ever, so those count, too: else one owner could fill the register of names.
 func (a *Aliases) roomFor(r store.Reader, owner Owner, rs *rules) (*ownerRecord, error) {
 	const op = "post/alias.roomFor"
 	own, err := a.getOwner(r, owner)
 	if is(err, errs.NotFound) {
 		return nil, errs.E(op, errs.NotFound, textNoOwner, nil)
 	}
-	if err == nil && rs.deleted == 0 && int64(own.count) >= int64(a.o.MaxPerOwner) {
-		err = errs.E(op, errs.Full, textMost, nil)
+	if err != nil {
+		return nil, err
 	}
-	return own, err
+	switch dead := int64(own.dead) >= int64(a.o.MaxDeleted); {
+	case dead && rs.deleted != 0:
+		return nil, errs.E(op, errs.Full, textMostDead, nil)
+	case dead:
+		return nil, errs.E(op, errs.Full, textMostDeleted, nil)
+	case rs.deleted == 0 && int64(own.count) >= int64(a.o.MaxPerOwner):
+		return nil, errs.E(op, errs.Full, textMost, nil)
+	}
+	return own, nil
 }
 
 // putNew writes the record of a new alias; tx is in its owner's shard.
@@ -118,9 +127,10 @@ func (a *Aliases) putNew(tx store.Tx, owner Owner, p place, rs *rules, sealed []
 		return err
 	}
 	if rs.deleted != 0 {
-		return nil
+		own.dead++
+	} else {
+		own.count++
 	}
-	own.count++
 	return a.setOwner(tx, owner, own)
 }
 

@@ -78,6 +78,8 @@ const (
 	textLong        = "site and label have at most 255 bytes, a note at most 4096"
 	textTaken       = "this name is taken"
 	textMost        = "you have as many aliases as you may: delete one first"
+	textMostDeleted = "you have deleted as many aliases as you may, and each keeps its name for ever: restore one of them, or ask the operator for more"
+	textMostDead    = "you have deleted as many aliases as you may: pause this one instead"
 	textMostTokens  = "there are as many tokens as there may be: revoke one first"
 	textMostRules   = "an alias has no room for more allowed and blocked senders"
 	textPerson      = "a sender is an address, or @ and a domain"

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"math"
 	"time"
 
 	"postern.email/kit/errs"
@@ -16,6 +17,7 @@ import (
 // Defaults of Options.
 const (
 	DefaultMaxPerOwner       = 10000
+	DefaultDeletedTimes      = 10 // MaxDeleted, in multiples of MaxPerOwner
 	DefaultMaxTokens         = 32
 	DefaultMaxCorrespondents = 64
 	DefaultAskDays           = 4
@@ -42,6 +44,7 @@ type Options struct {
 	Domains []string // in which there are aliases; the first is the default
 
 	MaxPerOwner       int // aliases of one owner, without deleted ones; DefaultMaxPerOwner
+	MaxDeleted        int // deleted aliases of one owner, whose names stay taken for ever; beyond, none is made; DefaultDeletedTimes MaxPerOwner
 	MaxTokens         int // tokens of one owner; DefaultMaxTokens
 	MaxCorrespondents int // remembered of one alias; beyond, the one that was seen longest ago goes; DefaultMaxCorrespondents
 	AskDays           int // for how long mail of a sender of whom the owner was asked is put off; DefaultAskDays
@@ -87,6 +90,9 @@ func (o Options) withDefaults() Options {
 			*v.to = v.d
 		}
 	}
+	if o.MaxDeleted == 0 {
+		o.MaxDeleted = min(o.MaxPerOwner, math.MaxInt32) * DefaultDeletedTimes
+	}
 	for _, v := range []struct {
 		to *time.Duration
 		d  time.Duration
@@ -121,6 +127,8 @@ func (o *Options) check() error {
 		return bad("a domain is needed")
 	case o.MaxPerOwner < 1 || o.MaxTokens < 1:
 		return bad("an owner has at least one alias and one token")
+	case o.MaxDeleted < 1:
+		return bad("an owner may delete at least one alias")
 	case o.MaxCorrespondents < 1 || o.MaxCorrespondents > MostCorrespondents:
 		return bad("an alias remembers 1 to 1024 correspondents")
 	case o.AskDays < 0 || o.UndoDays < 0 || o.EndedDays < 0 || o.UnusedDays < 0 || o.OwnerIdleDays < 0:

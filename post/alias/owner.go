@@ -45,6 +45,10 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 			return nil, errs.Wrap(op, err)
 		}
 	}
+	if err := a.finishEnd(ctx, owner); err != nil {
+		v.Close()
+		return nil, errs.Wrap(op, err)
+	}
 	key := v.aliasKey
 	begun := false
 	err = a.o.Store.Update(ctx, owner.Shard(), func(tx store.Tx) error {
@@ -54,14 +58,16 @@ func (a *Aliases) Begin(ctx context.Context, owner Owner, o BeginOptions) (*Vaul
 			return err
 		}
 		now := *rec
-		switch old, err := a.getOwner(tx, owner); {
+		switch old, err := a.getRecord(tx, owner); {
+		case err == nil && old.ended: // only what it has deleted counts on
+			now.dead = old.dead
 		case err == nil && !locked:
 			// What began it at the same moment may be on its way to the disk still. Written again behind it, it is
 			// there for all who read once the caller is told.
 			begun = true
 			return a.setOwner(tx, owner, old)
 		case err == nil: // aliases and alias key stay
-			now.began, now.count, now.target = old.began, old.count, old.target
+			now.began, now.count, now.target, now.dead = old.began, old.count, old.target, old.dead
 			if !rec.target.IsZero() {
 				now.target = rec.target
 			}
@@ -204,7 +210,17 @@ func (a *Aliases) touch(ctx context.Context, owner Owner, rec *ownerRecord, toke
 	}
 }
 
+// getOwner reads the record of an owner: errs.NotFound also for one that has ended.
 func (a *Aliases) getOwner(r store.Reader, owner Owner) (*ownerRecord, error) {
+	rec, err := a.getRecord(r, owner)
+	if err == nil && rec.ended {
+		return nil, errs.E("post/alias.getOwner", errs.NotFound, textNoOwner, nil)
+	}
+	return rec, err
+}
+
+// getRecord is getOwner, and gives the record of one that has ended, too.
+func (a *Aliases) getRecord(r store.Reader, owner Owner) (*ownerRecord, error) {
 	plain, err := a.open(r, seal.PurposeAliasOwner, ownerKey(owner))
 	if err != nil {
 		return nil, err
@@ -288,45 +304,6 @@ func (a *Aliases) ResetOwner(ctx context.Context, owner Owner) error {
 		}
 		return a.setOwner(tx, owner, rec)
 	}))
-}
-
-// DeleteOwner makes tombstones of the names of all aliases of an owner, ends its tokens and removes
-// the rest. It may be repeated, and is no error for who is no owner.
-func (a *Aliases) DeleteOwner(ctx context.Context, owner Owner) error {
-	const op = "post/alias.DeleteOwner"
-	a.keys.remove(owner)
-	defer a.cache.clear()
-	// First the records without which nothing is made any more.
-	err := a.o.Store.Update(ctx, owner.Shard(), func(tx store.Tx) error {
-		for _, k := range [][]byte{ownerKey(owner), keyKey(owner), vaultKey(owner)} {
-			if err := tx.Delete(k); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		err = a.dropTokens(ctx, owner)
-	}
-	if err == nil {
-		err = a.eachStored(ctx, owner, nil, func(s stored) (bool, error) {
-			if s.err != nil {
-				return true, nil // its name leads nowhere, and housekeeping makes it a tombstone
-			}
-			a.cache.forget(s.rules.addr)
-			return true, a.bury(ctx, owner, s.rules.addr)
-		})
-	}
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
-	err = a.o.Store.Update(ctx, owner.Shard(), func(tx store.Tx) error {
-		return tx.DeleteRange(owner.PrefixOf(letterOwner), owner.EndOf(letterOwner))
-	})
-	if err == nil {
-		a.o.Deleted()
-	}
-	return errs.Wrap(op, err)
 }
 
 // derivedBy reports whether an address is one that the owner's key derives.

@@ -178,6 +178,8 @@ type ownerRecord struct {
 	count       uint32 // aliases that are not deleted
 	target      mail.Address
 	wrapped     []byte // the vault's seed, sealed to the account; empty where there is none
+	dead        uint32 // aliases that were deleted, also those of which only the name is left
+	ended       bool   // EndOwner was here: the record keeps dead for an account that begins again
 }
 
 // maxWrapped bounds the sealed seed.
@@ -190,7 +192,11 @@ func (r *ownerRecord) encode() []byte {
 	}
 	b = codec.AppendSized(b, r.target.Local)
 	b = codec.AppendSized(b, r.target.Domain)
-	return codec.Fill(codec.AppendSized(b, r.wrapped), 4*block) // one length for all: whether an owner is one elsewhere does not show
+	b = binary.AppendUvarint(codec.AppendSized(b, r.wrapped), uint64(r.dead))
+	if r.ended {
+		b = append(b, 1)
+	}
+	return codec.Fill(b, 4*block) // one length for all: whether an owner is one elsewhere does not show
 }
 
 func decodeOwner(b []byte) (*ownerRecord, error) {
@@ -198,7 +204,14 @@ func decodeOwner(b []byte) (*ownerRecord, error) {
 	r := &ownerRecord{began: Day(d.Uint32()), seen: Day(d.Uint32()), count: d.Uint32()}
 	r.target = mail.Address{Local: d.String(mail.MaxLocal), Domain: d.String(mail.MaxDomain)}
 	r.wrapped = slices.Clone(d.Sized(maxWrapped))
+	// A record from before these two were counted has zeros here.
+	r.dead = d.Uint32()
+	ended := d.Byte()
+	r.ended = ended == 1
 	d.Filling(4 * block)
+	if ended > 1 {
+		d.Fail()
+	}
 	if (r.target.Local == "") != (r.target.Domain == "") {
 		d.Fail()
 	}

@@ -83,14 +83,20 @@ func (a *Aliases) Sweep(ctx context.Context) (n Swept, err error) {
 }
 
 func (a *Aliases) sweepOwner(ctx context.Context, owner Owner, n *Swept) error {
-	var rec *ownerRecord
-	err := a.o.Store.View(ctx, owner.Shard(), func(r store.Reader) (err error) { rec, err = a.getOwner(r, owner); return err })
+	rec, err := a.ownerOf(ctx, owner, a.getRecord)
 	if is(err, errs.NotFound) { // DeleteOwner was cut off
 		if !a.ripe("o" + owner.String()) {
 			return nil
 		}
 		n.Leftovers++
 		return a.DeleteOwner(ctx, owner)
+	}
+	if err == nil && rec.ended {
+		if left, err := a.remains(ctx, owner); err != nil || !left || !a.ripe("o"+owner.String()) {
+			return err
+		}
+		n.Leftovers++
+		return a.EndOwner(ctx, owner)
 	}
 	if is(err, errs.Corrupt) {
 		return nil // Check names it

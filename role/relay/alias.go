@@ -63,7 +63,7 @@ func (s *Server) openAliases(ctx context.Context) (err error) {
 		class = alias.OpenMail
 	}
 	s.alias.register, err = alias.Open(ctx, alias.Options{DerivedClass: class, Store: s.db, Root: s.root, Names: names.New(s.db, s.root), Domains: s.c.aliasDomains(),
-		MaxPerOwner: c.MaxPerAccount, UndoDays: int(c.Undo.Std() / day), UnusedDays: int(c.DeleteUnused.Std() / day),
+		MaxPerOwner: c.MaxPerAccount, MaxDeleted: c.MaxDeleted, UndoDays: int(c.Undo.Std() / day), UnusedDays: int(c.DeleteUnused.Std() / day),
 		TriesPerSecond: orNone(c.Tries), TriesNetwork: orNone(c.TriesNetwork),
 		Deleted: s.boxes.NoteDeleted, Now: d.Now, Rand: d.Rand, Logger: d.Logger})
 	if err != nil {
@@ -109,7 +109,10 @@ func (s *Server) openAliasAgents() (err error) {
 
 // forwardOptions are those of mail that is sent on.
 func forwardOptions(c Config) forward.Options {
-	return forward.Options{Domain: c.Domain, Cleartext: c.Aliases.Cleartext, Unsubscribe: unsubscribes[c.Aliases.ForwardUnsubscribe], KeepKeys: c.Aliases.ForwardKeys}
+	a := &c.Aliases
+	return forward.Options{Domain: c.Domain, Cleartext: a.Cleartext, Unsubscribe: unsubscribes[a.ForwardUnsubscribe], KeepKeys: a.ForwardKeys,
+		HardBounces: a.ForwardHard, SoftPerDay: a.ForwardSoftDay, SoftPerWeek: a.ForwardSoftWeek, BadDays: a.ForwardBadDays,
+		SoftPause: a.ForwardShortPause.Std(), HardPause: a.ForwardLongPause.Std()}
 }
 
 var unsubscribes = map[string]forward.Unsubscribe{"keep": forward.UnsubscribeKeep, "block": forward.UnsubscribeBlock, "drop": forward.UnsubscribeDrop}

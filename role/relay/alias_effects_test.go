@@ -250,6 +250,18 @@ func aliasEffects() map[string]func(*testing.T) {
 				t.Errorf("%+v, %v", acc, err)
 			}
 		},
+		"aliases.max_deleted_per_account": func(t *testing.T) {
+			s := inMemory(t, "aliases.max_deleted_per_account=1")
+			w := annasAliases(t, s)
+			v := makes(t, s, w, aliases.CreateRequest{})
+			allowed(t, s.alias.desk.Delete(t.Context(), w, v.Address))
+			_, err := s.alias.desk.Create(t.Context(), w, aliases.CreateRequest{})
+			aliasKind(t, err, errs.Full, "you have deleted as many aliases as you may")
+			if _, err := s.alias.desk.Restore(t.Context(), w, v.Address); err != nil {
+				t.Fatal(err)
+			}
+			makes(t, s, w, aliases.CreateRequest{})
+		},
 		"aliases.create_per_minute": func(t *testing.T) {
 			s := inMemory(t, "aliases.create_per_minute=1")
 			w := annasAliases(t, s)

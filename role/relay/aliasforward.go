@@ -52,8 +52,8 @@ func (s *Server) forwardHere(ctx context.Context, raw []byte, to mail.Address, n
 
 // askTarget asks the mailbox elsewhere that an owner has got. Where that cannot be it is asked when the
 // first mail comes.
-func (s *Server) askTarget(ctx context.Context, owner alias.Owner) {
-	if err := s.alias.forward.Ask(ctx, owner, ""); err != nil {
+func (s *Server) askTarget(ctx context.Context, owner alias.Owner, network string) {
+	if err := s.alias.forward.Ask(ctx, owner, network); err != nil {
 		s.d.Logger.Debug("a mailbox elsewhere is not asked", "kind", errs.KindOf(err))
 	}
 }

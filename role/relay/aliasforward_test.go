@@ -9,10 +9,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"postern.email/agent/aliases"
 	"postern.email/agent/forward"
+	kitday "postern.email/kit/day"
 	"postern.email/mail"
+	"postern.email/mail/dsn"
+	"postern.email/mail/verp"
 	"postern.email/post/alias"
 	"postern.email/wire/smtp"
 )
@@ -84,6 +88,73 @@ func (f *forwarding) answer(to, body string) string {
 	return <-f.world.arrived
 }
 
+// returned lets n mails for the alias come back with a status, and says in which state the mailbox is then, and
+// how long a pause lasts, in hours.
+func (f *forwarding) returned(status string, n int) (state string, hours int) {
+	f.t.Helper()
+	key := f.s.root.ForwardKey()
+	codes, err := verp.New(&key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r := verp.Return{Kind: verp.Forwarded, Day: uint16(kitday.Of(time.Now()))}
+	copy(r.Ref[:], f.al.Owner[:])
+	local, err := codes.Return(f.al.Address.Domain, r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for range n {
+		f.s.alias.forward.Returned(f.t.Context(), dsn.Report{To: mail.Address{Local: local, Domain: f.al.Address.Domain},
+			Recipients: []dsn.Recipient{{Action: dsn.Failed, Status: status}}})
+	}
+	st, err := f.s.alias.forward.State(f.t.Context(), f.al.Owner)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if st.Until != "" {
+		until, err := time.Parse(time.RFC3339, st.Until)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		hours = int(time.Until(until).Round(time.Hour) / time.Hour)
+	}
+	return st.State, hours
+}
+
+// ladder is the effect of an option about what comes back: with value, n mails with a status lead to a pause of so
+// many hours; by default as many lead to none.
+func ladder(option, value, status string, n, hours int) func(*testing.T) {
+	return func(t *testing.T) {
+		f := newForwarding(t, "aliases."+option+"="+value)
+		if n > 1 {
+			if state, _ := f.returned(status, n-1); state != "agreed" {
+				t.Errorf("after %d: %s", n-1, state)
+			}
+		}
+		if state, got := f.returned(status, 1); state != "paused" || got != hours {
+			t.Errorf("%s for %d hours, want %d", state, got, hours)
+		}
+		if state, _ := newForwarding(t).returned(status, n); state != "agreed" {
+			t.Errorf("by default: %s", state)
+		}
+	}
+}
+
+// pause is the effect of an option about how long one is.
+func pause(option, value, status string, n int, byDefault, hours int) func(*testing.T) {
+	return func(t *testing.T) {
+		for value, want := range map[string]int{"": byDefault, value: hours} {
+			var set []string
+			if value != "" {
+				set = []string{"aliases." + option + "=" + value}
+			}
+			if state, got := newForwarding(t, set...).returned(status, n); state != "paused" || got != want {
+				t.Errorf("%q: %s for %d hours, want %d", value, state, got, want)
+			}
+		}
+	}
+}
+
 // aliasForwardEffects are the effects of the options about mail that is sent on, on what others get.
 func aliasForwardEffects() map[string]func(*testing.T) {
 	return map[string]func(*testing.T){
@@ -96,6 +167,12 @@ func aliasForwardEffects() map[string]func(*testing.T) {
 				}
 			}
 		},
+		"aliases.forward_hard_bounces":     ladder("forward_hard_bounces", "2", "5.1.1", 2, 30*24),
+		"aliases.forward_bounces_per_day":  ladder("forward_bounces_per_day", "2", "5.2.2", 2, 24),
+		"aliases.forward_bounces_per_week": ladder("forward_bounces_per_week", "2", "5.2.2", 2, 30*24),
+		"aliases.forward_bad_days":         ladder("forward_bad_days", "1", "5.2.2", 1, 30*24),
+		"aliases.forward_short_pause":      pause("forward_short_pause", "5h", "5.2.2", 12, 24, 5),
+		"aliases.forward_long_pause":       pause("forward_long_pause", "3d", "5.1.1", 3, 30*24, 3*24),
 		"aliases.forward_keys": func(t *testing.T) {
 			for value, want := range map[string]bool{"false": false, "true": true} {
 				f := newForwarding(t, "aliases.forward_keys="+value)

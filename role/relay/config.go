@@ -149,13 +149,14 @@ type Config struct {
 
 	Aliases struct {
 		Enabled            bool            `toml:"enabled" default:"true" doc:"Let accounts have aliases: further addresses, one for each site, that are made, paused and deleted on the pages under /aliases, over HTTP and with postern alias (docs/aliases.md). false: there are none, and mail to those that were made is refused."`
-		Domains            []string        `toml:"domains" default:"" check:"domain" max:"64" doc:"The domains of aliases, the first one the default. Mail for each must come here (an MX record). Empty: that of the relay."`
+		Domains            []string        `toml:"domains" default:"" check:"domain" max:"64" doc:"The domains of aliases, the first one the default. Mail for each must come here; postern dns prints the records that each needs. Empty: that of the relay."`
 		Style              string          `toml:"style" default:"words" oneof:"words random site" doc:"How the server makes the name of an alias when nobody says: two words and five digits, 18 letters and digits, or the name of the site with digits."`
 		Cleartext          bool            `toml:"cleartext" default:"true" doc:"Aliases may be of class open-mail, and new ones are: they take ordinary mail of senders whose domain vouches for them (DKIM or SPF), sealed before it is written, and may answer it. false: aliases take and send end-to-end encrypted mail only."`
 		Evidence           config.Duration `toml:"evidence" default:"90d" max:"3650d" doc:"How old the mails may be from which a file is made that shows who passed an alias on (postern alias evidence). 0: no such files, and nothing is kept in mail for an alias that would be needed for one."`
 		Undo               config.Duration `toml:"undo" default:"30d" min:"1d" max:"3650d" doc:"How long a deleted alias can be restored, in whole days. Nobody else gets it in any case."`
 		DeleteUnused       config.Duration `toml:"delete_unused_after" default:"0" max:"3650d" doc:"Aliases that never got or sent a mail are deleted after so long, in whole days. 0: never."`
 		MaxPerAccount      int             `toml:"max_per_account" default:"10000" unit:"aliases" min:"1" max:"1000000" doc:"Aliases that an account may have; deleted ones do not count."`
+		MaxDeleted         int             `toml:"max_deleted_per_account" default:"100000" unit:"aliases" min:"1" max:"10000000" doc:"Aliases that an account may delete; beyond, it makes none until it restores one. Each keeps its name for ever, so this bounds what one account can leave behind."`
 		CreatePerMinute    int             `toml:"create_per_minute" default:"60" unit:"a minute" min:"0" max:"1000000" doc:"Aliases that one account makes; a minute's worth may come at once. 0: no limit."`
 		CreatePerNetwork   int             `toml:"create_per_network" default:"120" unit:"a minute" min:"0" max:"1000000" doc:"Aliases that are made from one address (IPv6: one /64); a minute's worth may come at once. 0: no limit."`
 		WrongPerNetwork    int             `toml:"wrong_per_network" default:"12" unit:"a minute" min:"0" max:"1000000" doc:"Wrong tokens and passwords for aliases from one address (IPv6: one /64); a minute's worth may come at once. Beyond, none from there is looked at for a while. 0: no limit."`
@@ -168,6 +169,12 @@ type Config struct {
 		Forward            bool            `toml:"forward" default:"false" doc:"Serve owners whose mailbox is elsewhere: mail for their aliases is sent on (docs/aliases-forward.md). Such owners are made by the operator (postern alias new account ADDRESS), and the mailbox is asked first whether it agrees."`
 		ForwardUnsubscribe string          `toml:"forward_unsubscribe" default:"keep" oneof:"keep block drop" doc:"What becomes of List-Unsubscribe in mail that is sent on. keep: as the sender wrote it. block: one click refuses mail of this sender for this alias. drop: it is taken out."`
 		ForwardKeys        bool            `toml:"forward_keys" default:"false" doc:"Let OpenPGP keys stay in what a mailbox elsewhere answers as an alias. false: they are taken out, since they show whose they are."`
+		ForwardHard        int             `toml:"forward_hard_bounces" default:"3" unit:"mails" min:"1" max:"1000" doc:"So many mails that come back within 7 days because there is no such mailbox elsewhere, and mail is not sent on there for forward_long_pause."`
+		ForwardSoftDay     int             `toml:"forward_bounces_per_day" default:"12" unit:"mails" min:"1" max:"100000" doc:"So many that come back in a day for whatever reason that is about the mailbox and not about the mail, and mail is put off for forward_short_pause."`
+		ForwardSoftWeek    int             `toml:"forward_bounces_per_week" default:"40" unit:"mails" min:"1" max:"100000" doc:"The same within 7 days, with forward_long_pause."`
+		ForwardBadDays     int             `toml:"forward_bad_days" default:"9" unit:"days" min:"1" max:"10" doc:"On so many of 10 days something came back, and mail is not sent on for forward_long_pause."`
+		ForwardShortPause  config.Duration `toml:"forward_short_pause" default:"1d" min:"1h" max:"30d" doc:"How long mail for a mailbox elsewhere is put off (450 4.2.1) when much came back from it."`
+		ForwardLongPause   config.Duration `toml:"forward_long_pause" default:"30d" min:"1d" max:"365d" doc:"How long mail for a mailbox elsewhere is refused when it is not there, or too much came back from it. postern alias elsewhere resume ends it earlier."`
 	} `toml:"aliases"`
 
 	Mixnet struct {
