@@ -352,6 +352,9 @@ func (s *Server) ownNewToken(r *http.Request, w Who) (int, any, error) {
 	if err := readJSON(r, &q, true); err != nil {
 		return 0, nil, err
 	}
+	if q.Scopes != nil && len(q.Scopes) == 0 {
+		return 0, nil, errs.E("wire/alias.ownNewToken", errs.Invalid, "scopes names at least one, or is left out", nil)
+	}
 	t, err := s.o.Backend.NewToken(r.Context(), w, q.Scopes, q.Name)
 	return http.StatusCreated, tokenAnswer{t}, err
 }

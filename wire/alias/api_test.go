@@ -86,8 +86,11 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%v: %d", x, w.Code)
 		}
 	}
-	if w := ask(s, "POST", "/api/postern/v1/tokens", `{"scope":"all"}`, good); w.Code != 400 {
-		t.Errorf("%d %s", w.Code, w.Body)
+	// An empty list is nobody's wish for all of them.
+	for _, body := range []string{`{"scope":"all"}`, `{"scopes":[]}`} {
+		if w := ask(s, "POST", "/api/postern/v1/tokens", body, good); w.Code != 400 {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
 	}
 }
 

@@ -110,7 +110,7 @@ type Token struct {
 // TokenRequest asks for a token.
 type TokenRequest struct {
 	Name   string   `json:"name,omitempty"`
-	Scopes []string `json:"scopes,omitempty"` // none: all that the one who asks has
+	Scopes []string `json:"scopes,omitempty"` // left out: all that the one who asks has; an empty list is an error
 }
 
 // CreateRequest asks for an alias. Everything may be empty: the server's defaults count then.

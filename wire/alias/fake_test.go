@@ -39,7 +39,7 @@ type fake struct {
 	who     Who // the last one
 	tokens  map[string][]string
 	fail    error // what every method says, if not nil
-	none    bool  // the pages of lists are empty, and go on
+	none    int   // so many pages of lists are empty, and go on
 	hook    func(ctx context.Context)
 }
 
@@ -116,8 +116,9 @@ func (f *fake) List(ctx context.Context, w Who, q ListRequest) ([]View, string, 
 		return nil, "", err
 	}
 	f.lists = append(f.lists, q)
-	if f.none {
-		return nil, "on", nil
+	if f.none > 0 {
+		f.none--
+		return nil, q.Cursor + "+", nil
 	}
 	var all []View
 	for _, v := range f.aliases {

@@ -1,6 +1,7 @@
 package alias
 
 import (
+	"context"
 	"encoding/base64"
 	"html/template"
 	"net/http"
@@ -17,6 +18,10 @@ import (
 
 // pageLimit is how many aliases a page of the list shows at most, newest first among them.
 const pageLimit = MaxPage
+
+// maxLooks is how often a page asks for more before it shows what a search found: the backend looks at a part of
+// the aliases only each time, and a person should not have to press a button until something is found.
+const maxLooks = 8
 
 // trouble is what went wrong, in words for people: what happened, and what to do.
 type trouble struct{ What, Next string }
@@ -321,7 +326,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, v visitor, status 
 			s.oops(w, http.StatusBadRequest, v, trouble{"What you look for is too long.", "Search for a part of it."})
 			return
 		}
-		page, next, err := s.o.Backend.List(r.Context(), v.who, l)
+		page, next, err := s.look(r.Context(), v.who, l)
 		if err != nil {
 			s.fault(w, r, v, err)
 			return
@@ -339,6 +344,18 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, v visitor, status 
 		}
 	}
 	s.render(w, status, "alias-list.html", p)
+}
+
+// look is List, and goes on as long as a search has found nothing, maxLooks times at most.
+func (s *Server) look(ctx context.Context, who Who, l ListRequest) (page []View, next string, err error) {
+	for range maxLooks {
+		page, next, err = s.o.Backend.List(ctx, who, l)
+		if err != nil || len(page) > 0 || next == "" {
+			break
+		}
+		l.Cursor = next
+	}
+	return page, next, err
 }
 
 func (s *Server) makeAlias(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -391,7 +408,7 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request, v visitor, status i
 	p.Alias, p.Form = showAlias(x), formOf(x)
 	p.choices(a, p.Form)
 	for _, c := range x.Correspondents {
-		p.Senders = append(p.Senders, showSender(c))
+		p.Senders = append(p.Senders, showSender(c, x.Mode))
 	}
 	s.render(w, status, "alias-one.html", p)
 }

@@ -497,7 +497,13 @@ func TestPager(t *testing.T) {
 	if !strings.Contains(page, "a104@") || strings.Contains(page, "a099@") || more.MatchString(page) {
 		t.Error("the second page")
 	}
-	f.none = true
+	// What the first looks do not reach is found by the same click, within a bound.
+	f.none, f.lists = maxLooks-1, nil
+	b.must(b.get("/aliases?q=a104"), "a104@")
+	if n := len(f.lists); n != maxLooks || f.lists[n-1].Cursor != strings.Repeat("+", maxLooks-1) || f.lists[n-1].Search != "a104" {
+		t.Errorf("%+v", f.lists)
+	}
+	f.none = maxLooks
 	b.must(b.get("/aliases?q=a104"), "None of those that were looked through so far.", ">More<")
 }
 
@@ -653,8 +659,14 @@ func TestViewWords(t *testing.T) {
 		t.Error(got)
 	}
 	for c, want := range map[Correspondent]string{{Mails: 1, First: "a", Last: "a"}: "1 mail, on a", {Mails: 2, First: "a", Last: "b"}: "2 mails, from a to b", {}: "0 mails"} {
-		if got := showSender(c).History; got != want {
+		if got := showSender(c, ModeOpen).History; got != want {
 			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	// Only where the pin decides does a page say that it does.
+	for mode, want := range map[string]string{ModePinned: "Pinned: the one who may write", ModeOpen: "Expected", ModeAllow: "Expected", ModeAsk: "Expected"} {
+		if got := showSender(Correspondent{State: SenderPinned}, mode).StateText; got != want {
+			t.Errorf("%s: %s", mode, got)
 		}
 	}
 }

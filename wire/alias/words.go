@@ -138,11 +138,16 @@ type senderView struct {
 	CanBlock, CanAllow, CanForget  bool
 }
 
-func showSender(c Correspondent) senderView {
+// showSender says what counts for a sender of an alias of this mode. The first who wrote is remembered in every mode, and
+// is the only one who may write in one of them.
+func showSender(c Correspondent, mode string) senderView {
 	s := senderView{Correspondent: c, StateText: senderTexts[c.State], CanBlock: c.State != SenderBlocked,
 		CanAllow: c.State != SenderAllowed && c.State != SenderPinned, CanForget: c.State == SenderBlocked || c.State == SenderAllowed}
-	if s.StateText == "" {
+	switch {
+	case s.StateText == "":
 		s.StateText = c.State
+	case c.State == SenderPinned && mode != ModePinned:
+		s.StateText = "Expected"
 	}
 	switch c.State {
 	case SenderBlocked:
