@@ -52,7 +52,8 @@ type ImportFailed struct {
 // Import makes aliases that the owner had elsewhere, or exported here: with the same local
 // part, in domain, or in their own domain if it is one of ours. Of a View counts what an owner
 // can set. One that cannot be made keeps no other from being made; one that the owner has already stays as it is, so
-// that an import that was cut off can be run again. It is for the operator: the limits of creation do not hold.
+// that an import that was cut off can be run again. Imports wait for each other. It is for the operator: the limits of
+// creation do not hold.
 func (d *Desk) Import(ctx context.Context, w Who, domain string, in []View) (r ImportResult, err error) {
 	const op = "agent/aliases.Import"
 	r.Failed = []ImportFailed{}
@@ -69,6 +70,13 @@ func (d *Desk) Import(ctx context.Context, w Who, domain string, in []View) (r I
 		return r, err
 	}
 	defer c.close()
+	// Of two at once one would find names that the other has claimed and not made an alias of yet.
+	select {
+	case d.importing <- struct{}{}:
+		defer func() { <-d.importing }()
+	case <-ctx.Done():
+		return r, errs.E(op, errs.Canceled, "", ctx.Err())
+	}
 	if err := d.begin(ctx, c); err != nil {
 		return r, err
 	}

@@ -1,6 +1,8 @@
 package migrate
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -23,92 +25,151 @@ const (
 	ServiceAddy        Service = "addy"
 )
 
-// table is a CSV file with a heading.
-type table struct {
+// Table is a CSV file with a heading: separated by commas, or, as a spreadsheet may save it, by semicolons or tabs.
+type Table struct {
+	in      *source
 	r       *csv.Reader
 	columns []string
 	most    int // rows
 }
 
-// open reads the heading. errs.Invalid when there is none.
-func open(r io.Reader) (*table, error) { return openWithin(r, MaxFile, MaxEntries) }
+// OpenTable reads the heading. errs.Invalid when there is none, or it names a column twice, or the file is UTF-16.
+func OpenTable(r io.Reader) (*Table, error) { return openWithin(r, MaxFile, MaxEntries) }
 
-// openWithin is open with bounds of its own.
-func openWithin(r io.Reader, bytes int64, rows int) (*table, error) {
-	c := csv.NewReader(&capped{r: r, left: bytes, most: bytes})
-	c.FieldsPerRecord = -1
-	c.LazyQuotes = true
-	head, err := c.Read()
+// maxHead bounds what is looked at to learn how lines end and fields are separated, in bytes.
+const maxHead = 4096
+
+// openWithin is OpenTable with bounds of its own.
+func openWithin(r io.Reader, bytes int64, rows int) (*Table, error) {
+	const op = "agent/migrate.OpenTable"
+	in := &source{r: bufio.NewReaderSize(r, maxHead), left: bytes, most: bytes}
+	first, _ := in.r.Peek(maxHead) // an error comes again when it is read
+	if utf16(first) {
+		return nil, errs.E(op, errs.Invalid, "the file is UTF-16; save it as UTF-8", nil)
+	}
+	if i := slices.IndexFunc(first, func(b byte) bool { return b == '\r' || b == '\n' }); i >= 0 {
+		in.cr = first[i] == '\r' && i+1 < len(first) && first[i+1] != '\n'
+		first = first[:i]
+	}
+	t := &Table{in: in, r: csv.NewReader(in), most: rows}
+	t.r.FieldsPerRecord = -1
+	t.r.LazyQuotes = true
+	if text := string(first); !strings.Contains(text, ",") {
+		for _, other := range ";\t" {
+			if strings.ContainsRune(text, other) {
+				t.r.Comma = other
+				break
+			}
+		}
+	}
+	head, err := t.next()
 	if err == io.EOF {
-		return nil, errs.E("agent/migrate.open", errs.Invalid, "the file is empty", nil)
+		return nil, errs.E(op, errs.Invalid, "the file is empty", nil)
 	}
 	if err != nil {
-		return nil, broken(err)
+		return nil, err
 	}
-	t := &table{r: c, most: rows}
 	for i, name := range head {
 		if i == 0 {
 			name = strings.TrimPrefix(name, "\ufeff")
 		}
-		t.columns = append(t.columns, strings.ToLower(strings.TrimSpace(name)))
+		name = strings.ToLower(strings.TrimSpace(name))
+		if name != "" && slices.Contains(t.columns, name) {
+			return nil, errs.E(op, errs.Invalid, fmt.Sprintf("the column %q is there twice", clip(name, maxName)), nil)
+		}
+		if t.columns = append(t.columns, name); len(t.columns) > maxColumns {
+			return nil, errs.E(op, errs.Invalid, fmt.Sprintf("the file has more than %d columns", maxColumns), nil)
+		}
 	}
 	return t, nil
 }
 
-// broken gives an error of the reader its kind.
-func broken(err error) error {
+// utf16 tells whether a text begins with a byte order mark of UTF-16.
+func utf16(text []byte) bool {
+	return bytes.HasPrefix(text, []byte{0xff, 0xfe}) || bytes.HasPrefix(text, []byte{0xfe, 0xff})
+}
+
+// next gives the next row, io.EOF behind the last.
+func (t *Table) next() ([]string, error) {
+	t.in.row = 0
+	row, err := t.r.Read()
+	if err == nil || err == io.EOF {
+		return row, err
+	}
 	const op = "agent/migrate.read"
 	var p *csv.ParseError
 	switch {
 	case errors.As(err, &p):
-		return errs.E(op, errs.Invalid, fmt.Sprintf("line %d of the file is no CSV", p.Line), err)
+		return nil, errs.E(op, errs.Invalid, fmt.Sprintf("line %d of the file is no CSV", p.Line), err)
 	case errs.KindOf(err) == errs.TooLarge:
-		return err
+		return nil, err
 	}
-	return errs.E(op, errs.Unavailable, "the file cannot be read", err)
+	return nil, errs.E(op, errs.Unavailable, "the file cannot be read", err)
 }
 
-// capped gives an error behind a number of bytes.
-type capped struct {
-	r          io.Reader
-	left, most int64
+// source is a file within bounds, with ends of lines as the reader of CSV knows them.
+type source struct {
+	r          *bufio.Reader
+	left, most int64 // of the file, in bytes
+	row        int   // bytes of the row that is being read, or a little more
+	cr         bool  // lines end in CR alone
 }
 
-func (c *capped) Read(p []byte) (int, error) {
-	if c.left <= 0 {
-		return 0, errs.E("agent/migrate.read", errs.TooLarge, fmt.Sprintf("the file is larger than %d bytes", c.most), nil)
+func (s *source) Read(p []byte) (int, error) {
+	const op = "agent/migrate.read"
+	if s.left <= 0 {
+		return 0, errs.E(op, errs.TooLarge, fmt.Sprintf("the file is larger than %d bytes", s.most), nil)
 	}
-	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
+	if s.row > MaxRow {
+		return 0, errs.E(op, errs.TooLarge, fmt.Sprintf("an entry of the file is longer than %d bytes", MaxRow), nil)
+	}
+	n, err := s.r.Read(p[:min(int64(len(p)), s.left)])
+	s.left -= int64(n)
+	s.row += n
+	if s.cr {
+		for i, b := range p[:n] {
+			if b == '\r' {
+				p[i] = '\n'
+			}
+		}
+	}
 	return n, err
 }
 
-// has tells whether the heading names all these columns.
-func (t *table) has(names ...string) bool {
+// Has tells whether the heading names all these columns.
+func (t *Table) Has(names ...string) bool {
 	return !slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(t.columns, n) })
 }
 
-// rows calls fn with each row: its line, and what stands in a column.
-func (t *table) rows(fn func(line int, get func(string) string)) error {
+// Rows calls fn with each row: its line, and what stands in a column, "" where there is none. errs.Invalid, errs.TooLarge
+// beyond MaxFile, MaxRow and MaxEntries, errs.Unavailable when it cannot be read.
+func (t *Table) Rows(fn func(line int, get func(string) string)) error {
 	for n := 0; ; n++ {
-		row, err := t.r.Read()
+		row, err := t.next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
-			return broken(err)
+			return err
 		}
 		if n == t.most {
-			return errs.E("agent/migrate.rows", errs.TooLarge, fmt.Sprintf("the file has more than %d aliases", t.most), nil)
+			return errs.E("agent/migrate.Rows", errs.TooLarge, fmt.Sprintf("the file has more than %d aliases", t.most), nil)
 		}
 		line, _ := t.r.FieldPos(0)
 		fn(line, func(name string) string {
 			if i := slices.Index(t.columns, name); i >= 0 && i < len(row) {
-				return strings.TrimSpace(row[i])
+				return row[i]
 			}
 			return ""
 		})
 	}
+}
+
+// trimmed is Rows without the blanks around what stands in a column.
+func (t *Table) trimmed(fn func(line int, get func(string) string)) error {
+	return t.Rows(func(line int, get func(string) string) {
+		fn(line, func(name string) string { return strings.TrimSpace(get(name)) })
+	})
 }
 
 // collected are entries as they come.
@@ -160,10 +221,15 @@ func clip(s string, most int) string {
 // CSV reads a file of either service, whose heading tells them apart. errs.Invalid when it is of neither,
 // and the errors of SimpleLogin.
 func CSV(r io.Reader) (Service, []Entry, []Problem, error) {
-	t, err := open(r)
+	t, err := OpenTable(r)
 	if err != nil {
 		return "", nil, nil, err
 	}
+	return t.Entries()
+}
+
+// Entries reads the rows of a file of either service. Errors as CSV.
+func (t *Table) Entries() (Service, []Entry, []Problem, error) {
 	switch {
 	case isSimpleLogin(t):
 		e, p, err := simpleLogin(t)
@@ -172,17 +238,17 @@ func CSV(r io.Reader) (Service, []Entry, []Problem, error) {
 		e, p, err := addy(t)
 		return ServiceAddy, e, p, err
 	}
-	return "", nil, nil, errs.E("agent/migrate.CSV", errs.Invalid,
+	return "", nil, nil, errs.E("agent/migrate.Entries", errs.Invalid,
 		"this is neither a file of SimpleLogin (alias,note,enabled,mailboxes) nor one of addy.io (…,email,active,description,…)", nil)
 }
 
-func isSimpleLogin(t *table) bool { return t.has("alias", "note") }
+func isSimpleLogin(t *Table) bool { return t.Has("alias", "note") }
 
 // SimpleLogin reads the file of SimpleLogin's "Export aliases", also one made by hand for its import:
 // alias,note,enabled,mailboxes, with the mailboxes separated by blanks and the main one first.
 // errs.Invalid when it is none, errs.TooLarge beyond MaxFile and MaxEntries, errs.Unavailable when it cannot be read.
 func SimpleLogin(r io.Reader) ([]Entry, []Problem, error) {
-	t, err := open(r)
+	t, err := OpenTable(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -192,16 +258,16 @@ func SimpleLogin(r io.Reader) ([]Entry, []Problem, error) {
 	return simpleLogin(t)
 }
 
-func simpleLogin(t *table) ([]Entry, []Problem, error) {
+func simpleLogin(t *Table) ([]Entry, []Problem, error) {
 	var c collected
-	err := t.rows(func(line int, get func(string) string) {
-		c.add(Entry{Line: line, Note: get("note"), Paused: t.has("enabled") && !yes(get("enabled")), Targets: strings.Fields(get("mailboxes"))}, get("alias"))
+	err := t.trimmed(func(line int, get func(string) string) {
+		c.add(Entry{Line: line, Note: get("note"), Paused: t.Has("enabled") && !yes(get("enabled")), Targets: strings.Fields(get("mailboxes"))}, get("alias"))
 	})
 	return c.entries, c.problems, err
 }
 
-func isAddy(t *table) bool {
-	return t.has("email", "active") || t.has("alias", "description")
+func isAddy(t *Table) bool {
+	return t.Has("email", "active") || t.Has("alias", "description")
 }
 
 // addyTime is how a time stands in addy.io's file; with a database of another kind it is RFC 3339.
@@ -211,7 +277,7 @@ const addyTime = "2006-01-02 15:04:05"
 // also its template for an import: alias,description,recipients, the recipients separated by commas.
 // Errors as SimpleLogin.
 func Addy(r io.Reader) ([]Entry, []Problem, error) {
-	t, err := open(r)
+	t, err := OpenTable(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -221,10 +287,10 @@ func Addy(r io.Reader) ([]Entry, []Problem, error) {
 	return addy(t)
 }
 
-func addy(t *table) ([]Entry, []Problem, error) {
+func addy(t *Table) ([]Entry, []Problem, error) {
 	var c collected
-	err := t.rows(func(line int, get func(string) string) {
-		e := Entry{Line: line, Note: get("description"), Paused: t.has("active") && !yes(get("active"))}
+	err := t.trimmed(func(line int, get func(string) string) {
+		e := Entry{Line: line, Note: get("description"), Paused: t.Has("active") && !yes(get("active"))}
 		e.Targets = strings.FieldsFunc(get("recipients"), func(r rune) bool { return r == ',' || r == ' ' })
 		for _, form := range []string{addyTime, time.RFC3339Nano} {
 			if at, err := time.Parse(form, get("created_at")); err == nil {

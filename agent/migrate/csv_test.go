@@ -116,7 +116,7 @@ func TestFaults(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for kind, read := range map[string]func(*table) ([]Entry, []Problem, error){"SimpleLogin": simpleLogin, "addy.io": addy} {
+	for kind, read := range map[string]func(*Table) ([]Entry, []Problem, error){"SimpleLogin": simpleLogin, "addy.io": addy} {
 		within := func(text io.Reader) error {
 			table, err := openWithin(io.MultiReader(strings.NewReader("alias,note,description\n"), text), 2000, 3)
 			if err != nil {

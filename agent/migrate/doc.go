@@ -40,7 +40,11 @@ func (p Problem) String() string {
 
 // Bounds of what is read.
 const (
-	MaxFile    = 16 << 20 // bytes of a CSV file
+	MaxFile    = 64 << 20 // bytes of a CSV file
+	MaxRow     = 1 << 20  // bytes of one alias in it
 	MaxEntries = 100_000  // aliases of one file
 	MaxNote    = 4096     // bytes of a note; a longer one is cut
+
+	maxColumns = 256
+	maxName    = 64 // bytes that are shown of a column's name
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -170,9 +171,9 @@ func printAlias(io streams, v aliases.View) {
 	}
 	row("mode", v.Mode)
 	row("class", v.Class)
-	row("site", v.Site)
-	row("label", v.Label)
-	row("note", strings.ReplaceAll(v.Note, "\n", "\n"+strings.Repeat(" ", 17)))
+	row("site", oneLine(v.Site))
+	row("label", oneLine(v.Label))
+	row("note", strings.ReplaceAll(visible(v.Note), "\n", "\n"+strings.Repeat(" ", 17)))
 	row("created", v.Created)
 	row("last mail", v.Last)
 	row("ends", v.Expires)
@@ -189,9 +190,24 @@ func printAlias(io streams, v aliases.View) {
 		if i == 0 {
 			name = "correspondents"
 		}
-		row(name, fmt.Sprintf("%-11s %s, %d mails", p.State, p.Address, p.Mails))
+		row(name, fmt.Sprintf("%-11s %s, %d mails", p.State, oneLine(p.Address), p.Mails))
 	}
 }
+
+// visible is a text of somebody else's for a terminal: what could move its cursor or turn its letters round shows as
+// a mark.
+func visible(text string) string {
+	const joiner = '\u200d' // within a letter that is made of several
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == joiner || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+}
+
+// oneLine is visible for a place where there is one line.
+func oneLine(text string) string { return strings.ReplaceAll(visible(text), "\n", " ") }
 
 func until(day string) string {
 	if day == "" {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/csv"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern.email/agent/aliases"
-	"postern.email/agent/migrate"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mail/openpgp"
@@ -112,90 +110,6 @@ func (s *aliasSource) export(ctx context.Context, a aliases.Args, format string)
 	return text.Bytes(), n, err
 }
 
-// maxImport bounds a file that is read, in bytes.
-const maxImport = migrate.MaxFile
-
-func importAliases(io streams, src *aliasSource) *cobra.Command {
-	var domain, passphraseFile string
-	c := &cobra.Command{Use: "import FILE", Short: "Take over aliases from a file of this program, SimpleLogin or addy.io", Args: cobra.ExactArgs(1),
-		Long: `Take over aliases from a file: one that postern alias export wrote, or the CSV file of
-SimpleLogin or addy.io; - is standard input. What kind it is shows in its first line.
-
-An alias keeps its name. Its domain must be an alias domain of this server, unless
---domain puts all into one. What cannot be taken over is told, and keeps nothing else back.`,
-		Example: "  postern alias import aliases.json --account anna@example.org\n  postern alias import simplelogin.csv --domain example.org --secret-file ~/.alias"}
-	src.who(c)
-	c.Flags().StringVar(&domain, "domain", "", "make all in this alias domain of the server")
-	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`file` with the passphrase of an encrypted export (default: it is asked for)")
-	js := asJSON(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		a, err := src.credential(io, c, "")
-		if err != nil {
-			return err
-		}
-		text, err := readImport(io, args[0])
-		if err != nil {
-			return err
-		}
-		if openpgp.IsArmored(text) {
-			pass, err := secretOf(io, "Passphrase of the file: ", passphraseFile, false)
-			if err != nil {
-				return err
-			}
-			if text, err = openpgp.OpenPassphrase(text, pass, maxImport); err != nil {
-				return err
-			}
-		}
-		views, problems, err := parseImport(text)
-		if err != nil {
-			return err
-		}
-		a.Domain = domain
-		sum := imported{Problems: append([]migrate.Problem{}, problems...), Failed: []aliases.ImportFailed{}}
-		for len(views) > 0 {
-			n := min(len(views), aliases.MaxImport)
-			a.Import, views = views[:n], views[n:]
-			var r aliases.ImportResult
-			if err := src.call(c.Context(), "alias.import", a, &r, nil); err != nil {
-				return err
-			}
-			sum.Made += r.Made
-			sum.Failed = append(sum.Failed, r.Failed...)
-		}
-		return printImported(io, *js, sum)
-	}
-	return c
-}
-
-// imported tells what became of a file.
-type imported struct {
-	Made     int                    `json:"made"`
-	Failed   []aliases.ImportFailed `json:"failed"`
-	Problems []migrate.Problem      `json:"problems"`
-}
-
-func printImported(io streams, js bool, sum imported) error {
-	if js {
-		return printJSON(io.out, sum)
-	}
-	for _, p := range sum.Problems {
-		fmt.Fprintln(io.err, p)
-	}
-	for _, f := range sum.Failed {
-		fmt.Fprintf(io.err, "%s: %s\n", f.Address, f.Text)
-	}
-	fmt.Fprintf(io.out, "%d aliases were taken over, %d were not.\n", sum.Made, len(sum.Failed))
-	return nil
-}
-
-func readImport(io streams, name string) ([]byte, error) {
-	text, err := readBounded(io, name, maxImport)
-	if err == nil && len(text) > maxImport {
-		err = errs.E("cmd.readImport", errs.TooLarge, "the file is too large", nil)
-	}
-	return text, err
-}
-
 // readBounded reads a file, or standard input for "-": up to most bytes, and one more of a larger one.
 func readBounded(io streams, name string, most int64) ([]byte, error) {
 	const op = "cmd.readBounded"
@@ -213,95 +127,6 @@ func readBounded(io streams, name string, most int64) ([]byte, error) {
 		return nil, errs.E(op, errs.Unavailable, "cannot read "+name, err)
 	}
 	return text, nil
-}
-
-// parseImport reads a file of aliases: our JSON, our CSV, or another service's.
-func parseImport(text []byte) ([]aliases.View, []migrate.Problem, error) {
-	trimmed := bytes.TrimLeft(text, " \r\n\t\ufeff")
-	switch {
-	case bytes.HasPrefix(trimmed, []byte("{")):
-		return parseJSON(trimmed)
-	case bytes.HasPrefix(trimmed, []byte(csvColumns[0]+","+csvColumns[1]+",")):
-		return parseCSV(trimmed)
-	}
-	_, entries, problems, err := migrate.CSV(bytes.NewReader(text))
-	if err != nil {
-		return nil, nil, err
-	}
-	var views []aliases.View
-	for _, e := range entries {
-		v := aliases.View{Address: e.Address.String(), Note: e.Note}
-		if e.Paused {
-			v.State = "paused"
-		}
-		views = append(views, v)
-	}
-	return views, problems, nil
-}
-
-// parseJSON reads one alias a line.
-func parseJSON(text []byte) (views []aliases.View, problems []migrate.Problem, err error) {
-	in := bufio.NewScanner(bytes.NewReader(text))
-	in.Buffer(nil, 1<<20)
-	for line := 1; in.Scan(); line++ {
-		if len(bytes.TrimSpace(in.Bytes())) == 0 {
-			continue
-		}
-		var v aliases.View
-		if err := json.Unmarshal(in.Bytes(), &v); err != nil || v.Address == "" {
-			problems = append(problems, migrate.Problem{Line: line, Text: "this is no alias of an export; it was left out"})
-			continue
-		}
-		if views = append(views, v); len(views) > migrate.MaxEntries {
-			return nil, nil, errs.E("cmd.parseJSON", errs.TooLarge, "too many aliases in one file", nil)
-		}
-	}
-	if in.Err() != nil {
-		return nil, nil, errs.E("cmd.parseJSON", errs.Invalid, "a line of the file is too long", in.Err())
-	}
-	return views, problems, nil
-}
-
-// parseCSV reads our own CSV file; columns may stand in any order, and be missing.
-func parseCSV(text []byte) (views []aliases.View, problems []migrate.Problem, err error) {
-	const op = "cmd.parseCSV"
-	in := csv.NewReader(bytes.NewReader(text))
-	in.FieldsPerRecord = -1
-	head, err := in.Read()
-	if err != nil {
-		return nil, nil, errs.E(op, errs.Invalid, "the file is no CSV", err)
-	}
-	at := make(map[string]int)
-	for i, name := range head {
-		at[name] = i
-	}
-	for {
-		row, err := in.Read()
-		if err == stdio.EOF {
-			return views, problems, nil
-		}
-		if err != nil {
-			return nil, nil, errs.E(op, errs.Invalid, "the file is no CSV: "+err.Error(), err)
-		}
-		line, _ := in.FieldPos(0)
-		get := func(name string) string {
-			if i, ok := at[name]; ok && i < len(row) {
-				return row[i]
-			}
-			return ""
-		}
-		v := aliases.View{Address: get("address"), Site: get("site"), Label: get("label"), Note: get("note"), Mode: get("mode"), Class: get("class"), State: get("state"), Expires: get("expires")}
-		most, err1 := strconv.ParseUint("0"+get("max_mails"), 10, 32)
-		idle, err2 := strconv.ParseUint("0"+get("idle_days"), 10, 16)
-		if err1 != nil || err2 != nil || v.Address == "" {
-			problems = append(problems, migrate.Problem{Line: line, Text: "this is no alias of an export; it was left out"})
-			continue
-		}
-		v.MaxMails, v.IdleDays = uint32(most), uint16(idle)
-		if views = append(views, v); len(views) > migrate.MaxEntries {
-			return nil, nil, errs.E(op, errs.TooLarge, "too many aliases in one file", nil)
-		}
-	}
 }
 
 func evidenceAlias(io streams, src *aliasSource) *cobra.Command {

@@ -225,7 +225,7 @@ func printList(io streams, all []aliases.View, domains []string, js, long bool) 
 			if v.Leaked {
 				state += ", leaked"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", v.Address, state, v.Mode, v.Received, v.Site, v.Label)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", v.Address, state, v.Mode, v.Received, oneLine(v.Site), oneLine(v.Label))
 		default:
 			name := v.Address
 			if len(domains) > 0 {

@@ -82,7 +82,7 @@ func listTokens(io streams, src *aliasSource) *cobra.Command {
 			if last == "" {
 				last = "never"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, strings.Join(t.Scopes, ","), t.Created, last, t.Name)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, strings.Join(t.Scopes, ","), t.Created, last, oneLine(t.Name))
 		}
 		return w.Flush()
 	}
