@@ -229,6 +229,17 @@ func (i *Issuer) Answer(ctx context.Context, account, request []byte) ([]byte, e
 	if err != nil {
 		return nil, errs.E(op, errs.Unavailable, "the key of the day is not there", err)
 	}
+	counts, err := i.issued.get(day)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	key, name := ledger.Key(i.marks.of("account", account)), i.marks.of("request", request)
+	none := errs.E(op, errs.Denied, fmt.Sprintf("an account gets %d tokens a day, and this one had them", i.o.PerDay), nil)
+	if v, had := counts.Get(key); had {
+		if _, given, _ := i.give(v, had, name, len(list)); given == 0 {
+			return nil, none // without signing
+		}
+	}
 	// All of it is signed before it is counted, so that what is malformed counts for nothing.
 	out := make([]byte, 0, len(list)*token.BlindLen)
 	for _, m := range list {
@@ -238,17 +249,12 @@ func (i *Issuer) Answer(ctx context.Context, account, request []byte) ([]byte, e
 		}
 		out = append(out, sig...)
 	}
-	counts, err := i.issued.get(day)
-	if err != nil {
-		return nil, errs.Wrap(op, err)
-	}
 	given := 0
 	err = counts.Update(func(get func(ledger.Key) (ledger.Value, bool)) (ledger.Record, bool, error) {
-		key := ledger.Key(i.marks.of("account", account))
 		v, had := get(key)
 		var write bool
-		if v, given, write = i.give(v, had, i.marks.of("request", request), len(list)); given == 0 {
-			return ledger.Record{}, false, errs.E(op, errs.Denied, fmt.Sprintf("an account gets %d tokens a day, and this one had them", i.o.PerDay), nil)
+		if v, given, write = i.give(v, had, name, len(list)); given == 0 {
+			return ledger.Record{}, false, none
 		}
 		return ledger.Record{Key: key, Value: v}, write, nil
 	})

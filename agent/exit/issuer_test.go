@@ -116,6 +116,13 @@ func TestPerDay(t *testing.T) {
 		must(t, w.Close())
 		w.open()
 	}
+	// Whoever has had its tokens costs no signature: what cannot be signed is not even looked at.
+	bad := bytes.Clone(more)
+	copy(bad[len(bad)-token.BlindLen:], bytes.Repeat([]byte{0xff}, token.BlindLen))
+	_, err = w.Answer(ctx, []byte("bob"), bad)
+	refused(t, err, errs.Invalid, "malformed")
+	_, err = w.Answer(ctx, []byte("alice"), bad)
+	refused(t, err, errs.Denied, "3 tokens a day")
 	_, err = w.Answer(ctx, []byte("bob"), more)
 	must(t, err)
 

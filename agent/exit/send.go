@@ -110,7 +110,9 @@ func (e *Exit) send(ctx context.Context, c *Config, v *vouch.Vouched) error {
 			}
 		}
 		// From here on the token is for this mail and no other, and the mail for these recipients.
-		err = full(mark(spent, key, of, begun(m.Recipients, rcpts)))
+		if next := begun(m.Recipients, rcpts); next != st {
+			err = full(mark(spent, key, of, next))
+		}
 	}
 	if err != nil {
 		return err

@@ -57,7 +57,8 @@ type Ledger struct {
 }
 
 // Open reads the table at path, or makes an empty one; the directory must be there. max bounds
-// its keys. What was written several times over is tidied up. Kinds of errors: errs.Corrupt,
+// its keys. What was written several times over is tidied up, now and whenever it is more than what
+// counts, so that the file has a bound. Kinds of errors: errs.Corrupt,
 // errs.TooLarge, and those of the disk.
 func Open(f vfs.FS, path string, max int) (*Ledger, error) {
 	const op = "kit/ledger.Open"
@@ -75,22 +76,44 @@ func Open(f vfs.FS, path string, max int) (*Ledger, error) {
 	if len(l.m) > max {
 		return nil, errs.E(op, errs.TooLarge, "", errors.New("more keys than there may be"))
 	}
-	// A torn end is cut off, and a file of which half is old written anew.
-	if !whole || records > 2*len(l.m)+1024 {
-		out := head()
-		for k, v := range l.m {
-			out = append(out, encode(Record{k, v})...)
-		}
-		if err := vfs.WriteFileAtomic(f, path, out, 0o600); err != nil {
-			return nil, errs.Wrap(op, err)
-		}
-		records = len(l.m)
-	}
-	if l.f, err = f.OpenReadWrite(path, vfs.Unspecified); err != nil {
-		return nil, vfs.Error(op, err)
-	}
 	l.at = headLen + int64(records)*recordLen
+	if !whole || l.old() { // a torn end is cut off
+		err = l.anew()
+	} else {
+		err = l.open()
+	}
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
 	return l, nil
+}
+
+// slack is how many records a file may have more than twice its keys.
+const slack = 1024
+
+// old reports whether half of the file is what was written over since.
+func (l *Ledger) old() bool { return (l.at-headLen)/recordLen > int64(2*len(l.m)+slack) }
+
+// anew writes the file anew with what counts, and opens it.
+func (l *Ledger) anew() error {
+	out := make([]byte, 0, headLen+len(l.m)*recordLen)
+	out = append(out, head()...)
+	for k, v := range l.m {
+		out = append(out, encode(Record{k, v})...)
+	}
+	if err := vfs.WriteFileAtomic(l.fs, l.path, out, 0o600); err != nil {
+		return err
+	}
+	if l.f != nil {
+		_ = l.f.Close() // of the file that is gone; each record in it was synced
+	}
+	l.at = int64(len(out))
+	return l.open()
+}
+
+func (l *Ledger) open() (err error) {
+	l.f, err = l.fs.OpenReadWrite(l.path, vfs.Unspecified)
+	return vfs.Error("kit/ledger.open", err)
 }
 
 func head() []byte {
@@ -173,6 +196,12 @@ func (l *Ledger) Update(f func(get func(Key) (Value, bool)) (r Record, write boo
 	}
 	if _, ok := l.Get(r.Key); !ok && l.Len() >= l.max {
 		return errs.E(op, errs.Full, "", errors.New("the ledger is full"))
+	}
+	if l.old() {
+		if err := l.anew(); err != nil { // which of the two files is there is not known
+			l.failed = err
+			return errs.Wrap(op, err)
+		}
 	}
 	b := encode(r)
 	_, err = l.f.WriteAt(b, l.at)
