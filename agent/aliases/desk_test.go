@@ -383,8 +383,18 @@ func TestLeaked(t *testing.T) {
 		{"", []alias.Correspondent{p("a@shop.example", "seen", 1, 1), p("@friend.example", "allowed", 0, 0), p("x@friend.example", "seen", 2, 1)}, true},
 		{"shop.example", []alias.Correspondent{p("@friend.example", "allowed", 0, 0), p("x@friend.example", "seen", 2, 1)}, false},
 	} {
-		if got := leaked(alias.Notes{Site: c.site, Correspondents: c.all}); got != c.want {
+		if got := leaked(alias.Notes{Site: c.site, Correspondents: c.all}, alias.ModePinned); got != c.want {
 			t.Errorf("case %d: %v", i, got)
+		}
+	}
+	// The first who writes is pinned in every mode. That makes a stranger nobody who was expected.
+	stranger := []alias.Correspondent{p("eve@evil.example", "pinned", 1, 1), p("a@shop.example", "seen", 2, 1)}
+	for mode, want := range map[alias.Mode]bool{alias.ModeOpen: true, alias.ModeAllowList: true, alias.ModeAsk: true, alias.ModePinned: false} {
+		if got := leaked(alias.Notes{Site: "shop.example", Correspondents: stranger}, mode); got != want {
+			t.Errorf("first, mode %v: %v", mode, got)
+		}
+		if leaked(alias.Notes{Correspondents: stranger[:1]}, mode) || leaked(alias.Notes{Site: "evil.example", Correspondents: stranger[:1]}, mode) {
+			t.Errorf("expected, mode %v", mode)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/aliasname"
 	"postern.email/post/alias"
 )
 
@@ -30,6 +31,10 @@ func (d *Desk) List(ctx context.Context, w Who, r ListRequest) (page []View, nex
 	if r.Deleted {
 		list = d.o.Aliases.Trash
 	}
+	site := r.Site
+	if host, err := aliasname.SiteHost(site); err == nil {
+		site = host // as it was kept when the alias was made
+	}
 	search, next := strings.ToLower(strings.TrimSpace(r.Search)), r.Cursor
 	for scanned := 0; ; {
 		want := limit - len(page)
@@ -42,7 +47,7 @@ func (d *Desk) List(ctx context.Context, w Who, r ListRequest) (page []View, nex
 			if err != nil {
 				return nil, "", err
 			}
-			if matches(&v, search, r.Site) {
+			if matches(&v, search, site) {
 				v.Correspondents = []Correspondent{}
 				page = append(page, v)
 			}

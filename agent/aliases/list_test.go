@@ -114,6 +114,26 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// TestNamesOfHosts: a site is found as it was typed, and a name with other letters than ASCII in both of its forms.
+func TestNamesOfHosts(t *testing.T) {
+	w := newWorld(t, nil)
+	who := w.token("anna")
+	w.make(who, CreateRequest{Custom: "one", Site: "https://www.M\u00fcnchen.example/basket"})
+	w.make(who, CreateRequest{Custom: "two"})
+	w.arrive("two@example.org", "a@xn--bcher-kva.example")
+	for want, all := range map[string][]ListRequest{
+		"one": {{Site: "m\u00fcnchen.example"}, {Site: "https://www.m\u00fcnchen.example/other"}, {Site: "xn--mnchen-3ya.example"}, {Search: "M\u00dcNCH"}, {Search: "xn--mnch"}},
+		"two": {{Search: "b\u00fccher"}, {Search: "xn--bcher"}},
+		"":    {{Search: "muench"}, {Site: "other.example"}},
+	} {
+		for _, r := range all {
+			if got := strings.Join(w.all(who, r), " "); got != want {
+				t.Errorf("%+v gives %q, want %q", r, got, want)
+			}
+		}
+	}
+}
+
 // TestSearchIsBounded: one call of a search looks at MaxScan aliases at most, and goes on where it
 // stood.
 func TestSearchIsBounded(t *testing.T) {
@@ -201,6 +221,11 @@ func TestMails(t *testing.T) {
 	s, err := w.desk.Stats(t.Context(), who)
 	if err != nil || s != (Stats{Aliases: 1, Received: 3}) {
 		t.Errorf("%+v, %v", s, err)
+	}
+	w.make(who, CreateRequest{Custom: "first", Site: "shop.example"})
+	w.arrive("first@example.org", "eve@evil.example")
+	if v := w.get(who, "first"); !v.Leaked {
+		t.Errorf("a stranger was first: %+v", v)
 	}
 }
 

@@ -1,8 +1,11 @@
 package aliases
 
 import (
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/net/idna"
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
@@ -28,7 +31,7 @@ func (d *Desk) view(v *alias.Vault, al *alias.Alias) (View, error) {
 	for _, p := range n.Correspondents {
 		out.Correspondents = append(out.Correspondents, Correspondent{Address: p.Address, First: day(p.First), Last: day(p.Last), State: p.State, Mails: p.Mails})
 	}
-	out.Leaked, out.RestorableTill = leaked(n), day(d.o.Aliases.Restorable(al))
+	out.Leaked, out.RestorableTill = leaked(n, al.Mode), day(d.o.Aliases.Restorable(al))
 	return out, nil
 }
 
@@ -58,8 +61,10 @@ func day(d alias.Day) string {
 
 // leaked reports whether somebody wrote who had no reason to know the alias: of another
 // organization than the site that it was made for, the sender that is pinned, those whom the
-// owner allowed or wrote to, and, where there is none of these, the first that wrote.
-func leaked(n alias.Notes) bool {
+// owner allowed or wrote to, and, where there is none of these, the first that wrote. The first is
+// remembered as pinned in every mode; where the pin decides nothing and the site is known, being first
+// is no reason.
+func leaked(n alias.Notes, mode alias.Mode) bool {
 	known := make(map[string]bool)
 	add := func(address string) {
 		if _, domain, ok := strings.Cut(address, "@"); ok && domain != "" {
@@ -69,10 +74,11 @@ func leaked(n alias.Notes) bool {
 	if n.Site != "" {
 		add("@" + n.Site)
 	}
+	pins := mode == alias.ModePinned || n.Site == ""
 	var first alias.Correspondent
 	for _, p := range n.Correspondents {
-		switch p.State {
-		case alias.StatePinned, alias.StateAllowed, alias.StateWrittenTo:
+		switch {
+		case p.State == alias.StateAllowed, p.State == alias.StateWrittenTo, p.State == alias.StatePinned && pins:
 			add(p.Address)
 		default:
 			if p.Mails > 0 && p.Address != "" && (first.Address == "" || p.First < first.First) {
@@ -85,14 +91,16 @@ func leaked(n alias.Notes) bool {
 	}
 	for _, p := range n.Correspondents {
 		_, domain, ok := strings.Cut(p.Address, "@")
-		if ok && p.Mails > 0 && (p.State == alias.StateSeen || p.State == alias.StateAsks || p.State == alias.StateBlocked) && !known[align.Organization(domain)] {
+		stranger := p.State == alias.StateSeen || p.State == alias.StateAsks || p.State == alias.StateBlocked || p.State == alias.StatePinned && !pins
+		if ok && p.Mails > 0 && stranger && !known[align.Organization(domain)] {
 			return true
 		}
 	}
 	return false
 }
 
-// matches reports whether an alias is what a search looks for; search is in lower case.
+// matches reports whether an alias is what a search looks for; search is in lower case, site as aliasname.SiteHost
+// has it. Names of hosts are found in both of their forms (RFC 5890 §2.3.2.1).
 func matches(v *View, search, site string) bool {
 	if site != "" && !strings.EqualFold(v.Site, site) {
 		return false
@@ -100,17 +108,16 @@ func matches(v *View, search, site string) bool {
 	if search == "" {
 		return true
 	}
-	for _, s := range []string{v.Address, v.Site, v.Label, v.Note} {
-		if strings.Contains(strings.ToLower(s), search) {
-			return true
-		}
+	has := func(s string) bool { return strings.Contains(strings.ToLower(s), search) }
+	hasName := func(name string) bool {
+		u, err := idna.ToUnicode(name)
+		return has(name) || err == nil && u != name && has(u)
 	}
-	for _, p := range v.Correspondents {
-		if strings.Contains(strings.ToLower(p.Address), search) {
-			return true
-		}
-	}
-	return false
+	return has(v.Address) || hasName(v.Site) || has(v.Label) || has(v.Note) ||
+		slices.ContainsFunc(v.Correspondents, func(p Correspondent) bool {
+			_, domain, _ := strings.Cut(p.Address, "@")
+			return has(p.Address) || hasName(domain)
+		})
 }
 
 // parseEnd reads when an alias ends: RFC 3339, or a day, at whose end it does; "": never.
