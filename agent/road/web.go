@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http/httptrace"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -152,25 +151,60 @@ func (w *webRoad) send(ctx context.Context, t *target, j Job) (Outcome, bool) {
 	return out, true
 }
 
-// untilConnected makes a context for one request that ends with begin too (nil: never), as long as there is
-// no connection for it.
-func untilConnected(ctx, begin context.Context) (context.Context, context.CancelFunc) {
+// gate ends a request when nothing shall be begun any more, unless the host is taking the mail by then: either
+// no byte of the mail leaves, or nothing is cut.
+type gate struct {
+	smtp.Content
+	cut func()
+
+	mu   sync.Mutex
+	open bool // a byte was read
+	shut bool
+}
+
+// gated puts a gate before a mail that ends the context for its request with begin (nil: never).
+func gated(ctx, begin context.Context, mail smtp.Content) (context.Context, smtp.Content, context.CancelFunc) {
 	if begin == nil {
-		return ctx, func() {}
+		return ctx, mail, func() {}
 	}
 	ctx, cut := context.WithCancel(ctx)
-	undo := context.AfterFunc(begin, cut)
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { undo() }}), func() {
+	g := &gate{Content: mail, cut: cut}
+	undo := context.AfterFunc(begin, g.close)
+	if begin.Err() != nil {
+		g.close()
+	}
+	return ctx, g, func() {
 		undo()
 		cut()
 	}
 }
 
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open {
+		g.shut = true
+		g.cut()
+	}
+}
+
+// ReadAt implements smtp.Content.
+func (g *gate) ReadAt(p []byte, off int64) (int, error) {
+	g.mu.Lock()
+	shut := g.shut
+	g.open = !shut
+	g.mu.Unlock()
+	if shut {
+		return 0, errs.E("agent/road.gate", errs.Canceled, "", nil)
+	}
+	return g.Content.ReadAt(p, off)
+}
+
 // post is one request. again: the answer is one for several recipients, and no yes.
 func (w *webRoad) post(ctx context.Context, c *mxdeliv.Client, t *target, at string, j Job, to []mail.Address) (out Outcome, again, ok bool) {
-	ctx, done := untilConnected(ctx, j.Begin)
+	ctx, body, done := gated(ctx, j.Begin, j.Body)
 	defer done()
-	a, err := c.Deliver(ctx, at, mxdeliv.Outgoing{From: j.From, To: to, Content: j.Body})
+	a, err := c.Deliver(ctx, at, mxdeliv.Outgoing{From: j.From, To: to, Content: body})
 	answer := func(r *smtp.Reply) Outcome {
 		o := Outcome{Host: t.host, Answers: make([]*smtp.Reply, len(to))}
 		fill(o.Answers, r)
