@@ -7,6 +7,7 @@ import (
 
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/align"
 	"postern.email/mail/sanitize"
 	"postern.email/post/mailbox"
 )
@@ -21,6 +22,7 @@ const (
 type Search struct {
 	Alias    mail.Address
 	Stranger mail.Address  // whose mail is the second one; zero: the last of anybody unexpected
+	Site     string        // host of the site that the alias was made for, whose organization is no stranger; "": not known
 	Within   time.Duration // older mail is not taken; 0: DefaultWithin
 	Now      time.Time
 }
@@ -81,7 +83,12 @@ func Find(ctx context.Context, a *mailbox.Account, s Search) (expected, stranger
 				}
 				continue
 			}
-			if !s.Stranger.IsZero() && !from(sum.Header).Equal(s.Stranger) {
+			by := from(sum.Header)
+			if !s.Stranger.IsZero() && !by.Equal(s.Stranger) {
+				continue
+			}
+			// The relay does not know the site, and so takes its mail for unexpected where somebody else wrote first.
+			if s.Site != "" && align.Organization(by.Domain) == align.Organization(s.Site) {
 				continue
 			}
 			if other == nil || signed && !otherSigned || signed == otherSigned && at.date.After(other.date) {

@@ -67,14 +67,21 @@ func TestFind(t *testing.T) {
 		set      func(*Search)
 		stranger string
 	}{
-		"the last":    {nil, "more spam"},
-		"of one":      {func(q *Search) { q.Stranger = mail.Address{Local: "X", Domain: "spam.example"} }, "spam"},
-		"of unsigned": {func(q *Search) { q.Stranger = mail.Address{Local: "x", Domain: "last.example"} }, "unsigned spam"},
+		"the last":     {nil, "more spam"},
+		"of one":       {func(q *Search) { q.Stranger = mail.Address{Local: "X", Domain: "spam.example"} }, "spam"},
+		"not the site": {func(q *Search) { q.Site = "www.more.example" }, "spam"},
+		"another site": {func(q *Search) { q.Site = "shop.example" }, "more spam"},
+		"of unsigned":  {func(q *Search) { q.Stranger = mail.Address{Local: "x", Domain: "last.example"} }, "unsigned spam"},
 	} {
 		e, x, err := search(c.set)
 		if err != nil || e != "signed first" || x != c.stranger {
 			t.Errorf("%s: %q, %q, %v", name, e, x, err)
 		}
+	}
+	if _, _, err := search(func(q *Search) {
+		q.Stranger, q.Site = mail.Address{Local: "x", Domain: "last.example"}, "shop.last.example"
+	}); errs.KindOf(err) != errs.NotFound {
+		t.Errorf("the site accused of itself: %v", err)
 	}
 	if _, _, err := search(func(q *Search) { q.Alias.Local = "other" }); errs.KindOf(err) != errs.NotFound {
 		t.Error(err)

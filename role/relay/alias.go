@@ -223,8 +223,12 @@ func (s *Server) aliasCommands() map[string]control.Handler {
 }
 
 // evidence makes the file that shows who passed an alias on, from an account's mailbox.
-func (s *Server) evidence(ctx context.Context, login *account.Session, _ *alias.Vault, al *alias.Alias) (json.RawMessage, error) {
-	expected, stranger, err := evidence.Find(ctx, s.boxes.Account(login.Key, login.Quota), evidence.Search{Alias: al.Address, Within: s.c.Aliases.Evidence.Std(), Now: s.d.Now()})
+func (s *Server) evidence(ctx context.Context, login *account.Session, v *alias.Vault, al *alias.Alias) (json.RawMessage, error) {
+	n, err := v.Notes(al)
+	if err != nil {
+		return nil, err
+	}
+	expected, stranger, err := evidence.Find(ctx, s.boxes.Account(login.Key, login.Quota), evidence.Search{Alias: al.Address, Site: n.Site, Within: s.c.Aliases.Evidence.Std(), Now: s.d.Now()})
 	if err != nil {
 		return nil, err
 	}
