@@ -23,6 +23,7 @@ import (
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
+	"postern.email/mail/dsn"
 	"postern.email/mail/pgpmime"
 	"postern.email/mail/sanitize"
 	"postern.email/post/account"
@@ -39,6 +40,7 @@ type Register interface {
 	Arrive(al *alias.Alias, from mail.Address, v alias.Verdict) *alias.Arrival
 	WroteTo(al *alias.Alias, to []mail.Address) *alias.Arrival
 	MayAnswer(al *alias.Alias, to mail.Address) bool
+	Answers(ctx context.Context, al *alias.Alias, id string) (bool, error)
 	Record(ctx context.Context, r *alias.Arrival) error
 }
 
@@ -172,9 +174,10 @@ type Mail struct {
 	Raw    []byte // as received
 	Header []byte // the part of Raw that is its header
 	From   mail.Address
-	Null   bool // the envelope's sender is the null one
-	Nobody bool // nobody vouches for From: the mail is anonymous
-	bounce bool // it has the form of a delivery report
+	Null   bool   // the envelope's sender is the null one
+	Nobody bool   // nobody vouches for From: the mail is anonymous
+	bounce bool   // it has the form of a delivery report
+	about  string // of one, the Message-ID of the mail that it quotes; "": none
 
 	// Who vouches for From, as sanitize.AliasFields has it; the door fills it in before Judge.
 	ReturnPath         mail.Address
@@ -199,7 +202,12 @@ func (d *Door) Form(r *Recipient, raw []byte, null bool) (*Mail, error) {
 		return nil, &smtp.Reply{Code: 500, Text: "Invalid FROM header: " + errs.Public(err)}
 	}
 	verdict := pgpmime.Check(raw, pgpmime.Incoming, []mail.Address{r.To})
-	m.bounce = verdict.Exception == pgpmime.Bounce
+	if m.bounce = verdict.Exception == pgpmime.Bounce; m.bounce && null {
+		if _, header, err := dsn.Read(raw); err == nil {
+			quoted, _, _ := mail.ParseHeader(header)
+			m.about = quoted.Get("Message-ID")
+		}
+	}
 	if strict && !verdict.Allowed() {
 		d.o.Logger.Debug("aliasmail: not encrypted", "reason", verdict.Reason)
 		return nil, Cleartext
@@ -228,9 +236,18 @@ func (d *Door) Judge(ctx context.Context, r *Recipient, m *Mail) (*Taken, error)
 		}
 	case m.Null && m.bounce && !v.Blocked && v.Action != alias.Paused && v.Action != alias.Expired:
 		// A report is from a mailer-daemon, whom no list names; it changes nothing of the alias. Its form can be
-		// imitated: whom the owner blocked stays out.
-		report = true
-		v = alias.Verdict{Action: alias.Take, Expected: true}
+		// imitated: it has to quote a mail that was sent, and whom the owner blocked stays out.
+		var err error
+		if report, err = d.o.Register.Answers(ctx, r.Alias, m.about); err != nil {
+			return nil, errs.Wrap(op, err)
+		}
+		switch {
+		case report:
+			v = alias.Verdict{Action: alias.Take, Expected: true}
+		case !v.Expected: // it is of nobody: neither pinned, nor asked about, nor remembered
+			from = mail.Address{}
+			v = r.Alias.Judge(from, d.o.Now())
+		}
 	}
 	switch v.Action {
 	case alias.Take:
@@ -371,7 +388,8 @@ func (d *Door) MayAnswer(al *alias.Alias, to mail.Address) bool {
 	return d.o.Register.MayAnswer(al, to)
 }
 
-// WroteTo prepares what a mail as an alias changes of it, for the transaction of the mail.
-func (d *Door) WroteTo(al *alias.Alias, to []mail.Address) deliver.Write {
-	return d.o.Register.WroteTo(al, to)
+// WroteTo prepares what a mail as an alias changes of it, for the transaction of the mail. id is its Message-ID, as it
+// leaves: reports on it are taken.
+func (d *Door) WroteTo(al *alias.Alias, to []mail.Address, id string) deliver.Write {
+	return d.o.Register.WroteTo(al, to).Remember(id)
 }

@@ -399,16 +399,30 @@ func TestAliasAsksNoShell(t *testing.T) {
 	}
 }
 
+// report is a delivery report of a host about the mail with a Message-ID.
+func report(t *testing.T, from, id string) string {
+	t.Helper()
+	return agenttest.Signed(t, from, "From: <MAILER-DAEMON@"+from+">\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\r\n\r\n"+
+		"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx."+from+"\r\n\r\nFinal-Recipient: rfc822; bob@"+from+"\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n"+
+		"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nSubject: x\r\nMessage-ID: "+id+"\r\n\r\n--b--\r\n")
+}
+
+// wrote has a mail with a Message-ID leave as an alias.
+func (w *aliasWorld) wrote(al mail.Address, id string) {
+	w.t.Helper()
+	if err := w.aliases.Record(w.t.Context(), w.aliases.WroteTo(w.aliases.Now(al), []mail.Address{w.Address("bob@shop.example")}).Remember(id)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // TestAliasBlockedReports: who is blocked does not get in with the form of a delivery report.
 func TestAliasBlockedReports(t *testing.T) {
 	w := newAliasWorld(t)
 	al := w.alias("fox-1", nil)
 	w.aliases.Alter("anna", al, func(c *alias.Change) { c.Block = []string{"@evil.example"} })
-	if err := w.aliases.Record(t.Context(), w.aliases.WroteTo(w.aliases.Now(al), []mail.Address{w.Address("bob@shop.example")})); err != nil {
-		t.Fatal(err)
-	}
+	w.wrote(al, "<1@alias.example>")
 	for from, want := range map[string]string{"evil.example": notAccepted, "sub.evil.example": notAccepted, "remote.example": "250"} {
-		raw := agenttest.Signed(t, from, "From: <MAILER-DAEMON@"+from+">\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; boundary=\"b\"\r\n\r\n--b--\r\n")
+		raw := report(t, from, "<1@alias.example>")
 		if got := w.send("", raw, al.String()); got != want {
 			t.Errorf("%s: %s, want %s", from, got, want)
 		}
@@ -416,23 +430,21 @@ func TestAliasBlockedReports(t *testing.T) {
 }
 
 // TestAliasReports: what has the null sender is taken only where something was sent that can come back; a
-// delivery report then passes whatever the mode is, and changes nothing.
+// delivery report on it then passes whatever the mode is, and changes nothing.
 func TestAliasReports(t *testing.T) {
 	w := newAliasWorld(t)
 	al := w.alias("fox-1", func(n *alias.New) { n.Mode = alias.ModePinned })
 	if got := w.send("bob@shop.example", letter(t, "bob@shop.example", "x"), al.String()); got != "250" {
 		t.Fatal(got)
 	}
-	bounce := agenttest.Signed(t, "remote.example", "From: <MAILER-DAEMON@remote.example>\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; boundary=\"b\"\r\n\r\n--b--\r\n")
+	bounce := report(t, "remote.example", "<1@alias.example>")
 	vacation := letter(t, "bob@shop.example", "I am away")
 	for _, raw := range []string{bounce, vacation} {
 		if got := w.send("", raw, al.String()); got != notAccepted {
 			t.Errorf("nothing was sent: %s", got)
 		}
 	}
-	if err := w.aliases.Record(t.Context(), w.aliases.WroteTo(w.aliases.Now(al), []mail.Address{w.Address("bob@shop.example")})); err != nil {
-		t.Fatal(err)
-	}
+	w.wrote(al, "<1@alias.example>")
 	before := w.aliases.Now(al).Received
 	if got := w.send("", bounce, al.String()); got != "250" {
 		t.Error(got)
@@ -449,6 +461,39 @@ func TestAliasReports(t *testing.T) {
 	w.aliases.Alter("anna", al, func(c *alias.Change) { c.Paused = true })
 	if got := w.send("", bounce, al.String()); got != unknown {
 		t.Error(got)
+	}
+}
+
+// TestAliasReportsAnswer: a delivery report that quotes no mail which was sent as the alias is a way round no rule, and
+// makes nobody a correspondent.
+func TestAliasReportsAnswer(t *testing.T) {
+	for mode, want := range map[alias.Mode]string{alias.ModeOpen: "250", alias.ModePinned: notAccepted, alias.ModeAllowList: notAccepted, alias.ModeAsk: notAccepted} {
+		w := newAliasWorld(t)
+		al, other := w.alias("fox-1", func(n *alias.New) { n.Mode = mode }), w.alias("fox-2", nil)
+		w.wrote(al, "<1@alias.example>")
+		w.wrote(other, "<2@alias.example>")
+		before := w.aliases.People("anna", al)
+		without := agenttest.Signed(t, "remote.example", "From: <MAILER-DAEMON@remote.example>\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; boundary=\"b\"\r\n\r\n--b--\r\n")
+		for name, raw := range map[string]string{"of another alias": report(t, "remote.example", "<2@alias.example>"), "of nothing": report(t, "remote.example", "<3@alias.example>"),
+			"without an id": report(t, "remote.example", ""), "without a quotation": without} {
+			if got := w.send("", raw, al.String()); got != want {
+				t.Errorf("%v, %s: %s", mode, name, got)
+			}
+		}
+		if got := w.aliases.People("anna", al); got != before {
+			t.Errorf("%v: %s, before %s", mode, got, before)
+		}
+		if got := w.send("", report(t, "remote.example", " <1@alias.example> "), al.String()); got != "250" {
+			t.Errorf("%v, one on what was sent: %s", mode, got)
+		}
+		w.Clock.Add((alias.DefaultSentDays + 1) * 24 * time.Hour)
+		if got := w.send("", report(t, "remote.example", "<1@alias.example>"), al.String()); got != want {
+			t.Errorf("%v, long after: %s", mode, got)
+		}
+		w.aliases.Alter("anna", al, func(c *alias.Change) { c.Allow = []string{"@remote.example"} })
+		if got := w.send("", report(t, "remote.example", ""), al.String()); got != "250" {
+			t.Errorf("%v, whom the owner allowed: %s", mode, got)
+		}
 	}
 }
 

@@ -143,6 +143,31 @@ func TestAsAlias(t *testing.T) {
 	}
 }
 
+// TestAliasRemembersSent: a delivery report can answer the Message-ID with which a mail left as an alias, which is not
+// always the one that it was handed in with.
+func TestAliasRemembersSent(t *testing.T) {
+	w := newAliasWorld(t, nil)
+	w.Create("bert", nil)
+	al := w.open("fox-1")
+	_, enc, _ := strings.Cut(encrypted("x", 600), "\r\nMIME-Version: 1.0\r\n")
+	for i, given := range []string{"<own-id@mail.example>", "<annacanary.1@laptop.example>"} {
+		raw := "From: <fox-1@mail.example>\r\nMessage-ID: " + given + "\r\n" + enc
+		if got := w.dial(owner).send(al.String(), raw, "bert@mail.example"); got != "250 2.0.0 OK" {
+			t.Fatal(got)
+		}
+		h, _, err := mail.ParseHeader([]byte(w.Inbox("bert")[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := h.Get("Message-ID")
+		for id, want := range map[string]bool{left: true, given: given == left, "<other@mail.example>": false} {
+			if got, err := w.aliases.Answers(t.Context(), w.aliases.Now(al), id); err != nil || got != want {
+				t.Errorf("%s, which left as %s: %v %v, want %v", id, left, got, err, want)
+			}
+		}
+	}
+}
+
 // TestAliasOptions: a name, and keys and signatures, stay where the operator says so; S/MIME is refused or
 // stays.
 func TestAliasOptions(t *testing.T) {

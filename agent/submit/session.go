@@ -42,6 +42,7 @@ type envelope struct {
 	remote  []queue.Rcpt      // at other hosts
 	replies []mail.Address    // reply addresses here
 	as      *alias.Alias      // whom the mail is from; nil: the account
+	id      string            // Message-ID of what leaves as the alias
 	alias   *aliasmail.Recipient
 	to      []mail.Address // all, as written; for the setup message's rule
 	coming  *deliver.Mail  // between Data and its end
@@ -194,7 +195,7 @@ func (c *session) Commit(ctx context.Context, raw []byte) error {
 		Options: m.options, Head: j.header, Tail: j.body, Confirm: m.confirm, Verified: j.cleartext}
 	if m.as != nil {
 		p.From = m.as.Address // as it is written in From
-		p.Also = []deliver.Write{c.s.o.Aliases.WroteTo(m.as, m.to)}
+		p.Also = []deliver.Write{c.s.o.Aliases.WroteTo(m.as, m.to, m.id)}
 	}
 	if err := c.s.hand(ctx, coming, m, p); err != nil {
 		return err
@@ -234,7 +235,7 @@ func (s *Submit) hand(ctx context.Context, coming *deliver.Mail, m *envelope, p 
 			if m.as, err = s.o.Aliases.Alias(ctx, m.from, limits.Peer{Exempt: true}); err != nil {
 				return err
 			}
-			p.Also = []deliver.Write{s.o.Aliases.WroteTo(m.as, m.to)}
+			p.Also = []deliver.Write{s.o.Aliases.WroteTo(m.as, m.to, m.id)}
 		}
 	}
 }
@@ -270,7 +271,10 @@ func (s *Submit) judge(m *envelope, raw []byte) (j judged, err error) {
 		j.cleartext = true
 	}
 	if m.as != nil {
-		j.header, j.body, err = s.asAlias(m, h, raw, j.cleartext)
+		if j.header, j.body, err = s.asAlias(m, h, raw, j.cleartext); err == nil {
+			written, _, _ := mail.ParseHeader(j.header)
+			m.id = written.Get("Message-ID")
+		}
 		return j, err
 	}
 	header, off, err := sanitize.Submission(raw)

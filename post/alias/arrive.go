@@ -22,6 +22,7 @@ type Arrival struct {
 	verdict Verdict
 	judged  Action         // by the rules as they were
 	wrote   []mail.Address // of a mail as the alias; nil: of one to it
+	id      string         // Message-ID of a mail as the alias; "": it is not remembered
 	sealed  map[tag][]byte // addresses, sealed for those who were not known
 }
 
@@ -121,6 +122,11 @@ func (r *Arrival) Put(tx store.Tx) error {
 			return errs.E(op, errs.Denied, textVerdict, nil)
 		}
 		r.writeTo(now, st, c)
+		if r.id != "" {
+			if err := r.putSent(tx, p); err != nil {
+				return errs.Wrap(op, err)
+			}
+		}
 	} else if err := r.arrive(now, st, c); err != nil {
 		return errs.Wrap(op, err)
 	}

@@ -32,6 +32,7 @@ const (
 	foundAlias    = "an alias cannot be read"
 	foundNameless = "an alias cannot be found by its name"
 	foundUnnamed  = "a derived alias has no name yet"
+	foundSent     = "which mails were sent as an alias cannot be read: reports on them are judged as other mail"
 	foundPeople   = "an address of a correspondent belongs to nobody"
 	foundCount    = "the number of an owner's aliases is wrong"
 	foundName     = "the name of an alias leads nowhere"
@@ -229,6 +230,9 @@ func (a *Aliases) checkAlias(ctx context.Context, owner Owner, s stored, say fun
 		}
 		return nil
 	}
+	if s.deaf {
+		say(foundSent, false)
+	}
 	for t := range s.names {
 		if find(s.state.people, t) < 0 {
 			say(foundPeople, false)
@@ -302,9 +306,9 @@ func (a *Aliases) Reveal(ctx context.Context, emit func(kind, text string)) erro
 				return true, show(seal.PurposeAliasRules, errs.E(op, errs.Corrupt, "", nil), "")
 			}
 			al := a.aliasOf(owner, s.rules, s.state)
-			return true, show(seal.PurposeAliasRules, nil, "%s mode=%s class=%s derived=%t paused=%t created=%s deleted=%s expires=%s max-mails=%d idle-days=%d received=%d refused=%d sent=%d last=%s tags under %x: %s",
+			return true, show(seal.PurposeAliasRules, nil, "%s mode=%s class=%s derived=%t paused=%t created=%s deleted=%s expires=%s max-mails=%d idle-days=%d received=%d refused=%d sent=%d last=%s sent-lately=%d tags under %x: %s",
 				al.Address, al.Mode, al.Class, al.Derived, al.Paused, al.Created, al.Deleted, untilText(al.Expires), al.MaxMails, al.IdleDays,
-				al.Received, al.Refused, al.Sent, al.Last, al.tags, tagsText(al.people))
+				al.Received, al.Refused, al.Sent, al.Last, len(s.sent), al.tags, tagsText(al.people))
 		})
 	})
 	if err != nil {

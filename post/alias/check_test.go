@@ -42,6 +42,7 @@ func TestCheckFinds(t *testing.T) {
 	key := func(_ *world, o Owner) []byte { return keyKey(o) }
 	rulesOf := func(w *world, o Owner) []byte { return rulesKey(o, p(w, o)) }
 	stateOf := func(w *world, o Owner) []byte { return stateKey(o, p(w, o)) }
+	sentOf := func(w *world, o Owner) []byte { return sentKey(o, p(w, o)) }
 	placeOf := func(w *world, _ Owner) []byte { at, _ := w.root.TokenPlace(token); return placeKey(at) }
 	tokenOf := func(w *world, o Owner) []byte {
 		var k []byte
@@ -76,6 +77,8 @@ func TestCheckFinds(t *testing.T) {
 		"rules":         {inOwner, spoil(rulesOf), []string{foundAlias, foundCount}},
 		"rules gone":    {inOwner, drop(rulesOf), []string{foundAlias, foundCount, foundName}},
 		"state":         {inOwner, spoil(stateOf), []string{foundAlias}},
+		"sent":          {inOwner, spoil(sentOf), []string{foundSent}},
+		"sent gone":     {inOwner, drop(sentOf), nil},
 		"state gone":    {inOwner, drop(stateOf), []string{foundPeople}},
 		"stray": {inOwner, func(_ *world, o Owner, tx store.Tx) error {
 			return tx.Set(append(ownerPrefix(o, kindAlias), 'x'), []byte("x"))
@@ -103,6 +106,7 @@ func TestCheckFinds(t *testing.T) {
 			w.create(w.account(2).Vault, New{Local: "other"})
 			w.create(v.Vault, New{Local: "one"})
 			w.mail("one@example.org", "news@shop.example")
+			w.wrote("one@example.org", "<1@example.org>")
 			if err := w.TakeToken(ctx, v.Vault, token, ScopeAll, ""); err != nil {
 				t.Fatal(err)
 			}

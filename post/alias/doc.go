@@ -17,6 +17,7 @@
 //	                         sealed to the vault
 //	'a' place(20) 's'        sealed for alias-rules: counts, and of each correspondent a tag, state and
 //	                         days
+//	'a' place(20) 'm'        sealed for alias-rules: keyed hashes of the Message-IDs of what was sent lately
 //	'a' place(20) 'c' tag(16)  a correspondent's address, sealed to the vault
 //
 // In the shard that the token says (seal.Root.TokenPlace):

@@ -21,6 +21,7 @@ const (
 	partPerson = 'c'
 	partRules  = 'a'
 	partState  = 's'
+	partSent   = 'm'
 )
 
 const (
@@ -49,6 +50,7 @@ func aliasPrefix(o Owner, p place) []byte { return append(ownerPrefix(o, kindAli
 
 func rulesKey(o Owner, p place) []byte { return append(aliasPrefix(o, p), partRules) }
 func stateKey(o Owner, p place) []byte { return append(aliasPrefix(o, p), partState) }
+func sentKey(o Owner, p place) []byte  { return append(aliasPrefix(o, p), partSent) }
 
 func personKey(o Owner, p place, t tag) []byte {
 	return append(append(aliasPrefix(o, p), partPerson), t[:]...)

@@ -76,8 +76,10 @@ type stored struct {
 	place place
 	rules *rules
 	state *state
+	sent  []sentMail     // nil: there is no record
 	names map[tag][]byte // addresses of correspondents, sealed
 	err   error          // rules or state cannot be read, or lie in the wrong place
+	deaf  bool           // what was sent cannot be read
 	keys  int            // keys of another form
 }
 
@@ -161,6 +163,12 @@ func (a *Aliases) takePart(s *stored, k, v []byte) {
 			}
 		}
 		fail(err)
+	case bytes.Equal(part, []byte{partSent}):
+		plain, err := a.o.Root.Open(seal.PurposeAliasRules, k, v)
+		if err == nil {
+			s.sent, err = decodeSent(plain)
+		}
+		s.deaf = err != nil
 	case len(part) == 1+tagLen && part[0] == partPerson:
 		s.names[tag(part[1:])] = slices.Clone(v)
 	default:

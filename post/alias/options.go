@@ -20,6 +20,8 @@ const (
 	DefaultDeletedTimes      = 10 // MaxDeleted, in multiples of MaxPerOwner
 	DefaultMaxTokens         = 32
 	DefaultMaxCorrespondents = 64
+	DefaultMaxSent           = 128
+	DefaultSentDays          = 14
 	DefaultAskDays           = 4
 	DefaultUndoDays          = 30
 	DefaultTriesPerSecond    = 50
@@ -47,6 +49,8 @@ type Options struct {
 	MaxDeleted        int // deleted aliases of one owner, whose names stay taken for ever; beyond, none is made; DefaultDeletedTimes MaxPerOwner
 	MaxTokens         int // tokens of one owner; DefaultMaxTokens
 	MaxCorrespondents int // remembered of one alias; beyond, the one that was seen longest ago goes; DefaultMaxCorrespondents
+	MaxSent           int // mails sent as one alias of which it is known, so that reports on them are; DefaultMaxSent
+	SentDays          int // for how long; DefaultSentDays
 	AskDays           int // for how long mail of a sender of whom the owner was asked is put off; DefaultAskDays
 	UndoDays          int // for how long a deletion can be undone; DefaultUndoDays
 	EndedDays         int // an alias that has ended for so long is deleted; 0: never
@@ -84,6 +88,7 @@ func (o Options) withDefaults() Options {
 		to *int
 		d  int
 	}{{&o.MaxPerOwner, DefaultMaxPerOwner}, {&o.MaxTokens, DefaultMaxTokens}, {&o.MaxCorrespondents, DefaultMaxCorrespondents}, {&o.AskDays, DefaultAskDays},
+		{&o.MaxSent, DefaultMaxSent}, {&o.SentDays, DefaultSentDays},
 		{&o.UndoDays, DefaultUndoDays}, {&o.TriesPerSecond, DefaultTriesPerSecond}, {&o.TriesNetwork, DefaultTriesNetwork}, {&o.TriesKeys, DefaultTriesKeys},
 		{&o.Cache, DefaultCache}, {&o.Tried, DefaultTried}} {
 		if *v.to == 0 {
@@ -131,7 +136,9 @@ func (o *Options) check() error {
 		return bad("an owner may delete at least one alias")
 	case o.MaxCorrespondents < 1 || o.MaxCorrespondents > MostCorrespondents:
 		return bad("an alias remembers 1 to 1024 correspondents")
-	case o.AskDays < 0 || o.UndoDays < 0 || o.EndedDays < 0 || o.UnusedDays < 0 || o.OwnerIdleDays < 0:
+	case o.MaxSent < 1 || o.MaxSent > MostSent:
+		return bad("an alias remembers 1 to 1024 mails that were sent")
+	case o.AskDays < 0 || o.SentDays < 0 || o.UndoDays < 0 || o.EndedDays < 0 || o.UnusedDays < 0 || o.OwnerIdleDays < 0:
 		return bad("days are not negative")
 	case o.DerivedMode >= numModes:
 		return bad(textMode)

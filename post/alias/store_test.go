@@ -102,6 +102,7 @@ func TestOptions(t *testing.T) {
 		"no domain": func(o *Options) { o.Domains = nil }, "a domain that is none": func(o *Options) { o.Domains = []string{"a b"} },
 		"no alias": func(o *Options) { o.MaxPerOwner = -1 }, "no token": func(o *Options) { o.MaxTokens = -1 },
 		"a crowd": func(o *Options) { o.MaxCorrespondents = MostCorrespondents + 1 }, "nobody": func(o *Options) { o.MaxCorrespondents = -1 },
+		"deleted": func(o *Options) { o.MaxDeleted = -1 }, "nothing sent": func(o *Options) { o.MaxSent = -1 }, "much sent": func(o *Options) { o.MaxSent = MostSent + 1 }, "sent days": func(o *Options) { o.SentDays = -1 },
 		"days": func(o *Options) { o.UndoDays = -1 }, "ended": func(o *Options) { o.EndedDays = -1 }, "memory": func(o *Options) { o.Cache = -1 },
 		"tried": func(o *Options) { o.Tried = -1 }, "time": func(o *Options) { o.SweepEvery = -1 }, "mode": func(o *Options) { o.DerivedMode = numModes },
 		"class": func(o *Options) { o.DerivedClass = numClasses },

@@ -135,8 +135,8 @@ func (a *Aliases) sweepAlias(ctx context.Context, owner Owner, s stored, n *Swep
 		}
 		return err
 	}
-	if !s.rules.derived {
-		return nil
+	if err := a.sweepSent(ctx, owner, s); err != nil || !s.rules.derived {
+		return err
 	}
 	// The name of one that was stored with its first mail, where that had another log.
 	_, err := a.o.Names.Lookup(ctx, s.rules.addr)

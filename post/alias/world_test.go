@@ -122,6 +122,14 @@ func (w *world) mail(addr, from string) Verdict {
 	return w.comes(w.lookup(addr), from)
 }
 
+// wrote has a mail with a Message-ID be sent as a stored alias.
+func (w *world) wrote(addr, id string) {
+	w.Helper()
+	if err := w.Record(ctx, w.WroteTo(w.lookup(addr), []mail.Address{at("bob@shop.example")}).Remember(id)); err != nil {
+		w.Fatal(err)
+	}
+}
+
 func (w *world) comes(al *Alias, from string) Verdict {
 	w.Helper()
 	var sender mail.Address
