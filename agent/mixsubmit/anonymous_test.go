@@ -444,3 +444,41 @@ func TestAnonymousLetter(t *testing.T) {
 		}
 	}
 }
+
+// TestAnonymousParts: the marks by which a mail program's parts are known do not leave with an anonymous mail,
+// encrypted or not; a mail that names its sender keeps its parts as they are.
+func TestAnonymousParts(t *testing.T) {
+	w, _ := anonymousWorld(t, nil, nil)
+	bert := w.user("bert@two.example")
+	w.know(bert)
+	parts := "Content-Type: multipart/mixed; boundary=\"canary/laptop\"\r\n\r\nA canary in MIME format.\r\n--canary/laptop\r\nContent-ID: <1@canary>\r\n\r\nHello.\r\n--canary/laptop--\r\n"
+	head := "From: Anna <anna@one.example>\r\nTo: bert@two.example\r\nSubject: plans\r\nMIME-Version: 1.0\r\n"
+	secret := strings.ReplaceAll(encrypted(), `boundary="b"`, `boundary="canary"`)
+	secret = strings.ReplaceAll(secret, "--b", "--canary")
+	w.want("250 ", "X-Postern-Anonymous: Fox\r\n"+head+parts, "bert@two.example")
+	w.want("250 ", "X-Postern-Anonymous: Fox\r\n"+secret, "x@two.example")
+	w.want("250 ", head+parts, "bert@two.example")
+	w.run()
+	all := w.carry(bert)
+	if len(all) != 3 || !strings.Contains(secret, "--canary--") {
+		t.Fatalf("%d letters", len(all))
+	}
+	n := 0
+	for _, c := range all {
+		v := w.check(c)
+		text := string(v.Mail.Raw)
+		if v.Kind != vouch.Anonymous {
+			if !strings.HasSuffix(text, parts[strings.Index(parts, "\r\n\r\n"):]) {
+				t.Errorf("a mail with its sender: %s", text)
+			}
+			continue
+		}
+		n++
+		if strings.Contains(text, "canary") || !strings.Contains(text, "boundary=\"=_") {
+			t.Errorf("%s", text)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d anonymous letters", n)
+	}
+}

@@ -10,7 +10,9 @@ import (
 	"postern.email/agent/vouch"
 	"postern.email/kit/errs"
 	"postern.email/mail"
+	"postern.email/mail/anon"
 	"postern.email/mail/pgpmime"
+	"postern.email/mail/sanitize"
 	"postern.email/mixnet/client"
 	"postern.email/mixnet/letter"
 	"postern.email/mixnet/packet"
@@ -35,6 +37,11 @@ func (s *Submit) take(m *envelope, raw []byte) (text string, err error) {
 	g, asked, err := a.goes(m.from, from, h)
 	if err != nil {
 		return "", err
+	}
+	if g != nil {
+		if raw, err = sanitize.Unmarked(raw, anon.NoReturn().Domain); err != nil {
+			return "", replyParse(err)
+		}
 	}
 	answers, err := a.answers(g, h)
 	if err != nil {

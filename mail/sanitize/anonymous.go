@@ -62,6 +62,29 @@ func ReadAsked(h mail.Header) (a Asked, err error) {
 	return a, nil
 }
 
+// Unmarked takes the marks out of the body of a mail, and of the fields that say how to read it, by which a mail
+// program and its machine are known: boundaries, identifiers of parts (which become ones of domain), fields of parts that are
+// not of MIME, and what stands around the parts. What is signed, and mails within the mail, stay as they
+// are. raw has CRLF line ends. errs.Invalid and errs.TooLarge for what cannot be read as a mail.
+func Unmarked(raw []byte, domain string) ([]byte, error) {
+	const op = "mail/sanitize.Unmarked"
+	h, _, err := mail.ParseHeader(raw)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	content, body, err := Parts(raw, PartRules{Domain: domain, KeepKeys: true, Exact: true})
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	out := make([]byte, 0, len(raw)+1024)
+	for _, f := range h.Fields() {
+		if !isContent(f) {
+			out = mail.AppendField(out, f)
+		}
+	}
+	return append(append(append(out, content...), "\r\n"...), body...), nil
+}
+
 // Anonymous applies the rules for mail that a user hands in to the mail proxy and that is to go
 // without the user's name: of its header anonymousKeeps stay, and From, Message-ID and Date are w's.
 // The result is built, and what is too large refused, as in Submission.

@@ -23,6 +23,9 @@ type PartRules struct {
 	Domain string
 	// KeepKeys leaves OpenPGP keys and signatures where they are.
 	KeepKeys bool
+	// Exact leaves as it is, too, what a reader may want to verify: parts that are signed, and mails within
+	// the mail. The boundary of what is encrypted is new. KeepKeys must be set.
+	Exact bool
 }
 
 // maxReplaced bounds a text in which addresses are replaced, in bytes; a longer one stays as it is.
@@ -62,6 +65,9 @@ type partWriter struct {
 
 // name gives every part that has an identifier a new one.
 func (w *partWriter) name(p *mime.Part) {
+	if w.exact(p) {
+		return
+	}
 	if id := strings.Trim(p.ID, "<> \t"); id != "" {
 		if w.idMap == nil {
 			w.idMap = make(map[string]string)
@@ -81,9 +87,11 @@ func (w *partWriter) name(p *mime.Part) {
 // part gives the header fields and the body of a part.
 func (w *partWriter) part(p *mime.Part) (content, body []byte, err error) {
 	switch {
+	case w.exact(p):
+		return w.fields(p, false), w.raw[p.BodyStart:p.BodyEnd], nil
 	case p.Is("multipart/signed") && len(p.Parts) > 0 && !w.rules.KeepKeys:
 		return w.part(p.Parts[0])
-	case p.Is("multipart/encrypted"):
+	case p.Is("multipart/encrypted") && !w.rules.Exact:
 		return w.fields(p, false), w.raw[p.BodyStart:p.BodyEnd], nil
 	case p.Multipart():
 		content, boundary := rebound(w.fields(p, false), p.Param("boundary"))
@@ -105,6 +113,12 @@ func (w *partWriter) part(p *mime.Part) (content, body []byte, err error) {
 		}
 	}
 	return w.fields(p, false), w.raw[p.BodyStart:p.BodyEnd], nil
+}
+
+// exact reports whether a part is one that stays as it is. The fields of a part within another one that is signed
+// are signed with it.
+func (w *partWriter) exact(p *mime.Part) bool {
+	return w.rules.Exact && (p.Is("multipart/signed") || p.Message != nil || p.MediaType == "application" && strings.HasSuffix(p.Subtype, "pkcs7-mime"))
 }
 
 // rebound puts another boundary in the place of the one that a mail program made, perhaps of its host's
