@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mixnet/directory"
 )
@@ -44,15 +45,9 @@ type Config struct {
 // complete fills in the defaults. errs.Invalid for what is out of bounds.
 func (c Config) complete() (Config, error) {
 	const op = "lab.Config"
-	if c.Speed == 0 {
-		c.Speed = DefaultSpeed
-	}
-	if c.Period == 0 {
-		c.Period = DefaultPeriod
-	}
-	if c.Proxies == 0 {
-		c.Proxies = DefaultProxies
-	}
+	defaults.Zero(&c.Speed, DefaultSpeed)
+	defaults.Zero(&c.Period, DefaultPeriod)
+	defaults.Zero(&c.Proxies, DefaultProxies)
 	if c.Profile == "" {
 		c.Profile = "low"
 	}

@@ -8,7 +8,6 @@ package deliver
 
 import (
 	"context"
-	"crypto/rand"
 	"io"
 	"log/slog"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
@@ -86,21 +86,13 @@ type Deliver struct {
 
 // New makes a Deliver.
 func New(o Options) *Deliver {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
 	if o.Memory == nil {
 		o.Memory = limits.NewBytes(DefaultMemory)
 	}
-	if o.Lifetime <= 0 {
-		o.Lifetime = DefaultLifetime
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.Lifetime, DefaultLifetime)
+	defaults.Logger(&o.Logger)
 	return &Deliver{o: o}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern.email/agent/road"
+	"postern.email/kit/defaults"
 	"postern.email/post/queue"
 )
 
@@ -93,28 +94,15 @@ type destination struct {
 
 // NewOut makes an Out; Run works.
 func NewOut(o OutOptions) *Out {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	def(&o.FirstRetry, DefaultFirstRetry)
-	def(&o.LastRetry, DefaultLastRetry)
-	def(&o.Keep, DefaultKeep)
-	def(&o.Grace, DefaultGrace)
-	def(&o.Slow, DefaultSlow)
-	if o.Delay == 0 {
-		o.Delay = DefaultDelay
-	}
-	if o.Destinations <= 0 {
-		o.Destinations = DefaultDestinations
-	}
-	if o.PerDestination <= 0 {
-		o.PerDestination = DefaultPerDestination
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.FirstRetry, DefaultFirstRetry)
+	defaults.Positive(&o.LastRetry, DefaultLastRetry)
+	defaults.Positive(&o.Keep, DefaultKeep)
+	defaults.Positive(&o.Grace, DefaultGrace)
+	defaults.Positive(&o.Slow, DefaultSlow)
+	defaults.Zero(&o.Delay, DefaultDelay)
+	defaults.Positive(&o.Destinations, DefaultDestinations)
+	defaults.Positive(&o.PerDestination, DefaultPerDestination)
+	defaults.Logger(&o.Logger)
 	return &Out{o: o, d: o.Deliver, q: o.Deliver.o.Queue, wake: make(chan struct{}, 1), dests: make(map[string]*destination)}
 }
 

@@ -1,13 +1,13 @@
 package mbox
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/retry"
 	"postern.email/kit/vfs"
@@ -81,19 +81,13 @@ func (c Config) complete() (*Config, error) {
 	if c.Retry.Shortest() < time.Second {
 		return nil, errs.E(op, errs.Invalid, "a retry schedule for mail pauses for a second at least", nil)
 	}
-	if c.MaxSize == 0 {
-		c.MaxSize = DefaultMaxSize
-	}
+	defaults.Zero(&c.MaxSize, DefaultMaxSize)
 	c.MaxSize = (max(c.MaxSize, MinMaxSize) + 1023) &^ 1023
 	if c.MaxSize > letter.MaxContent {
 		return nil, errs.E(op, errs.Invalid, fmt.Sprintf("a mail from the mix network has %d bytes at most", letter.MaxContent), nil)
 	}
-	if c.Fragments.MaxSize == 0 {
-		c.Fragments.MaxSize = DefaultMaxSize
-	}
-	if c.Fragments.MaxInterval == 0 {
-		c.Fragments.MaxInterval = DefaultMaxInterval
-	}
+	defaults.Zero(&c.Fragments.MaxSize, DefaultMaxSize)
+	defaults.Zero(&c.Fragments.MaxInterval, DefaultMaxInterval)
 	if c.Fragments.MaxSize < 0 || c.Fragments.MaxSize > letter.MaxWhole || c.Fragments.MaxInterval < 0 {
 		return nil, errs.E(op, errs.Invalid, "size or time of fragmented mails is out of bounds", nil)
 	}
@@ -108,29 +102,17 @@ func (o Options) complete() (Options, error) {
 	if o.FS == nil || o.Dir == "" || len(o.Secret) < 32 {
 		return o, errs.E(op, errs.Invalid, "", errors.New("no FS, Dir or Secret"))
 	}
-	def(&o.MaxMails, DefaultMaxMails)
-	def(&o.MaxBytes, DefaultMaxBytes)
-	def(&o.MaxLetters, DefaultMaxLetters)
-	def(&o.MaxDone, DefaultMaxDone)
+	defaults.Positive(&o.MaxMails, DefaultMaxMails)
+	defaults.Positive(&o.MaxBytes, DefaultMaxBytes)
+	defaults.Positive(&o.MaxLetters, DefaultMaxLetters)
+	defaults.Positive(&o.MaxDone, DefaultMaxDone)
 	if o.Stats == nil {
 		o.Stats = nobody{}
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Log)
 	return o, nil
-}
-
-func def[T int | int64](v *T, d T) {
-	if *v <= 0 {
-		*v = d
-	}
 }
 
 type nobody struct{}

@@ -3,7 +3,6 @@ package mixclient
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +11,7 @@ import (
 
 	"postern.email/agent/vouch"
 	"postern.email/kit/daemon"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/client"
@@ -40,21 +40,13 @@ type Options struct {
 }
 
 func (o Options) complete() Options {
-	if o.FS == nil {
-		o.FS = vfs.OS()
-	}
+	defaults.Zero(&o.FS, vfs.OS())
 	if o.Dial == nil {
 		o.Dial = dialTCP
 	}
-	if o.Random == nil {
-		o.Random = rand.Reader
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Rand(&o.Random)
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}

@@ -2,12 +2,12 @@ package mixnym
 
 import (
 	"context"
-	"crypto/rand"
 	"io"
 	"log/slog"
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/anon"
@@ -93,18 +93,10 @@ type plan struct {
 
 // New makes a Desk; addresses are fed while Run runs.
 func New(o Options) *Desk {
-	if o.Every <= 0 {
-		o.Every = defaultEvery
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.Every, defaultEvery)
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Logger)
 	if o.Online == nil {
 		o.Online = func() bool { return true }
 	}

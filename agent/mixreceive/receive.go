@@ -9,6 +9,7 @@ import (
 
 	"postern.email/agent/deliver"
 	"postern.email/agent/notice"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/dsn"
@@ -93,18 +94,10 @@ type pause struct {
 
 // New makes a Receive; Serve works.
 func New(o Options) *Receive {
-	if o.Every <= 0 {
-		o.Every = DefaultEvery
-	}
-	if o.Pause <= 0 {
-		o.Pause = DefaultPause
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.Every, DefaultEvery)
+	defaults.Positive(&o.Pause, DefaultPause)
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	return &Receive{o: o, wait: make(map[letter.ID]*pause), losses: make(map[mail.Address]*losses)}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"postern.email/agent/deliver"
 	"postern.email/kit/day"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 	"postern.email/mail/dsn"
@@ -50,15 +51,9 @@ type Desk struct {
 
 // New makes a Desk.
 func New(o Options) *Desk {
-	if o.PerDay <= 0 {
-		o.PerDay = DefaultPerDay
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.PerDay, DefaultPerDay)
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	return &Desk{o: o, n: make(map[mail.Address]int)}
 }
 

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/wire/dane"
 	"postern.email/wire/dns"
 	"postern.email/wire/mtasts"
@@ -82,15 +83,10 @@ type Roads struct {
 
 // New makes Roads. Close ends kept connections.
 func New(o Options) *Roads {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	def(&o.Connect, DefaultConnect)
-	def(&o.Reach, DefaultReach)
-	def(&o.Total, DefaultTotal)
-	def(&o.Remember, DefaultRemember)
+	defaults.Positive(&o.Connect, DefaultConnect)
+	defaults.Positive(&o.Reach, DefaultReach)
+	defaults.Positive(&o.Total, DefaultTotal)
+	defaults.Positive(&o.Remember, DefaultRemember)
 	if o.SMTPPort == 0 {
 		o.SMTPPort = 25
 	}
@@ -100,12 +96,8 @@ func New(o Options) *Roads {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	r := &Roads{o: o, sessions: tls.NewLRUClientSessionCache(tlsSessions), webSessions: tls.NewLRUClientSessionCache(tlsSessions)}
 	r.hosts = newMemory(o.Remember, o.Now)
 	r.web = newWebRoad(r)

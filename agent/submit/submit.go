@@ -15,6 +15,7 @@ import (
 
 	"postern.email/agent/aliasmail"
 	"postern.email/agent/deliver"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mail"
@@ -94,15 +95,9 @@ type Submit struct {
 
 // New makes a Submit.
 func New(o Options) *Submit {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.MaxKeys <= 0 {
-		o.MaxKeys = DefaultMaxKeys
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Positive(&o.MaxKeys, DefaultMaxKeys)
+	defaults.Logger(&o.Logger)
 	return &Submit{o: o, rate: limits.NewGCRA(o.PerMinute, o.Burst, o.MaxKeys, o.Now)}
 }
 

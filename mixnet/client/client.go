@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mixnet/directory"
 	"postern.email/mixnet/letter"
@@ -140,18 +140,10 @@ func New(o Options) (*Client, error) {
 	if o.Parameters == nil {
 		o.Parameters = func() directory.Parameters { return nil }
 	}
-	if o.AckSlack <= 0 {
-		o.AckSlack = DefaultAckSlack
-	}
-	if o.Random == nil {
-		o.Random = rand.Reader
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.AckSlack, DefaultAckSlack)
+	defaults.Rand(&o.Random)
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	c := &Client{o: o, ticks: make(chan time.Time, 1), slots: make(chan Tick, 1), wake: make(chan struct{}, 1),
 		acks: make(map[packet.Mark]awaited), answers: make(map[packet.Mark]awaitedAnswer), loops: make(map[letter.ID]roundTrip), changed: make(chan struct{})}
 	r, err := NewChooser(o.Random)

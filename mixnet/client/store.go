@@ -1,12 +1,12 @@
 package client
 
 import (
-	"crypto/rand"
 	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 )
@@ -63,27 +63,13 @@ const (
 // nil: time.Now.
 func OpenStore(fs vfs.FS, dir string, id *Identity, limits StoreLimits, random io.Reader, now func() time.Time) (*Store, error) {
 	const op = "mixnet/client.OpenStore"
-	if limits.Messages <= 0 {
-		limits.Messages = DefaultMessages
-	}
-	if limits.Bytes <= 0 {
-		limits.Bytes = DefaultMessageBytes
-	}
-	if limits.Inbox <= 0 {
-		limits.Inbox = DefaultInbox
-	}
-	if limits.Keep <= 0 {
-		limits.Keep = DefaultKeep
-	}
-	if limits.Results <= 0 {
-		limits.Results = DefaultResults
-	}
-	if random == nil {
-		random = rand.Reader
-	}
-	if now == nil {
-		now = time.Now
-	}
+	defaults.Positive(&limits.Messages, DefaultMessages)
+	defaults.Positive(&limits.Bytes, DefaultMessageBytes)
+	defaults.Positive(&limits.Inbox, DefaultInbox)
+	defaults.Positive(&limits.Keep, DefaultKeep)
+	defaults.Positive(&limits.Results, DefaultResults)
+	defaults.Rand(&random)
+	defaults.Clock(&now)
 	s := &Store{fs: fs, dir: dir, id: id, random: random, now: now, limits: limits}
 	for _, d := range []string{outDir, inDir} {
 		if err := vfs.MkdirAll(fs, s.path(d), 0o700); err != nil {

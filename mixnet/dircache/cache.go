@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mixnet/directory"
@@ -86,15 +87,11 @@ func Open(o Options) (*Cache, error) {
 	if o.FS == nil || o.Dir == "" || o.Network == nil {
 		return nil, errs.E(op, errs.Invalid, "disk, directory or network is missing", nil)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	defaults.Clock(&o.Now)
 	if o.Chance == nil {
 		o.Chance = rand.Float64
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Logger(&o.Log)
 	if o.Changed == nil {
 		o.Changed = func(*directory.Consensus) {}
 	}

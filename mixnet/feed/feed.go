@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mixnet/content"
 	"postern.email/mixnet/link"
@@ -65,15 +66,9 @@ type Feed struct {
 
 // New makes a Feed.
 func New(o Options) *Feed {
-	if o.Window <= 0 {
-		o.Window = DefaultWindow
-	}
-	if o.Pause <= 0 {
-		o.Pause = DefaultPause
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.Window, DefaultWindow)
+	defaults.Positive(&o.Pause, DefaultPause)
+	defaults.Logger(&o.Logger)
 	return &Feed{o: o, boxes: make(map[[8]byte]*box)}
 }
 

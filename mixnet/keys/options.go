@@ -1,12 +1,12 @@
 package keys
 
 import (
-	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
@@ -79,31 +79,20 @@ func CheckTimes(lifetime, overlap time.Duration) error {
 	return nil
 }
 
-func def[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
-}
-
 // complete fills in the defaults and checks what must fit together.
 func (o Options) complete() (Options, error) {
 	const op = "mixnet/keys.Options"
 	if o.FS == nil || o.Dir == "" || o.Now == nil {
 		return o, errs.E(op, errs.Invalid, "", fmt.Errorf("no FS, Dir or Now"))
 	}
-	def(&o.Lifetime, DefaultLifetime)
-	def(&o.Overlap, DefaultOverlap)
-	def(&o.Ahead, DefaultAhead)
-	def(&o.Every, (o.Lifetime / setsPerLife).Truncate(time.Second))
-	def(&o.Skew, directory.MaxSkew)
-	def(&o.Cost, passhash.Passphrase())
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Zero(&o.Lifetime, DefaultLifetime)
+	defaults.Zero(&o.Overlap, DefaultOverlap)
+	defaults.Zero(&o.Ahead, DefaultAhead)
+	defaults.Zero(&o.Every, (o.Lifetime / setsPerLife).Truncate(time.Second))
+	defaults.Zero(&o.Skew, directory.MaxSkew)
+	defaults.Zero(&o.Cost, passhash.Passphrase())
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Log)
 	why := ""
 	switch {
 	case o.Every < time.Second || o.Every%time.Second != 0 || o.Lifetime%time.Second != 0:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern.email/kit/codec"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 )
 
@@ -33,21 +34,13 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
-	if l.Letters <= 0 {
-		l.Letters = DefaultLetters
-	}
-	if l.Bytes <= 0 {
-		l.Bytes = DefaultBytes
-	}
+	defaults.Positive(&l.Letters, DefaultLetters)
+	defaults.Positive(&l.Bytes, DefaultBytes)
 	if l.Length <= 0 || l.Length > MaxWhole {
 		l.Length = MaxWhole
 	}
-	if l.Age <= 0 {
-		l.Age = DefaultAge
-	}
-	if l.Known <= 0 {
-		l.Known = DefaultKnown
-	}
+	defaults.Positive(&l.Age, DefaultAge)
+	defaults.Positive(&l.Known, DefaultKnown)
 	return l
 }
 

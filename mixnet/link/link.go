@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mixnet/packet"
@@ -134,9 +135,7 @@ func (o Options) withDefaults() Options {
 	count(&o.ClientFrameBurst, DefaultClientFrameBurst)
 	count(&o.Queue, DefaultQueue)
 	count(&o.MaxDocument, DefaultMaxDocument)
-	if o.Memory <= 0 {
-		o.Memory = DefaultMemory
-	}
+	defaults.Positive(&o.Memory, DefaultMemory)
 	span(&o.HandshakeTime, DefaultHandshakeTime)
 	span(&o.FrameTime, DefaultFrameTime)
 	span(&o.Idle, DefaultIdle)
@@ -160,9 +159,7 @@ func (o Options) withDefaults() Options {
 	if o.Chance == nil {
 		o.Chance = rand.Float64
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Logger(&o.Logger)
 	return o
 }
 
@@ -232,9 +229,7 @@ func newLink(o Options, lowest, highest uint8) (*Link, error) {
 // SetConns changes how many connections peers may have open at once (Options.Conns, whose
 // default 0 or less is); those that are open stay.
 func (l *Link) SetConns(n int) {
-	if n <= 0 {
-		n = DefaultConns
-	}
+	defaults.Positive(&n, DefaultConns)
 	l.conns.SetTotal(n)
 }
 

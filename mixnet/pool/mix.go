@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/mixnet/replay"
@@ -89,10 +90,10 @@ func NewMix(o Options) (*Mix, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	def(&o.Memory, 64<<20)
-	def(&o.MaxDelay, time.Hour)
-	def(&o.FlushAge, time.Second)
-	def(&o.Retry, time.Minute)
+	defaults.Zero(&o.Memory, 64<<20)
+	defaults.Zero(&o.MaxDelay, time.Hour)
+	defaults.Zero(&o.FlushAge, time.Second)
+	defaults.Zero(&o.Retry, time.Minute)
 	now := o.Now()
 	p, err := New[*Packet](o.Config, now, o.Source)
 	if err != nil {
@@ -104,12 +105,6 @@ func NewMix(o Options) (*Mix, error) {
 		m.pool.Add(m.dueLocked(e), &Packet{Entry: e, m: m})
 	}
 	return m, nil
-}
-
-func def[T ~int64](v *T, d T) {
-	if *v == 0 {
-		*v = d
-	}
 }
 
 // Add takes packets: it returns when they are on the disk, and is replay.Log.Add in all

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 )
@@ -51,28 +52,17 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	def(&o.SegmentBytes, 64<<20)
-	def(&o.SegmentAge, 5*time.Minute)
-	def(&o.MaxAge, time.Hour)
-	def(&o.MaxBytes, 16<<30)
-	def(&o.MinFree, 64<<20)
-	def(&o.MaxWaiting, 1<<18)
-	def(&o.MaxTags, 1<<26)
-	def(&o.MaxAside, 64<<20)
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Zero(&o.SegmentBytes, 64<<20)
+	defaults.Zero(&o.SegmentAge, 5*time.Minute)
+	defaults.Zero(&o.MaxAge, time.Hour)
+	defaults.Zero(&o.MaxBytes, 16<<30)
+	defaults.Zero(&o.MinFree, 64<<20)
+	defaults.Zero(&o.MaxWaiting, 1<<18)
+	defaults.Zero(&o.MaxTags, 1<<26)
+	defaults.Zero(&o.MaxAside, 64<<20)
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Log)
 	return o
-}
-
-func def[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 // Public texts.

@@ -2,13 +2,13 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/passhash"
 	"postern.email/mail"
@@ -117,43 +117,37 @@ type Options struct {
 
 // withDefaults fills in what is zero.
 func (o Options) withDefaults() Options {
-	or(&o.MinName, DefaultMinName)
-	or(&o.MaxName, DefaultMaxName)
-	or(&o.MinPassword, DefaultMinPassword)
-	or(&o.MaxPassword, DefaultMaxPassword)
-	or(&o.Params, passhash.Password())
-	or(&o.Grace, DefaultGrace)
-	or(&o.MaxIdleKeys, DefaultMaxIdleKeys)
-	or(&o.GateSlots, runtime.GOMAXPROCS(0))
-	or(&o.GateQueue, DefaultGateQueue)
-	or(&o.GatePerNetwork, DefaultGatePerNetwork)
-	or(&o.GateWait, DefaultGateWait)
-	or(&o.CreatePerMinute, DefaultCreatePerMinute)
-	or(&o.CreateBurst, DefaultCreateBurst)
-	or(&o.CreateNetworkPerMinute, DefaultCreateNetPerMin)
-	or(&o.CreateNetworkBurst, DefaultCreateNetBurst)
-	or(&o.FailFree, DefaultFailFree)
-	or(&o.FailNetworkFree, DefaultFailNetFree)
-	or(&o.FailDelay, DefaultFailDelay)
-	or(&o.FailMaxDelay, DefaultFailMaxDelay)
-	or(&o.FailNetworkMaxDelay, DefaultFailNetMaxDelay)
-	or(&o.FailForget, DefaultFailForget)
-	or(&o.FailKeys, DefaultFailKeys)
-	or(&o.InactiveDays, DefaultInactiveDays)
-	or(&o.TokensPerAccount, DefaultTokensPerAccount)
-	or(&o.TokenDays, DefaultTokenDays)
-	or(&o.ResolveCache, DefaultResolveCache)
-	or(&o.SweepEvery, DefaultSweepEvery)
-	or(&o.OrphanAge, DefaultOrphanAge)
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Zero(&o.MinName, DefaultMinName)
+	defaults.Zero(&o.MaxName, DefaultMaxName)
+	defaults.Zero(&o.MinPassword, DefaultMinPassword)
+	defaults.Zero(&o.MaxPassword, DefaultMaxPassword)
+	defaults.Zero(&o.Params, passhash.Password())
+	defaults.Zero(&o.Grace, DefaultGrace)
+	defaults.Zero(&o.MaxIdleKeys, DefaultMaxIdleKeys)
+	defaults.Zero(&o.GateSlots, runtime.GOMAXPROCS(0))
+	defaults.Zero(&o.GateQueue, DefaultGateQueue)
+	defaults.Zero(&o.GatePerNetwork, DefaultGatePerNetwork)
+	defaults.Zero(&o.GateWait, DefaultGateWait)
+	defaults.Zero(&o.CreatePerMinute, DefaultCreatePerMinute)
+	defaults.Zero(&o.CreateBurst, DefaultCreateBurst)
+	defaults.Zero(&o.CreateNetworkPerMinute, DefaultCreateNetPerMin)
+	defaults.Zero(&o.CreateNetworkBurst, DefaultCreateNetBurst)
+	defaults.Zero(&o.FailFree, DefaultFailFree)
+	defaults.Zero(&o.FailNetworkFree, DefaultFailNetFree)
+	defaults.Zero(&o.FailDelay, DefaultFailDelay)
+	defaults.Zero(&o.FailMaxDelay, DefaultFailMaxDelay)
+	defaults.Zero(&o.FailNetworkMaxDelay, DefaultFailNetMaxDelay)
+	defaults.Zero(&o.FailForget, DefaultFailForget)
+	defaults.Zero(&o.FailKeys, DefaultFailKeys)
+	defaults.Zero(&o.InactiveDays, DefaultInactiveDays)
+	defaults.Zero(&o.TokensPerAccount, DefaultTokensPerAccount)
+	defaults.Zero(&o.TokenDays, DefaultTokenDays)
+	defaults.Zero(&o.ResolveCache, DefaultResolveCache)
+	defaults.Zero(&o.SweepEvery, DefaultSweepEvery)
+	defaults.Zero(&o.OrphanAge, DefaultOrphanAge)
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Logger)
 	return o
 }
 
@@ -188,11 +182,4 @@ func (o *Options) check() error {
 		return bad("days are not negative")
 	}
 	return nil
-}
-
-func or[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mail/dkim"
 	"postern.email/post/seal"
@@ -61,21 +62,11 @@ type Keys struct {
 // opened.
 func Open(ctx context.Context, o Options) (*Keys, error) {
 	const op = "post/dkimkey.Open"
-	if o.Overlap <= 0 {
-		o.Overlap = DefaultOverlap
-	}
-	if o.Every <= 0 {
-		o.Every = DefaultEvery
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.Overlap, DefaultOverlap)
+	defaults.Positive(&o.Every, DefaultEvery)
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Logger)
 	if o.NewRSA == nil {
 		o.NewRSA = func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, rsaBits) }
 	}

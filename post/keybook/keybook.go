@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/mail"
@@ -126,12 +127,8 @@ func Open(o Options) (*Book, error) {
 	if o.FS == nil || o.Dir == "" || o.Parse == nil {
 		return nil, errs.E(op, errs.Invalid, "a key book needs a directory and keys that it can read", nil)
 	}
-	if o.MaxEntries <= 0 {
-		o.MaxEntries = DefaultMaxEntries
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	defaults.Positive(&o.MaxEntries, DefaultMaxEntries)
+	defaults.Clock(&o.Now)
 	if err := vfs.MkdirAll(o.FS, o.Dir, 0o700); err != nil {
 		return nil, errs.Wrap(op, err)
 	}

@@ -2,12 +2,12 @@ package mailbox
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"io"
 	"log/slog"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 	"postern.email/post/blob"
@@ -38,36 +38,18 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	def := func(p *int64, v int64) {
-		if *p == 0 {
-			*p = v
-		}
-	}
-	defAge := func(p *time.Duration, v time.Duration) {
-		if *p == 0 {
-			*p = v
-		}
-	}
-	def(&o.Quota, DefaultQuota)
-	def(&o.MaxMessage, DefaultMaxMessage)
-	def(&o.ViewBytes, DefaultViewBytes)
-	defAge(&o.MailAge, DefaultMailAge)
-	defAge(&o.LargeAge, DefaultLargeAge)
-	defAge(&o.ExpireEvery, DefaultExpireEvery)
-	defAge(&o.PurgeEvery, DefaultPurgeEvery)
-	defAge(&o.SweepEvery, DefaultSweepEvery)
-	if o.FS == nil {
-		o.FS = vfs.OS()
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Zero(&o.Quota, DefaultQuota)
+	defaults.Zero(&o.MaxMessage, DefaultMaxMessage)
+	defaults.Zero(&o.ViewBytes, DefaultViewBytes)
+	defaults.Zero(&o.MailAge, DefaultMailAge)
+	defaults.Zero(&o.LargeAge, DefaultLargeAge)
+	defaults.Zero(&o.ExpireEvery, DefaultExpireEvery)
+	defaults.Zero(&o.PurgeEvery, DefaultPurgeEvery)
+	defaults.Zero(&o.SweepEvery, DefaultSweepEvery)
+	defaults.Zero(&o.FS, vfs.OS())
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Logger)
 	return o
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"postern.email/kit/day"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -50,18 +51,12 @@ type Book struct{ o Options }
 
 // New makes a Book.
 func New(o Options) *Book {
-	if o.SweepEvery <= 0 {
-		o.SweepEvery = DefaultSweepEvery
-	}
+	defaults.Positive(&o.SweepEvery, DefaultSweepEvery)
 	if o.Deleted == nil {
 		o.Deleted = func() {}
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	return &Book{o: o}
 }
 

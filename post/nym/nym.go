@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/post/seal"
@@ -70,21 +71,13 @@ func Open(ctx context.Context, o Options) (*Stock, error) {
 	if o.Store == nil || o.Root == nil || o.MaxNames < 0 || o.SweepEvery < 0 {
 		return nil, errs.E(op, errs.Invalid, "a store and a root key are needed", nil)
 	}
-	if o.MaxNames == 0 {
-		o.MaxNames = DefaultMaxNames
-	}
-	if o.SweepEvery == 0 {
-		o.SweepEvery = DefaultSweepEvery
-	}
+	defaults.Zero(&o.MaxNames, DefaultMaxNames)
+	defaults.Zero(&o.SweepEvery, DefaultSweepEvery)
 	if o.Deleted == nil {
 		o.Deleted = func() {}
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	s := &Stock{o: o, fresh: limits.NewGCRA(newPerMinute, newBurst, 1, o.Now), wake: make(chan struct{}, 1)}
 	err := s.each(ctx, kindStock, func(store.Shard, []byte, []byte) error { s.names.Add(1); return nil })
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -87,18 +88,10 @@ func Open(ctx context.Context, o Options) (*Boxes, error) {
 	if o.Store == nil || o.Root == nil {
 		return nil, errs.E(op, errs.Invalid, "a store and a root key are needed", nil)
 	}
-	if o.MaxPackets == 0 {
-		o.MaxPackets = DefaultMaxPackets
-	}
-	if o.Retention == 0 {
-		o.Retention = DefaultRetention
-	}
-	if o.Remember == 0 {
-		o.Remember = DefaultRemember
-	}
-	if o.SweepEvery == 0 {
-		o.SweepEvery = DefaultSweepEvery
-	}
+	defaults.Zero(&o.MaxPackets, DefaultMaxPackets)
+	defaults.Zero(&o.Retention, DefaultRetention)
+	defaults.Zero(&o.Remember, DefaultRemember)
+	defaults.Zero(&o.SweepEvery, DefaultSweepEvery)
 	if o.MaxPackets < 0 || o.Retention < LeastRetention || o.Remember < 0 || o.SweepEvery < 0 {
 		return nil, errs.E(op, errs.Invalid, "a mailbox keeps at least one packet for a day", nil)
 	}
@@ -108,12 +101,8 @@ func Open(ctx context.Context, o Options) (*Boxes, error) {
 	if o.Deleted == nil {
 		o.Deleted = func() {}
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	b := &Boxes{o: o}
 	err := b.each(ctx, func(id seal.AccountID) error {
 		st, err := b.state(ctx, id)

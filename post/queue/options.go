@@ -1,11 +1,11 @@
 package queue
 
 import (
-	"crypto/rand"
 	"io"
 	"log/slog"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/vfs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -46,32 +46,16 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.FS == nil {
-		o.FS = vfs.OS()
-	}
-	if o.MaxMails <= 0 {
-		o.MaxMails = DefaultMaxMails
-	}
-	if o.MaxRecipients <= 0 {
-		o.MaxRecipients = DefaultMaxRecipients
-	}
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = DefaultMaxBytes
-	}
-	if o.SweepEvery <= 0 {
-		o.SweepEvery = DefaultSweepEvery
-	}
+	defaults.Zero(&o.FS, vfs.OS())
+	defaults.Positive(&o.MaxMails, DefaultMaxMails)
+	defaults.Positive(&o.MaxRecipients, DefaultMaxRecipients)
+	defaults.Positive(&o.MaxBytes, DefaultMaxBytes)
+	defaults.Positive(&o.SweepEvery, DefaultSweepEvery)
 	if o.Deleted == nil {
 		o.Deleted = func() {}
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Logger)
 	return o
 }

@@ -5,12 +5,12 @@ import (
 	"container/list"
 	"crypto/hmac"
 	"crypto/hpke"
-	"crypto/rand"
 	"crypto/sha512"
 	"io"
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 )
 
@@ -98,21 +98,13 @@ type Slot struct {
 
 // NewChains makes the writer's side; one per process.
 func NewChains(o ChainOptions) *Chains {
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.MaxAge <= 0 {
-		o.MaxAge = DefaultChainAge
-	}
+	defaults.Rand(&o.Rand)
+	defaults.Clock(&o.Now)
+	defaults.Positive(&o.MaxAge, DefaultChainAge)
 	if o.MaxMails <= 0 || o.MaxMails > MaxChainMails {
 		o.MaxMails = MaxChainMails
 	}
-	if o.MaxLive <= 0 {
-		o.MaxLive = DefaultLiveChain
-	}
+	defaults.Positive(&o.MaxLive, DefaultLiveChain)
 	c := &Chains{o: o, stripes: make([]chainStripe, min(chainStripes, o.MaxLive))}
 	for i := range c.stripes {
 		c.stripes[i].live = make(map[AccountID]*list.Element)

@@ -2,13 +2,13 @@ package seal
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"io"
 	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/passhash"
 	"postern.email/kit/vfs"
@@ -74,9 +74,7 @@ func (s FileSource) key(_ context.Context, _ *rootFile, fresh bool) (k nodeKey, 
 		return k, errs.E(op, errs.NotFound, "the file of the node key is missing; bring it back, without it nothing in the store can be opened", err)
 	}
 	random := s.Rand
-	if random == nil {
-		random = rand.Reader
-	}
+	defaults.Rand(&random)
 	if _, err := io.ReadFull(random, k[:]); err != nil {
 		return k, errs.E(op, errs.Internal, "", err)
 	}
@@ -167,9 +165,7 @@ func (s PassphraseSource) key(ctx context.Context, h *rootFile, fresh bool) (k n
 		if p == (passhash.Cost{}) {
 			p = passhash.Passphrase()
 		}
-		if random == nil {
-			random = rand.Reader
-		}
+		defaults.Rand(&random)
 		salt := make([]byte, passhash.SaltLen)
 		if _, err := io.ReadFull(random, salt); err != nil {
 			return k, errs.E(op, errs.Internal, "", err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 )
@@ -79,9 +79,7 @@ func decodeRootFile(b []byte) (*rootFile, error) {
 // random nil means crypto/rand.
 func OpenRoot(ctx context.Context, fs vfs.FS, path string, src Source, random io.Reader) (*Root, error) {
 	const op = "seal.OpenRoot"
-	if random == nil {
-		random = rand.Reader
-	}
+	defaults.Rand(&random)
 	b, err := readSmall(fs, path)
 	if err != nil && errs.KindOf(err) == errs.NotFound {
 		r, err := newRootFile(ctx, fs, path, src, random)
@@ -152,9 +150,7 @@ func putRoot(ctx context.Context, fs vfs.FS, path string, src Source, root []byt
 // removed: whoever moves it does that, when the new one was seen to work.
 func Rewrap(ctx context.Context, fs vfs.FS, path string, from, to Source, random io.Reader) error {
 	const op = "seal.Rewrap"
-	if random == nil {
-		random = rand.Reader
-	}
+	defaults.Rand(&random)
 	b, err := readSmall(fs, path)
 	if err != nil {
 		return errs.Wrap(op, err)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/post/seal"
 	"postern.email/store"
@@ -44,19 +45,11 @@ type Seen struct{ o Options }
 
 // New makes a Seen.
 func New(o Options) *Seen {
-	if o.Days <= 0 {
-		o.Days = DefaultDays
-	}
+	defaults.Positive(&o.Days, DefaultDays)
 	o.Days = min(o.Days, MaxDays)
-	if o.SweepEvery <= 0 {
-		o.SweepEvery = DefaultSweepEvery
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.SweepEvery, DefaultSweepEvery)
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	return &Seen{o: o}
 }
 

@@ -2,7 +2,6 @@ package alias
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"postern.email/agent/aliases"
 	"postern.email/kit/daemon"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/postmap"
 	"postern.email/kit/vfs"
@@ -42,27 +42,17 @@ type Deps struct {
 const StopTime = 10 * time.Second
 
 func (d Deps) withDefaults(c *Config) Deps {
-	if d.FS == nil {
-		d.FS = vfs.OS()
-	}
+	defaults.Zero(&d.FS, vfs.OS())
 	if d.Listen == nil {
 		d.Listen = net.Listen
 	}
-	if d.Now == nil {
-		d.Now = time.Now
-	}
-	if d.Rand == nil {
-		d.Rand = rand.Reader
-	}
-	if d.Logger == nil {
-		d.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&d.Now)
+	defaults.Rand(&d.Rand)
+	defaults.Logger(&d.Logger)
 	if d.Postfix == nil {
 		d.Postfix = &postmap.Postfix{ConfigDir: c.Postern.PostfixDir}
 	}
-	if d.Version == "" {
-		d.Version = "unknown"
-	}
+	defaults.Zero(&d.Version, "unknown")
 	if d.Grace <= 0 {
 		d.Grace = StopTime / 2
 	}

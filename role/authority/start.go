@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"io"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"postern.email/kit/daemon"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/kit/logs"
@@ -52,27 +52,17 @@ type Deps struct {
 }
 
 func (d Deps) withDefaults() Deps {
-	if d.FS == nil {
-		d.FS = vfs.OS()
-	}
+	defaults.Zero(&d.FS, vfs.OS())
 	if d.Listen == nil {
 		d.Listen = net.Listen
 	}
-	if d.Now == nil {
-		d.Now = time.Now
-	}
-	if d.Rand == nil {
-		d.Rand = rand.Reader
-	}
+	defaults.Clock(&d.Now)
+	defaults.Rand(&d.Rand)
 	if d.Chance == nil {
 		d.Chance = mrand.Float64
 	}
-	if d.Version == "" {
-		d.Version = "postern"
-	}
-	if d.Logger == nil {
-		d.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Zero(&d.Version, "postern")
+	defaults.Logger(&d.Logger)
 	return d
 }
 

@@ -2,7 +2,6 @@ package mix
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"postern.email/kit/daemon"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/sysinfo"
 	"postern.email/kit/vfs"
@@ -51,30 +51,20 @@ type Deps struct {
 }
 
 func (d Deps) withDefaults() Deps {
-	if d.FS == nil {
-		d.FS = vfs.OS()
-	}
+	defaults.Zero(&d.FS, vfs.OS())
 	if d.Listen == nil {
 		d.Listen = net.Listen
 	}
-	if d.Now == nil {
-		d.Now = time.Now
-	}
-	if d.Rand == nil {
-		d.Rand = rand.Reader
-	}
-	if d.Logger == nil {
-		d.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&d.Now)
+	defaults.Rand(&d.Rand)
+	defaults.Logger(&d.Logger)
 	if d.HTTP == nil {
 		d.HTTP = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment}, Timeout: httpTime}
 	}
 	if d.System == nil {
 		d.System = &sysinfo.Reader{FS: d.FS}
 	}
-	if d.Version == "" {
-		d.Version = "unknown"
-	}
+	defaults.Zero(&d.Version, "unknown")
 	return d
 }
 

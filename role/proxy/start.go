@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"postern.email/agent/access"
 	"postern.email/agent/deliver"
 	"postern.email/kit/daemon"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	"postern.email/kit/passhash"
@@ -46,33 +46,21 @@ type Deps struct {
 }
 
 func (d Deps) withDefaults(c *Config) Deps {
-	if d.FS == nil {
-		d.FS = vfs.OS()
-	}
+	defaults.Zero(&d.FS, vfs.OS())
 	if d.Listen == nil {
 		d.Listen = net.Listen
 	}
 	if d.Dial == nil {
 		d.Dial = new(net.Dialer).DialContext
 	}
-	if d.Now == nil {
-		d.Now = time.Now
-	}
-	if d.Rand == nil {
-		d.Rand = rand.Reader
-	}
-	if d.Logger == nil {
-		d.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&d.Now)
+	defaults.Rand(&d.Rand)
+	defaults.Logger(&d.Logger)
 	if d.System == nil {
 		d.System = &sysinfo.Reader{FS: d.FS, Dir: c.Proxy.DataDir}
 	}
-	if d.Version == "" {
-		d.Version = "unknown"
-	}
-	if d.StopGrace <= 0 {
-		d.StopGrace = defaultGrace
-	}
+	defaults.Zero(&d.Version, "unknown")
+	defaults.Positive(&d.StopGrace, defaultGrace)
 	return d
 }
 

@@ -22,6 +22,7 @@ import (
 	"postern.email/agent/road"
 	"postern.email/agent/submit"
 	"postern.email/kit/daemon"
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/logs"
 	"postern.email/kit/sysinfo"
@@ -77,21 +78,13 @@ type Deps struct {
 }
 
 func (d Deps) withDefaults(c Config) Deps {
-	if d.FS == nil {
-		d.FS = vfs.OS()
-	}
+	defaults.Zero(&d.FS, vfs.OS())
 	if d.Listen == nil {
 		d.Listen = net.Listen
 	}
-	if d.Now == nil {
-		d.Now = time.Now
-	}
-	if d.Rand == nil {
-		d.Rand = rand.Reader
-	}
-	if d.Logger == nil {
-		d.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&d.Now)
+	defaults.Rand(&d.Rand)
+	defaults.Logger(&d.Logger)
 	if d.System == nil {
 		d.System = &sysinfo.Reader{FS: d.FS, Dir: c.Dir}
 	}

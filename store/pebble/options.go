@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/vfs"
 )
 
@@ -64,26 +65,12 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.FS == nil {
-		o.FS = vfs.OS()
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.CacheBytes <= 0 {
-		o.CacheBytes = DefaultCacheBytes
-	}
-	if o.MemTableBytes <= 0 {
-		o.MemTableBytes = DefaultMemTableBytes
-	}
-	if o.GatherMax == 0 {
-		o.GatherMax = DefaultGatherMax
-	}
-	if o.MaxGroup <= 0 {
-		o.MaxGroup = DefaultMaxGroup
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	defaults.Zero(&o.FS, vfs.OS())
+	defaults.Logger(&o.Logger)
+	defaults.Positive(&o.CacheBytes, DefaultCacheBytes)
+	defaults.Positive(&o.MemTableBytes, DefaultMemTableBytes)
+	defaults.Zero(&o.GatherMax, DefaultGatherMax)
+	defaults.Positive(&o.MaxGroup, DefaultMaxGroup)
+	defaults.Clock(&o.Now)
 	return o
 }

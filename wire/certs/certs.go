@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/vfs"
 )
@@ -49,15 +50,11 @@ type Certs struct {
 // and reads what ACME has brought before. It asks nobody: certificates are obtained
 // by Run. It is errs.Invalid when the files do not fit together.
 func New(o Options) (*Certs, error) {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	defaults.Clock(&o.Now)
 	if o.Poll <= 0 {
 		o.Poll = time.Minute
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Logger(&o.Logger)
 	const op = "wire/certs.New"
 	c := &Certs{o: o, cert: o.CertFile, key: o.KeyFile}
 	switch {

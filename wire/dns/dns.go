@@ -17,7 +17,6 @@ package dns
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"net"
@@ -25,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/flight"
 	"postern.email/kit/lru"
@@ -94,18 +94,10 @@ func New(o Options) (*Resolver, error) {
 	default:
 		return nil, errs.E(op, errs.Invalid, "whether to believe a resolver is auto, yes or no", nil)
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = DefaultTimeout
-	}
-	if o.FS == nil {
-		o.FS = vfs.OS()
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
+	defaults.Positive(&o.Timeout, DefaultTimeout)
+	defaults.Zero(&o.FS, vfs.OS())
+	defaults.Clock(&o.Now)
+	defaults.Rand(&o.Rand)
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}

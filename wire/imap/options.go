@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/limits"
 )
 
@@ -67,33 +68,23 @@ const (
 	DefaultShutdownGrace = 5 * time.Second
 )
 
-func orDefault[T int | int64 | time.Duration](v *T, d T) {
-	if *v <= 0 {
-		*v = d
-	}
-}
-
 func (o Options) withDefaults() Options {
-	orDefault(&o.MaxLine, DefaultMaxLine)
-	orDefault(&o.MaxCommand, DefaultMaxCommand)
-	orDefault(&o.MaxAppend, DefaultMaxAppend)
-	orDefault(&o.MaxMetadata, DefaultMaxMetadata)
-	orDefault(&o.MaxBad, DefaultMaxBad)
-	orDefault(&o.LoginTimeout, DefaultLoginTimeout)
-	orDefault(&o.IdleTimeout, DefaultIdleTimeout)
-	orDefault(&o.WriteTimeout, DefaultWriteTimeout)
-	orDefault(&o.Progress, DefaultProgress)
-	orDefault(&o.KeepAlive, DefaultKeepAlive)
-	orDefault(&o.ShutdownGrace, DefaultShutdownGrace)
+	defaults.Positive(&o.MaxLine, DefaultMaxLine)
+	defaults.Positive(&o.MaxCommand, DefaultMaxCommand)
+	defaults.Positive(&o.MaxAppend, DefaultMaxAppend)
+	defaults.Positive(&o.MaxMetadata, DefaultMaxMetadata)
+	defaults.Positive(&o.MaxBad, DefaultMaxBad)
+	defaults.Positive(&o.LoginTimeout, DefaultLoginTimeout)
+	defaults.Positive(&o.IdleTimeout, DefaultIdleTimeout)
+	defaults.Positive(&o.WriteTimeout, DefaultWriteTimeout)
+	defaults.Positive(&o.Progress, DefaultProgress)
+	defaults.Positive(&o.KeepAlive, DefaultKeepAlive)
+	defaults.Positive(&o.ShutdownGrace, DefaultShutdownGrace)
 	if o.Memory == nil {
 		o.Memory = limits.NewBytes(DefaultAppendMemory)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	if o.PeerOf == nil {
 		o.PeerOf = peerOf
 	}

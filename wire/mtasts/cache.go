@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/flight"
 	"postern.email/kit/logs"
@@ -64,12 +65,8 @@ func NewCache(o Options) *Cache {
 	if o.MaxEntries <= 0 {
 		o.MaxEntries = MaxEntries
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Clock(&o.Now)
+	defaults.Logger(&o.Logger)
 	return &Cache{o: o, entries: lru.New[string, *entry](o.MaxEntries, MaxBytes)}
 }
 

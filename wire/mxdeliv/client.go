@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/mail"
 )
@@ -46,22 +47,14 @@ type ClientOptions struct {
 }
 
 func (o ClientOptions) withDefaults() ClientOptions {
-	for _, d := range []struct {
-		p *time.Duration
-		v time.Duration
-	}{{&o.Connect, DefaultConnect}, {&o.Block, DefaultBlock}, {&o.Judge, DefaultJudge}, {&o.Total, DefaultTotal}, {&o.Idle, DefaultIdle}} {
-		if *d.p <= 0 {
-			*d.p = d.v
-		}
-	}
-	for _, n := range []struct {
-		p *int
-		v int
-	}{{&o.MaxIdle, DefaultMaxIdle}, {&o.MaxHostIdle, DefaultMaxHostIdle}, {&o.MaxPerHost, DefaultMaxPerHost}} {
-		if *n.p <= 0 {
-			*n.p = n.v
-		}
-	}
+	defaults.Positive(&o.Connect, DefaultConnect)
+	defaults.Positive(&o.Block, DefaultBlock)
+	defaults.Positive(&o.Judge, DefaultJudge)
+	defaults.Positive(&o.Total, DefaultTotal)
+	defaults.Positive(&o.Idle, DefaultIdle)
+	defaults.Positive(&o.MaxIdle, DefaultMaxIdle)
+	defaults.Positive(&o.MaxHostIdle, DefaultMaxHostIdle)
+	defaults.Positive(&o.MaxPerHost, DefaultMaxPerHost)
 	return o
 }
 

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/limits"
 	"postern.email/mail"
 	"postern.email/wire/lineio"
@@ -88,12 +89,8 @@ type Handler struct{ o Options }
 
 // New makes a Handler.
 func New(o Options) *Handler {
-	if o.MaxSize <= 0 {
-		o.MaxSize = DefaultMaxSize
-	}
-	if o.MaxRecipients <= 0 {
-		o.MaxRecipients = DefaultMaxRecipients
-	}
+	defaults.Positive(&o.MaxSize, DefaultMaxSize)
+	defaults.Positive(&o.MaxRecipients, DefaultMaxRecipients)
 	if o.Memory == nil {
 		o.Memory = limits.NewBytes(DefaultMemory)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/wire/lineio"
 )
@@ -45,19 +46,14 @@ type Timeouts struct {
 }
 
 func (t Timeouts) withDefaults() Timeouts {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	def(&t.Greeting, DefaultGreeting)
-	def(&t.Command, DefaultCommand)
-	def(&t.Handshake, DefaultHandshake)
-	def(&t.DataInit, DefaultDataInit)
-	def(&t.DataBlock, DefaultDataBlock)
-	def(&t.DataEnd, DefaultDataEnd)
-	def(&t.Transaction, DefaultTransaction)
-	def(&t.Quit, DefaultQuit)
+	defaults.Positive(&t.Greeting, DefaultGreeting)
+	defaults.Positive(&t.Command, DefaultCommand)
+	defaults.Positive(&t.Handshake, DefaultHandshake)
+	defaults.Positive(&t.DataInit, DefaultDataInit)
+	defaults.Positive(&t.DataBlock, DefaultDataBlock)
+	defaults.Positive(&t.DataEnd, DefaultDataEnd)
+	defaults.Positive(&t.Transaction, DefaultTransaction)
+	defaults.Positive(&t.Quit, DefaultQuit)
 	return t
 }
 
@@ -89,15 +85,9 @@ func (o ClientOptions) withDefaults() ClientOptions {
 	if o.Hostname == "" {
 		o.Hostname = "localhost"
 	}
-	if o.MaxReplyLines <= 0 {
-		o.MaxReplyLines = DefaultReplyLines
-	}
-	if o.MaxReplyBytes <= 0 {
-		o.MaxReplyBytes = DefaultReplyBytes
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Positive(&o.MaxReplyLines, DefaultReplyLines)
+	defaults.Positive(&o.MaxReplyBytes, DefaultReplyBytes)
+	defaults.Logger(&o.Logger)
 	return o
 }
 

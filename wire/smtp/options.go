@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/limits"
 	"postern.email/kit/serve"
 	"postern.email/wire/lineio"
@@ -76,45 +77,26 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	def(&o.Idle, DefaultIdle)
-	def(&o.Line, DefaultLine)
-	def(&o.DataBlock, DefaultDataBlock)
-	def(&o.DataTotal, DefaultDataTotal)
-	def(&o.Write, DefaultWrite)
-	def(&o.Handshake, DefaultHandshake)
-	def(&o.Grace, DefaultGrace)
+	defaults.Positive(&o.Idle, DefaultIdle)
+	defaults.Positive(&o.Line, DefaultLine)
+	defaults.Positive(&o.DataBlock, DefaultDataBlock)
+	defaults.Positive(&o.DataTotal, DefaultDataTotal)
+	defaults.Positive(&o.Write, DefaultWrite)
+	defaults.Positive(&o.Handshake, DefaultHandshake)
+	defaults.Positive(&o.Grace, DefaultGrace)
 	if o.Hostname == "" {
 		o.Hostname = "localhost"
 	}
-	if o.MaxSize <= 0 {
-		o.MaxSize = DefaultMaxSize
-	}
-	if o.MaxRecipients <= 0 {
-		o.MaxRecipients = DefaultMaxRecipients
-	}
-	if o.MaxMails <= 0 {
-		o.MaxMails = DefaultMaxMails
-	}
-	if o.MaxErrors <= 0 {
-		o.MaxErrors = DefaultMaxErrors
-	}
-	if o.MaxRefused <= 0 {
-		o.MaxRefused = DefaultMaxRefused
-	}
-	if o.MinRate <= 0 {
-		o.MinRate = DefaultMinRate
-	}
+	defaults.Positive(&o.MaxSize, DefaultMaxSize)
+	defaults.Positive(&o.MaxRecipients, DefaultMaxRecipients)
+	defaults.Positive(&o.MaxMails, DefaultMaxMails)
+	defaults.Positive(&o.MaxErrors, DefaultMaxErrors)
+	defaults.Positive(&o.MaxRefused, DefaultMaxRefused)
+	defaults.Positive(&o.MinRate, DefaultMinRate)
 	if o.Memory == nil {
 		o.Memory = limits.NewBytes(DefaultMemory)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Logger(&o.Logger)
 	if o.PeerOf == nil {
 		o.PeerOf = serve.PeerOf
 	}

@@ -9,7 +9,6 @@ package web
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
@@ -21,6 +20,7 @@ import (
 	"strconv"
 	"time"
 
+	"postern.email/kit/defaults"
 	"postern.email/kit/errs"
 	"postern.email/kit/limits"
 	pages "postern.email/web"
@@ -79,12 +79,8 @@ func New(o Options) (*Site, error) {
 	if o.NameLength <= 0 {
 		o.NameLength = 9
 	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	defaults.Rand(&o.Rand)
+	defaults.Logger(&o.Logger)
 	if o.Closed == nil {
 		o.Closed = func() error { return nil }
 	}
