@@ -45,12 +45,8 @@ func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) erro
 			return err
 		}
 	}
-	l := d.o.Letters.Letter(id)
-	p := deliver.Parcel{Local: s.here, Replies: s.replies, Aliases: s.aliases, Remote: s.wait, Refused: s.refused, Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
-	// Who writes anonymously is told something only at a reply address, where the envelope names one.
-	if _, reply := anon.ReplyName(v.Mail.Sender); v.Kind == vouch.User || reply {
-		p.From = v.Mail.Sender
-	}
+	p := d.parcel(id, v)
+	p.Local, p.Replies, p.Aliases, p.Remote, p.Refused = s.here, s.replies, s.aliases, s.wait, s.refused
 	if len(p.Local)+len(p.Replies)+len(p.Aliases)+len(p.Remote)+len(p.Refused) == 0 {
 		return nil // all of it went to the exit or to owners of aliases elsewhere, which know it when it comes again
 	}
@@ -59,6 +55,28 @@ func (d *Door) deliver(ctx context.Context, id letter.ID, v *vouch.Vouched) erro
 		return errs.E("agent/mixdoor.deliver", errs.Unavailable, "", err) // an alias has changed: it is judged again
 	}
 	return err
+}
+
+// parcel begins what becomes of a letter.
+func (d *Door) parcel(id letter.ID, v *vouch.Vouched) deliver.Parcel {
+	l := d.o.Letters.Letter(id)
+	p := deliver.Parcel{Head: v.Mail.Raw, Unsigned: true, Letter: &l, Home: l.Shard}
+	// Who writes anonymously is told something only at a reply address, where the envelope names one.
+	if _, reply := anon.ReplyName(v.Mail.Sender); v.Kind == vouch.User || reply {
+		p.From = v.Mail.Sender
+	}
+	return p
+}
+
+// expire gives a letter up that could not be delivered in all the time for that, and tells its sender: it was
+// acknowledged, so nobody else does. why is what was in the way last.
+func (d *Door) expire(ctx context.Context, id letter.ID, v *vouch.Vouched, why error) error {
+	p := d.parcel(id, v)
+	reply := &smtp.Reply{Code: 550, Enhanced: "5.4.7", Text: "Delivery time expired; the last answer was: " + errs.Public(why)}
+	for _, to := range v.Mail.Recipients {
+		p.Refused = append(p.Refused, refusal(to, reply))
+	}
+	return errs.Wrap("agent/mixdoor.expire", d.o.Deliver.Begin().Hand(ctx, p))
 }
 
 // Answers where the relay takes no such mail at all.

@@ -227,7 +227,7 @@ func (d *Door) work(ctx context.Context, k parts.Key) {
 	case err == nil:
 	case ctx.Err() != nil:
 		return // it is on the disk, and comes again at the next start
-	case kind.Temporary() && d.o.Now().Sub(d.parts.Since(k)) < d.o.GiveUp:
+	case kind.Temporary() && !d.over(k):
 		d.o.Logger.Warn("a letter of the mix network could not be delivered yet", "kind", kind)
 		d.parts.Later(k, d.o.Now().Add(retryAfter))
 		return
@@ -279,8 +279,16 @@ func (d *Door) letter(ctx context.Context, k parts.Key) error {
 			return errs.Wrap(op, err)
 		}
 	}
-	return errs.Wrap(op, d.deliver(ctx, l.ID, v))
+	err = d.deliver(ctx, l.ID, v)
+	if errs.KindOf(err).Temporary() && ctx.Err() == nil && d.over(k) && d.expire(ctx, l.ID, v, err) == nil {
+		d.count(reason(errs.KindOf(err)))
+		return nil
+	}
+	return errs.Wrap(op, err)
 }
+
+// over reports whether a letter has been tried for long enough.
+func (d *Door) over(k parts.Key) bool { return d.o.Now().Sub(d.parts.Since(k)) >= d.o.GiveUp }
 
 // patience is how long a letter is kept whose sender's relay is not in the consensus: the relay may have
 // missed one, or this one may not know the newest, and what was acknowledged is not to be lost for that.

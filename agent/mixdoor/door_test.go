@@ -495,7 +495,8 @@ func (e *exits) Send(_ context.Context, v *vouch.Vouched) error {
 	return e.err
 }
 
-// TestExit: mail for other hosts goes to the exit, if all of it does; what the exit refuses is reported.
+// TestExit: mail for other hosts goes to the exit, if all of it does; what the exit refuses is reported, and what it
+// cannot take in time.
 func TestExit(t *testing.T) {
 	w := newWorld(t, nil)
 	w.Create("anna", nil)
@@ -522,6 +523,20 @@ func TestExit(t *testing.T) {
 	w.packets(w.seal(far)...)
 	w.packets(w.seal(draft{sender: "ben@" + domain, to: []string{"far@away.example", "anna"}})...)
 	w.work()
+	// What the exit cannot take in all the time for it is told, once.
+	e.err = errs.E("test", errs.Busy, "the queue is full", nil)
+	w.packets(w.seal(far)...)
+	w.work()
+	if got := strings.Join(w.Inbox("ben"), ""); strings.Contains(got, "the queue is full") || w.d.Status().Letters != 1 {
+		t.Error("it is not tried again", got)
+	}
+	w.Clock.Add(DefaultGiveUp)
+	w.work()
+	w.Clock.Add(DefaultGiveUp)
+	w.work()
+	if got := strings.Join(w.Inbox("ben"), ""); strings.Count(got, "Diagnostic-Code: x-postern; 550 5.4.7 Delivery time expired; the last answer was: the queue is full") != 1 || !strings.Contains(got, "Final-Recipient: rfc822; far@away.example") || w.given("given up") != 1 || w.d.Status().Letters != 0 {
+		t.Errorf("%d given up, %d wait\n%s", w.given("given up"), w.d.Status().Letters, got)
+	}
 	got := strings.Join(w.Inbox("ben"), "")
 	if !strings.Contains(got, "enough for today") || !strings.Contains(got, "has no recipients at this relay") || len(w.Inbox("anna")) != 1 {
 		t.Error(got)
