@@ -31,6 +31,8 @@ type user struct {
 	dir  string
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 
+	opening sync.Mutex // held by open
+
 	begun bool          // of run: what needs the client's store works
 	came  chan struct{} // something may have come; has room for one
 
@@ -76,8 +78,14 @@ func (u *user) warn(text string) {
 	u.notes = u.notes[max(0, len(u.notes)-maxNotes):]
 }
 
-// open opens the client of a registered account.
+// open opens the client of a registered account, once: two of them would keep two books of what waits in one
+// directory.
 func (u *user) open() error {
+	u.opening.Lock()
+	defer u.opening.Unlock()
+	if u.opened() != nil {
+		return nil
+	}
 	c, err := mixclient.Open(u.options())
 	if err == nil {
 		err = u.Vouches(c.Relay(), c.Network())
