@@ -35,12 +35,18 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/scripts",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
+			evidence, err := filepath.Abs("../../agent/evidence/testdata/golden.json")
+			if err != nil {
+				return err
+			}
+			e.Setenv("EVIDENCE", evidence)
 			e.Setenv("XDG_DATA_HOME", filepath.Join(e.WorkDir, "data"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready":      waitReady,
 			"aliasready": aliasReady,
+			"fields":     aliasFields,
 			"login":      imapLogin,
 			"connect":    connects,
 			"port":       takePort,
