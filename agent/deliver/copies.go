@@ -19,9 +19,10 @@ import (
 type Proxies interface {
 	// Proxy reports whether an account is read with a mail proxy.
 	Proxy(ctx context.Context, id seal.AccountID) (bool, error)
-	// Letter seals a mail to the proxy of one account; raw is not kept. errs.Invalid for a mail
+	// Letter seals a mail to the proxy of one account; raw is not kept. Its first bytes, so many as fields, are the
+	// fields of an alias of the account (ForAlias.Fields); 0: it came for the account itself. errs.Invalid for a mail
 	// that the mix network does not carry, errs.TooLarge for one that is too large for it.
-	Letter(ctx context.Context, to account.Account, from mail.Address, raw []byte) (*packetbox.Prepared, error)
+	Letter(ctx context.Context, to account.Account, from mail.Address, raw []byte, fields int) (*packetbox.Prepared, error)
 }
 
 // hereMail is a mail for accounts here.
@@ -96,28 +97,42 @@ func (d *Deliver) addCopies(ctx context.Context, w *writes, m *hereMail, rcpts [
 	return nil
 }
 
-// letter seals a mail to the proxy of an account. The fields of an alias stay away: a mail proxy takes
-// what begins like them for forged.
+// letter seals a mail to the proxy of an account, as it came; the header rules are the proxy's affair. Behind the
+// fields of an alias they apply here where they shall.
 func (d *Deliver) letter(ctx context.Context, m *hereMail, a account.Account) (*packetbox.Prepared, error) {
-	text := join(m.head, m.tail)
+	const op = "agent/deliver.letter"
+	header, rest, err := m.header(m.clean)
+	if err != nil {
+		return nil, errs.Wrap(op, err)
+	}
+	text := join(m.fields, header, rest, m.tail)
 	defer text.release()
-	p, err := d.o.Proxies.Letter(ctx, a, m.from, text.b)
-	return p, errs.Wrap("agent/deliver.letter", err)
+	p, err := d.o.Proxies.Letter(ctx, a, m.from, text.b, len(m.fields))
+	return p, errs.Wrap(op, err)
+}
+
+// header gives the header of a mail by the rules of final delivery, where they apply, and what stands behind it in
+// the first piece.
+func (m *hereMail) header(apply bool) (header, rest []byte, err error) {
+	if !apply {
+		return nil, m.head, nil
+	}
+	h, body, err := sanitize.Delivery(m.head, m.from)
+	if err != nil {
+		return nil, nil, err
+	}
+	if m.fields != nil { // they have a Return-Path
+		h = h[bytes.IndexByte(h, '\n')+1:]
+	}
+	return h, m.head[body:], nil
 }
 
 // prepare seals a mail to mailboxes, under the header rules of final delivery or behind the fields of an
 // alias.
 func (d *Deliver) prepare(ctx context.Context, m *hereMail, to []mailbox.Target) (*mailbox.Delivery, error) {
-	var header []byte
-	rest := m.head
-	if m.fields == nil || m.clean {
-		h, body, err := sanitize.Delivery(m.head, m.from)
-		if err != nil {
-			return nil, err
-		}
-		if header, rest = h, m.head[body:]; m.fields != nil { // they have a Return-Path
-			header = header[bytes.IndexByte(header, '\n')+1:]
-		}
+	header, rest, err := m.header(m.fields == nil || m.clean)
+	if err != nil {
+		return nil, err
 	}
 	text := join(m.fields, header, rest, m.tail)
 	defer text.release()

@@ -27,11 +27,13 @@ type boxed struct {
 	fail error
 	name byte
 	got  []mail.Address // senders
+
+	fields, raw string // of the last mail
 }
 
 func (b *boxed) Proxy(_ context.Context, id seal.AccountID) (bool, error) { return id == b.id, nil }
 
-func (b *boxed) Letter(_ context.Context, to account.Account, from mail.Address, _ []byte) (*packetbox.Prepared, error) {
+func (b *boxed) Letter(_ context.Context, to account.Account, from mail.Address, raw []byte, fields int) (*packetbox.Prepared, error) {
 	if b.fail != nil {
 		return nil, b.fail
 	}
@@ -41,6 +43,7 @@ func (b *boxed) Letter(_ context.Context, to account.Account, from mail.Address,
 		list[i] = packetbox.Packet{Name: [16]byte{b.name}, Payload: make([]byte, packetbox.PayloadLen)}
 	}
 	b.got = append(b.got, from)
+	b.fields, b.raw = string(raw[:fields]), string(raw[fields:])
 	return b.Prepare(to.ID, list)
 }
 
@@ -71,6 +74,31 @@ func proxied(t *testing.T, wrap func(store.Store) store.Store, packets int) (*ho
 		o.Store, o.Proxies, o.Letters = st, b, seen.New(seen.Options{Store: st, Root: h.root})
 	})
 	return h, b, key
+}
+
+// TestAliasOfAProxy: mail for an alias goes to the owner's proxy with the fields in front of it, as it came, or by the
+// header rules where these apply; other mail goes without any.
+func TestAliasOfAProxy(t *testing.T) {
+	h, b, _ := proxied(t, nil, 100)
+	defer h.end()
+	raw := "DKIM-Signature: x\r\nReceived: y\r\nX-Postern-Alias: z\r\nSubject: hello\r\n\r\nbody\r\n"
+	fields := "Return-Path: <>\r\nX-Postern-Alias: a@b.example; sender=first; vouched=login\r\n"
+	for _, c := range []struct {
+		p            Parcel
+		fields, want string
+	}{
+		{Parcel{Aliases: []ForAlias{{Owner: h.anna, Fields: []byte(fields)}}}, fields, raw},
+		{Parcel{Aliases: []ForAlias{{Owner: h.anna, Fields: []byte(fields), Clean: true}}}, fields, "Subject: hello\r\n\r\nbody\r\n"},
+		{Parcel{Local: []account.Account{h.anna}}, "", raw},
+	} {
+		c.p.From, c.p.Home, c.p.Head, c.p.Tail = from, 1, []byte(raw[:len(raw)-3]), []byte(raw[len(raw)-3:])
+		if err := h.d.Begin().Hand(t.Context(), c.p); err != nil || b.fields != c.fields || b.raw != c.want {
+			t.Errorf("%v, %q, %q", err, b.fields, b.raw)
+		}
+	}
+	if err := h.d.Begin().Hand(t.Context(), Parcel{From: from, Home: 1, Aliases: []ForAlias{{Owner: h.anna, Fields: []byte(fields), Clean: true}}, Head: []byte("no header\r\n\r\n")}); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("no header: %v", err)
+	}
 }
 
 // TestProxies: a mail for an account with a proxy and for one without goes into box and mailbox, and so do

@@ -57,7 +57,7 @@ func Packets(size int64) int {
 }
 
 // Letter is that of deliver.Proxies.
-func (l Letters) Letter(ctx context.Context, to account.Account, from mail.Address, raw []byte) (*packetbox.Prepared, error) {
+func (l Letters) Letter(ctx context.Context, to account.Account, from mail.Address, raw []byte, fields int) (*packetbox.Prepared, error) {
 	const op = "agent/mixbox.Letter"
 	ident, err := l.Boxes.Identity(ctx, to.ID)
 	if err != nil {
@@ -67,7 +67,7 @@ func (l Letters) Letter(ctx context.Context, to account.Account, from mail.Addre
 	if err != nil {
 		return nil, errs.E(op, errs.Corrupt, "", err)
 	}
-	s, err := l.Seal(key, to.Address, from, raw, letter.Options{Room: letter.RoomPlain})
+	s, err := l.seal(key, to.Address, from, raw, fields, letter.Options{Room: letter.RoomPlain})
 	if err != nil {
 		return nil, errs.Wrap(op, err)
 	}
@@ -85,12 +85,20 @@ func (l Letters) Letter(ctx context.Context, to account.Account, from mail.Addre
 // Seal makes a letter of the relay of one mail to one recipient: it says that this relay took the
 // mail by its own rules. errs.Invalid for a mail that the mix network does not carry.
 func (l Letters) Seal(key *letter.PublicKey, to, from mail.Address, raw []byte, o letter.Options) (*letter.Sealed, error) {
+	return l.seal(key, to, from, raw, 0, o)
+}
+
+// seal is Seal of a mail whose first bytes, so many as fields, are those of an alias.
+func (l Letters) seal(key *letter.PublicKey, to, from mail.Address, raw []byte, fields int, o letter.Options) (*letter.Sealed, error) {
 	const op = "agent/mixbox.Seal"
 	if !lines(raw) {
 		return nil, errs.E(op, errs.Invalid, "the mail has a line that does not end in CRLF", nil)
 	}
 	m := vouch.Mail{Flags: vouch.FromOrdinary, Recipients: []mail.Address{to.Canonical()}, Sender: from, Raw: raw}
-	if !pgpmime.Check(raw, pgpmime.Incoming, m.Recipients).Allowed() {
+	if fields > 0 {
+		m.Flags |= vouch.ForAlias
+	}
+	if !pgpmime.Check(raw[fields:], pgpmime.Incoming, m.Recipients).Allowed() {
 		m.Flags |= vouch.FromWorld
 	}
 	s, err := letter.Seal(key, letter.Message{Content: m.Append(nil), Date: l.Now().Truncate(time.Second), Signer: l.Signer, Sender: l.Domain}, o)

@@ -62,8 +62,14 @@ func must(t testing.TB, err error) {
 // put puts a mail into anna's box, and gives how many packets it is and what her proxy reads.
 func (w *world) put(from mail.Address, raw []byte) (packets int, v *vouch.Vouched) {
 	w.t.Helper()
+	return w.putBehind(from, raw, 0)
+}
+
+// putBehind is put for a mail that begins with fields of an alias.
+func (w *world) putBehind(from mail.Address, raw []byte, fields int) (packets int, v *vouch.Vouched) {
+	w.t.Helper()
 	ctx := w.t.Context()
-	p, err := w.l.Letter(ctx, w.anna, from, raw)
+	p, err := w.l.Letter(ctx, w.anna, from, raw, fields)
 	must(w.t, err)
 	must(w.t, w.Store.Update(ctx, w.anna.ID.Shard(), func(tx store.Tx) error { return p.Put(tx) }))
 	p.Committed()
@@ -142,17 +148,33 @@ func TestPackets(t *testing.T) {
 	}
 }
 
+// TestLetterForAlias: a mail for an alias says so, and whether it was in cleartext goes by the mail alone.
+func TestLetterForAlias(t *testing.T) {
+	w := newWorld(t)
+	fields := "Return-Path: <>\r\nX-Postern-Alias: fox@two.example; sender=first; vouched=login\r\n"
+	report := "From: <MAILER-DAEMON@remote.example>\r\nAuto-Submitted: auto-replied\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n"
+	for raw, want := range map[string]uint8{
+		"From: <bob@remote.example>\r\n\r\nhello\r\n": vouch.FromOrdinary | vouch.FromWorld | vouch.ForAlias,
+		report: vouch.FromOrdinary | vouch.ForAlias,
+	} {
+		_, v := w.putBehind(mail.Address{}, []byte(fields+raw), len(fields))
+		if v == nil || v.Mail.Flags != want || string(v.Mail.Raw) != fields+raw {
+			t.Errorf("%.40q: %+v", raw, v)
+		}
+	}
+}
+
 // TestNotForAProxy: what the mix network does not carry is refused for good, and an account without a
 // proxy is none.
 func TestNotForAProxy(t *testing.T) {
 	w := newWorld(t)
 	for _, body := range []string{"a\nb\r\n", "a\rb\r\n", "a\x00b\r\n", "a\r", "a\n"} {
-		if _, err := w.l.Letter(t.Context(), w.anna, mail.Address{}, []byte("Subject: x\r\n\r\n"+body)); errs.KindOf(err) != errs.Invalid || !strings.Contains(errs.Public(err), "CRLF") {
+		if _, err := w.l.Letter(t.Context(), w.anna, mail.Address{}, []byte("Subject: x\r\n\r\n"+body), 0); errs.KindOf(err) != errs.Invalid || !strings.Contains(errs.Public(err), "CRLF") {
 			t.Errorf("%q: %v", body, err)
 		}
 	}
 	large := append([]byte("Subject: x\r\n\r\n"), bytes.Repeat([]byte("x"), letter.MaxContent)...)
-	if _, err := w.l.Letter(t.Context(), w.anna, mail.Address{}, large); errs.KindOf(err) != errs.TooLarge {
+	if _, err := w.l.Letter(t.Context(), w.anna, mail.Address{}, large, 0); errs.KindOf(err) != errs.TooLarge {
 		t.Error(err)
 	}
 	w.Create("ben", nil)
@@ -163,7 +185,7 @@ func TestNotForAProxy(t *testing.T) {
 			t.Error(yes, err)
 		}
 	}
-	if _, err := w.l.Letter(t.Context(), ben, mail.Address{}, []byte("Subject: x\r\n\r\nhello\r\n")); errs.KindOf(err) != errs.NotFound {
+	if _, err := w.l.Letter(t.Context(), ben, mail.Address{}, []byte("Subject: x\r\n\r\nhello\r\n"), 0); errs.KindOf(err) != errs.NotFound {
 		t.Error(err)
 	}
 }
@@ -186,7 +208,7 @@ func BenchmarkLetter(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(raw)))
 			for b.Loop() {
-				if _, err := l.Letter(b.Context(), a, mail.Address{}, raw); err != nil {
+				if _, err := l.Letter(b.Context(), a, mail.Address{}, raw, 0); err != nil {
 					b.Fatal(err)
 				}
 			}

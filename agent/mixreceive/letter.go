@@ -46,7 +46,7 @@ func (r *Receive) letter(ctx context.Context, a *Account, to account.Account, go
 		return r.tell(ctx, a, got, "Mail was refused: it did not come the way that it says", "A mail came for you that was not delivered. The reason: "+why+".\n\nNothing of the mail was kept.")
 	}
 	word := r.word(v) + by
-	header, off, forged, err := sanitize.Arrival(v.Mail.Raw, word)
+	p, forged, err := parcel(v, to, word)
 	if err != nil {
 		return r.tell(ctx, a, got, "Malformed mail", "A letter came for you that holds no mail in order: "+errs.Public(err)+".\n\nNothing of it was kept.")
 	}
@@ -63,14 +63,29 @@ func (r *Receive) letter(ctx context.Context, a *Account, to account.Account, go
 	if err := r.lures(ctx, a, got, v); err != nil {
 		return err
 	}
-	err = r.o.Deliver.Begin().Hand(ctx, deliver.Parcel{From: v.Mail.Sender, Local: []account.Account{to}, Head: header, Tail: v.Mail.Raw[off:],
-		Proof: [][]byte{[]byte("mixreceive: letter"), got.ID[:]}})
-	if err != nil {
+	p.Proof = [][]byte{[]byte("mixreceive: letter"), got.ID[:]}
+	if err := r.o.Deliver.Begin().Hand(ctx, p); err != nil {
 		return err
 	}
 	r.learn(a, v)
 	r.returned(a, v)
 	return nil
+}
+
+// parcel is what goes into the mailbox. Mail for an alias is kept there as the relay took it, behind what the relay
+// and word say of it, so that it can be shown to others (agent/evidence).
+func parcel(v *vouch.Vouched, to account.Account, word string) (p deliver.Parcel, forged bool, err error) {
+	p.From = v.Mail.Sender
+	if v.Mail.Flags&vouch.ForAlias != 0 {
+		front, raw, forged, err := sanitize.ArrivalForAlias(v.Mail.Raw, word)
+		p.Head, p.Aliases = raw, []deliver.ForAlias{{Owner: to, Fields: front}}
+		return p, forged, err
+	}
+	header, off, forged, err := sanitize.Arrival(v.Mail.Raw, word)
+	if err == nil {
+		p.Head, p.Tail, p.Local = header, v.Mail.Raw[off:], []account.Account{to}
+	}
+	return p, forged, err
 }
 
 // returned tells of a report. Relays make them, so they come as mail of the own relay.

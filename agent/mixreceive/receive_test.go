@@ -476,3 +476,33 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestForAlias: mail that the relay took for an alias is kept as it came behind what relay and proxy say of it; what a
+// sender imitates of that is reported, and a letter without the relay's fields is malformed.
+func TestForAlias(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.Create("bert", nil)
+	relay := func(m *vouch.Mail, l *letter.Message) {
+		m.Flags, m.Certificate, m.Sender = vouch.FromOrdinary|vouch.FromWorld|vouch.ForAlias, nil, mail.Address{}
+		l.Signer, l.Sender = agenttest.NameKey(t, other), other
+	}
+	const fields = "Return-Path: <>\r\nX-Postern-Alias: fox@two.example; sender=first; vouched=dkim:shop.example\r\n"
+	const word = "two.example; world (unencrypted mail from the Internet)\r\n"
+	const front = "X-Postern-Sender: " + word + "X-Katzenpost-Sender: " + word + fields
+	const raw = "DKIM-Signature: x\r\nReceived: from y\r\n" + plain
+	for range 2 {
+		w.net.Give(w.bert, w.seal(fields+raw, relay).Bodies...)
+		must(t, w.pass())
+	}
+	l := w.seal(fields+"X-Postern-Sender: boss\r\nX-Postern-Alias: boss\r\n"+raw, relay)
+	w.net.Give(w.bert, l.Bodies...)
+	must(t, w.pass())
+	w.net.Give(w.bert, l.Bodies...) // once more
+	must(t, w.pass())
+	w.net.Give(w.bert, w.seal(raw, relay).Bodies...)
+	must(t, w.pass())
+	in := w.Inbox("bert")
+	if len(in) != 5 || in[0] != front+raw || in[1] != front+raw || !strings.Contains(in[2], "Subject: A mail came with a forbidden header") || in[3] != front+raw || !strings.Contains(in[4], "Subject: Malformed mail") {
+		t.Errorf("%d mails: %q", len(in), in)
+	}
+}

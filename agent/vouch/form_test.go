@@ -185,7 +185,7 @@ func TestMailForm(t *testing.T) {
 	if err != nil || got.Flags != m.Flags || string(got.Certificate) != "certificate" || !slices.Equal(got.Recipients, m.Recipients) || !got.Sender.IsZero() || string(got.Raw) != "raw" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	m.Token = []byte("token")
+	m.Token, m.Flags = []byte("token"), FromOrdinary|ForAlias
 	if got, err := ParseMail(m.Append(nil)); err != nil || string(got.Token) != "token" || got.Flags != m.Flags || string(got.Certificate) != "certificate" || string(got.Raw) != "raw" {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -205,7 +205,8 @@ func TestMailForm(t *testing.T) {
 		{"the magic alone", []byte(mailMagic), errs.Invalid},
 		{"no magic", []byte("QMAIL\x01\x00\x00" + none + one + "\x00\x00"), errs.Invalid},
 		{"a later version", head(2, 0, 0, none, one, "\x00\x00"), errs.Unsupported},
-		{"an unknown flag", head(1, 8, 0, none, one, "\x00\x00"), errs.Invalid},
+		{"an unknown flag", head(1, 17, 0, none, one, "\x00\x00"), errs.Invalid},
+		{"for an alias, but by no relay", head(1, 8, 0, none, one, "\x00\x00"), errs.Invalid},
 		{"from the world, but by no relay", head(1, 2, 0, none, one, "\x00\x00"), errs.Invalid},
 		{"not zero", head(1, 0, 1, none, one, "\x00\x00"), errs.Invalid},
 		{"a certificate that is longer than all", head(1, 0, 0, "\x00\x00\x01\x00", one, "\x00\x00"), errs.Invalid},

@@ -14,6 +14,10 @@ const (
 	FromWorld                      // and it came in cleartext; only with FromOrdinary
 
 	withToken // Token is there; Append and ParseMail see to it
+
+	// ForAlias: the mail came for an alias of the account, and begins with the relay's fields about that
+	// (mail/sanitize.Alias); only with FromOrdinary.
+	ForAlias
 )
 
 // MaxToken bounds a token, in bytes.
@@ -86,7 +90,7 @@ func ParseMail(b []byte) (*Mail, error) {
 	}
 	m := &Mail{Flags: b[1] &^ withToken}
 	token := b[1]&withToken != 0
-	if b[2] != 0 || m.Flags&^(FromOrdinary|FromWorld) != 0 || m.Flags == FromWorld {
+	if b[2] != 0 || m.Flags&^(FromOrdinary|FromWorld|ForAlias) != 0 || m.Flags != 0 && m.Flags&FromOrdinary == 0 {
 		return bad("its flags")
 	}
 	n := binary.BigEndian.Uint32(b[3:])

@@ -144,15 +144,20 @@ postern alias verify-evidence. The mails are opened with the account's password:
 		if err := src.ask(io, c, "alias.evidence", func(a *aliases.Args) { a.Address = args[0] }, &got); err != nil {
 			return err
 		}
-		if out == "" {
-			fmt.Fprintln(io.out, string(got))
-			return nil
-		}
-		if err := vfs.WriteFileAtomic(vfs.OS(), out, append(got, '\n'), 0o600); err != nil {
-			return errs.E("cmd.evidence", errs.Unavailable, "cannot write "+out, err)
-		}
-		fmt.Fprintf(io.err, "Written: %s\n", out)
-		return nil
+		return writeEvidence(io, out, got)
 	}
 	return c
+}
+
+// writeEvidence writes an evidence file; out "": to standard output.
+func writeEvidence(io streams, out string, file []byte) error {
+	if out == "" {
+		fmt.Fprintln(io.out, string(file))
+		return nil
+	}
+	if err := vfs.WriteFileAtomic(vfs.OS(), out, append(file, '\n'), 0o600); err != nil {
+		return errs.E("cmd.evidence", errs.Unavailable, "cannot write "+out, err)
+	}
+	fmt.Fprintf(io.err, "Written: %s\n", out)
+	return nil
 }

@@ -145,7 +145,7 @@ cleanly. The configuration is mailproxy's, with some options more; called as mai
 		}
 		return runProxy(c.Context(), io, cfg, *js)
 	}
-	c.AddCommand(proxyInitCommand(io), proxyStatusCommand(io), proxyPasswdCommand(io), proxyRecipientsCommand(io), proxyVerifyCommand(io), proxyNymsCommand(io), proxyStopCommand(io), proxyConfigCommand(io))
+	c.AddCommand(proxyInitCommand(io), proxyStatusCommand(io), proxyPasswdCommand(io), proxyRecipientsCommand(io), proxyVerifyCommand(io), proxyEvidenceCommand(io), proxyNymsCommand(io), proxyStopCommand(io), proxyConfigCommand(io))
 	return c
 }
 

@@ -80,7 +80,8 @@ func printable(s string) bool {
 }
 
 // ReadAlias takes apart a stored mail: the fields that Alias wrote, and the mail as it came, which
-// shares the bytes of stored. false: nothing of Alias stands in front of it.
+// shares the bytes of stored. In front of them those may stand that a mail proxy writes (ArrivalForAlias). false:
+// nothing of Alias stands in front of it.
 func ReadAlias(stored []byte) (f AliasFields, raw []byte, ok bool) {
 	rest := stored
 	for n := 0; ; n++ {
@@ -91,6 +92,8 @@ func ReadAlias(stored []byte) (f AliasFields, raw []byte, ok bool) {
 		rest = behind
 		value := field[len(name)+1:]
 		switch {
+		case n == 0 && (name == SenderField || name == OldSenderField):
+			n--
 		case n == 0 && name == "Return-Path":
 			a, err := mail.ParsePath(strings.TrimSpace(string(value)))
 			if err != nil {

@@ -1,6 +1,8 @@
 package sanitize
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,6 +105,37 @@ func Arrival(raw []byte, vouched string) (header []byte, bodyOffset int, forged 
 		out = mail.AppendField(out, f)
 	}
 	return append(out, "\r\n"...), off, forged, nil
+}
+
+// ArrivalForAlias is Arrival for mail that came for an alias, with the fields in front of it that the relay wrote
+// (Alias). front is what stands in front of the mail in a mailbox, where it is as it came: raw shares the bytes
+// of letter. Where only its sender can have written one of the fields between proxy and mail program they leave raw,
+// and forged tells it. errs.Invalid where nothing of Alias stands in front.
+func ArrivalForAlias(letter []byte, vouched string) (front, raw []byte, forged bool, err error) {
+	const op = "mail/sanitize.ArrivalForAlias"
+	_, raw, ok := ReadAlias(letter)
+	if !ok || !bytes.HasPrefix(letter, []byte("Return-Path:")) {
+		return nil, nil, false, errs.E(op, errs.Invalid, "the relay's fields of an alias are missing", nil)
+	}
+	fields := letter[:len(letter)-len(raw)]
+	front = newHeader(len(fields) + 2*len(vouched) + 64)
+	front = appendLine(front, SenderField, vouched)
+	front = appendLine(front, OldSenderField, vouched)
+	front = append(front, fields...)
+	h, off, err := mail.ParseHeader(raw)
+	if err != nil {
+		return nil, nil, false, errs.Wrap(op, err)
+	}
+	if !slices.ContainsFunc(h.Fields(), isReserved) {
+		return front, raw, false, nil
+	}
+	out := newHeader(len(raw))
+	for _, f := range h.Fields() {
+		if !isReserved(f) {
+			out = mail.AppendField(out, f)
+		}
+	}
+	return front, append(append(out, "\r\n"...), raw[off:]...), true, nil
 }
 
 // appendLine appends a field on one line; line ends and NUL in the value become spaces.

@@ -97,3 +97,36 @@ func FuzzLetter(f *testing.F) {
 		check(header, off, err, SenderField)
 	})
 }
+
+// TestArrivalForAlias: mail for an alias stays as it came, behind the word of the proxy and the fields of the relay,
+// which are read back; what a sender imitates of them is taken out and told.
+func TestArrivalForAlias(t *testing.T) {
+	f := AliasFields{ReturnPath: addr(t, "b@shop.example"), Alias: addr(t, "fox@mail.example"), Sender: SenderFirst, Vouched: "dkim:shop.example", KeyName: "s._domainkey.shop.example", KeyRecord: "v=DKIM1; p=AAAA"}
+	fields, err := Alias(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const plain = "DKIM-Signature: v=1;\r\n b=x\r\nReceived: from y\r\nFrom: <bob@shop.example>\r\n\r\nX-Postern-Sender: no field\r\n"
+	front, raw, forged, err := ArrivalForAlias([]byte(string(fields)+plain), "mail.example; world")
+	if err != nil || forged || string(raw) != plain || string(front) != "X-Postern-Sender: mail.example; world\r\nX-Katzenpost-Sender: mail.example; world\r\n"+string(fields) {
+		t.Errorf("%q, %q, %v, %v", front, raw, forged, err)
+	}
+	got, back, ok := ReadAlias(append(front, raw...))
+	if !ok || got != f || string(back) != plain {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	const imitated = "X-Postern-Sender: boss; verified\r\nx-katzenpost-else: boss\r\nX-Postern-Alias: fox@mail.example; sender=expected; vouched=login\r\n"
+	front, raw, forged, err = ArrivalForAlias([]byte(string(fields)+imitated+plain), "mail.example; world")
+	if err != nil || !forged || string(raw) != plain {
+		t.Errorf("%q, %v, %v", raw, forged, err)
+	}
+	if got, _, ok := ReadAlias(append(front, raw...)); !ok || got != f {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	// Nothing in front, nothing of the relay's, and what only a proxy writes.
+	for _, bad := range []string{plain, "Return-Path: <>\r\n" + plain, "X-Postern-Sender: boss\r\n" + string(fields) + plain, string(fields) + "no header\r\n\r\n", ""} {
+		if _, _, _, err := ArrivalForAlias([]byte(bad), "x"); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("%.60q: %v", bad, err)
+		}
+	}
+}

@@ -54,6 +54,7 @@ func (s *Server) commands() map[string]control.Handler {
 		"password": control.With(s.passwordState),
 		"passwd":   control.With(s.passwd),
 		"verify":   control.With(s.verify),
+		"evidence": control.With(s.evidence),
 
 		"nyms":       control.With(s.listNyms),
 		"nym-make":   control.With(s.makeNym),

@@ -34,7 +34,12 @@ const (
 	annaAddr = "anna"
 )
 
-func addr(local string) mail.Address { return mail.Address{Local: local, Domain: "example.org"} }
+func addr(local string) mail.Address {
+	if local, domain, ok := strings.Cut(local, "@"); ok {
+		return mail.Address{Local: local, Domain: domain}
+	}
+	return mail.Address{Local: local, Domain: "example.org"}
+}
 
 // login tries to log in (and so to make an account) and says what happened.
 func login(s *Server, name, password string) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -224,9 +225,22 @@ func (m *mixPart) settings() node.Settings {
 		about.Addresses = []string{net.JoinHostPort(c.host(), strconv.Itoa(m.s.portOf("mix")))}
 	}
 	if !strings.HasPrefix(c.Domain, "[") { // the names of an address literal are nobody's
-		about.Domains = []string{mail.CanonicalDomain(c.Domain)}
+		about.Domains = c.namedDomains()
 	}
 	return node.Settings{About: about, Operator: directory.Operator{Contact: c.Mixnet.Contact}, Publish: c.Mixnet.Publish}
+}
+
+// namedDomains are the domains that the descriptor names, sorted: mail for an account or an alias there comes straight
+// through the network. Of more than a descriptor may have, the last ones of aliases are reached by ordinary mail only.
+func (c *Config) namedDomains() []string {
+	list := []string{mail.CanonicalDomain(c.Domain)}
+	for _, d := range c.furtherDomains() {
+		if len(list) < directory.MaxDomains {
+			list = append(list, d)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // run is the node at work.
