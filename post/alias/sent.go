@@ -27,8 +27,6 @@ type sentMail struct {
 	day Day
 }
 
-const sentLen = tagLen + 4
-
 // encodeSent is the record of what was sent, the oldest first.
 func encodeSent(list []sentMail) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{version}, uint32(len(list)))
