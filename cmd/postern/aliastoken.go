@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern.email/agent/aliases"
+	"postern.email/kit/errs"
 )
 
 func tokenAlias(io streams, src *aliasSource) *cobra.Command {
@@ -27,6 +28,9 @@ func newToken(io streams, src *aliasSource) *cobra.Command {
 	c.Flags().StringVar(&name, "name", "", "what it is for; only you can read it")
 	js := asJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if c.Flags().Changed("scopes") && len(scopes) == 0 { // such as an empty variable of a script
+			return usageError{c.CommandPath(), errs.E("cmd.newToken", errs.Invalid, "--scopes names at least one, or is left out", nil)}
+		}
 		var got aliases.Fresh
 		if err := src.ask(io, c, "alias.token.new", func(a *aliases.Args) { a.Scopes, a.Name = scopes, name }, &got); err != nil {
 			return err
