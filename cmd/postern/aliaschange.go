@@ -102,7 +102,7 @@ func sendersAlias(io streams, src *aliasSource) []*cobra.Command {
 		})
 	}
 	return []*cobra.Command{
-		src.change(io, "pin ALIAS [SENDER]", "Take mail of one sender only: this one, or the next that writes", fmt.Sprintf(example, "pin"), cobra.RangeArgs(1, 2),
+		src.change(io, "pin ALIAS [SENDER]", "Take mail of one sender only: this one, or whoever wrote first or will", fmt.Sprintf(example, "pin"), cobra.RangeArgs(1, 2),
 			func(r *aliases.ChangeRequest, rest []string) error {
 				mode := "pinned"
 				r.Mode = &mode

@@ -215,12 +215,12 @@ func relayPassword(io streams, address, file string) ([]byte, error) {
 func firstLine(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, errs.E("cmd.firstLine", errs.NotFound, "cannot read the password in "+name, err)
+		return nil, errs.E("cmd.firstLine", errs.NotFound, "cannot read "+name+", whose first line is to be the password or secret", err)
 	}
 	defer f.Close()
 	b, err := readLine(f)
 	if err != nil {
-		return nil, errs.E("cmd.firstLine", errs.Invalid, "there is no password in "+name, err)
+		return nil, errs.E("cmd.firstLine", errs.Invalid, "the first line of "+name+" is to be the password or secret, and it is empty", err)
 	}
 	return b, nil
 }
