@@ -74,6 +74,9 @@ func pasted(t *testing.T, v view) string {
 	return filled(t, v, "#who")
 }
 
+// copiedWords are what the toolbar's click says once the address is in the clipboard.
+const copiedWords = "It was automatically copied to your clipboard."
+
 // TestAddonToolbar: one click on the toolbar makes an alias and puts it into the clipboard.
 func TestAddonToolbar(t *testing.T) {
 	inBrowsers(t, func(t *testing.T, b addonBrowser, s *aliasServer) {
@@ -88,7 +91,7 @@ func TestAddonToolbar(t *testing.T) {
 			t.Errorf("the alias is for the site %q, want the page's", want.Site)
 		}
 		p := b.popup()
-		until(t, "for the copy", func() bool { return strings.Contains(words(p), "It was automatically copied to your clipboard.") })
+		until(t, "for the copy", func() bool { return strings.Contains(words(p), copiedWords) })
 		if got := value(p, "#address"); got != want.Address {
 			t.Errorf("it shows %q, want %q", got, want.Address)
 		}

@@ -9,6 +9,9 @@ import (
 	"testing"
 )
 
+// The size of a virtual display.
+const displayWidth, displayHeight = 1280, 900
+
 // virtualDisplay starts an X server without a screen, and gives its name.
 func virtualDisplay(t testing.TB) string {
 	t.Helper()
@@ -18,7 +21,7 @@ func virtualDisplay(t testing.TB) string {
 		t.Fatal(err)
 	}
 	defer read.Close()
-	x := exec.Command(xvfb, "-displayfd", "3", "-screen", "0", "1280x900x24", "-nolisten", "tcp")
+	x := exec.Command(xvfb, "-displayfd", "3", "-screen", "0", fmt.Sprintf("%dx%dx24", displayWidth, displayHeight), "-nolisten", "tcp")
 	x.ExtraFiles = []*os.File{write}
 	tie(x)
 	if err := x.Start(); err != nil {
@@ -56,6 +59,13 @@ func (d *desktop) do(args ...string) string {
 	return string(out)
 }
 
+// focus gives a program's window the keyboard, as a window manager would. Without one the window under the pointer has it, and
+// a menu takes it from the window that it belongs to.
+func (d *desktop) focus(class string) {
+	d.t.Helper()
+	d.do("search", "--sync", "--onlyvisible", "--class", class, "windowfocus")
+}
+
 // click presses a button of the mouse (1 is the left one, 3 the right one) at a place of the screen.
 func (d *desktop) click(x, y float64, button int) {
 	d.t.Helper()
@@ -74,14 +84,29 @@ func (d *desktop) windows() int {
 	return len(strings.Fields(d.do("search", "--onlyvisible", "--name", ".*")))
 }
 
+// dimmed tells whether the ground of a page, which is white, is darker since its browser asks something before all else.
+func (d *desktop) dimmed() bool {
+	d.t.Helper()
+	const x, y = 12, 700
+	screen := d.capture("rgb:-") // three bytes a point
+	at := 3 * (y*displayWidth + x)
+	return len(screen) > at && screen[at] < 200
+}
+
+// capture takes a picture of the screen, in a format of ImageMagick.
+func (d *desktop) capture(to string) []byte {
+	d.t.Helper()
+	cmd := exec.Command(needTool(d.t, "import"), "-window", "root", "-depth", "8", to)
+	cmd.Env = append(os.Environ(), "DISPLAY="+d.display)
+	out, err := cmd.Output()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return out
+}
+
 // picture keeps a picture of the screen, if POSTERN_SCREENSHOTS says where.
 func (d *desktop) picture(name string) {
 	d.t.Helper()
-	pictureOf(d.t, name, func(path string) {
-		cmd := exec.Command(needTool(d.t, "import"), "-window", "root", path)
-		cmd.Env = append(os.Environ(), "DISPLAY="+d.display)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			d.t.Fatalf("%v\n%s", err, out)
-		}
-	})
+	pictureOf(d.t, name, func(path string) { d.capture(path) })
 }

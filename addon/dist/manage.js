@@ -179,7 +179,13 @@ on('settings', 'change', async () => {
 });
 byId('settings').addEventListener('submit', (e) => e.preventDefault());
 byId('allSites').addEventListener('click', () => {
-    void chrome.permissions.request({ origins: ['https://*/*', 'http://*/*'] }).then(sites, () => undefined);
+    // The browser's question needs the click itself.
+    const asked = chrome.permissions.request({ origins: ['https://*/*', 'http://*/*'] });
+    void attempt(async () => {
+        if (!(await asked))
+            say(text('refusedSites'));
+        await sites();
+    });
 });
 chrome.permissions.onAdded.addListener(() => void sites());
 await attempt(async () => {

@@ -93,7 +93,10 @@ async function offer(): Promise<void> {
   b.textContent = text('allowSite', site);
   show('allow');
   // The browser's question needs the click itself; what follows is the background's (showNow).
-  b.onclick = () => void chrome.permissions.request({ origins: [pattern] }).then((yes) => show('allow', !yes), failed);
+  b.onclick = () => void chrome.permissions.request({ origins: [pattern] }).then((yes) => {
+    show('allow', !yes);
+    byId('refused').textContent = yes ? '' : text('refusedSites');
+  }, failed);
 }
 
 async function begin(first: boolean): Promise<void> {

@@ -40,3 +40,12 @@ test('every text that is used exists, and every one is used', async () => {
   const codes = (await read('src/kinds.ts')).match(/export type Code =([^;]*);/)[1];
   for (const m of codes.matchAll(/'(\w+)'/g)) assert.ok(english[`error_${m[1]}`], m[1]);
 });
+
+test('no shortcut is one that the browsers have', async () => {
+  // Alt, Shift and a letter open menus in Firefox (F, E, V, S, B, T, H in English, others elsewhere: D and L in German, M in
+  // French) and do things of Chromium's own (A, B, I, N, P, R, T, W, X, Z), which then give the add-on none.
+  const { commands } = JSON.parse(await read('static/manifest.json'));
+  const keys = Object.values(commands).map((c) => c.suggested_key.default);
+  assert.equal(new Set(keys).size, 3);
+  for (const k of keys) assert.match(k, /^Alt\+Shift\+[GJKQUY]$/);
+});
