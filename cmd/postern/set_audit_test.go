@@ -20,7 +20,7 @@ func TestSetEverywhere(t *testing.T) {
 		"postern queue show": {"3f9c"}, "postern queue drop": {"3f9c", "--yes"}, "postern queue export": {"3f9c"},
 		"postern init": {"example.org"}, "postern mix init": {"nobody"},
 		"postern authority init": {"some-net"}, "postern authority approve": {"3f9c"}, "postern authority reject": {"3f9c"}, "postern authority forget": {"3f9c"},
-		"postern proxy init": {"anna@relay.example"}, "postern proxy passwd": {"anna"}, "postern proxy verify": {"bob@relay.example"}, "postern proxy nyms make": {"Fox"}, "postern proxy nyms forget": {"Fox"}, "postern proxy recipients get": {"bob@relay.example"},
+		"postern proxy init": {"anna@relay.example"}, "postern proxy passwd": {"anna"}, "postern proxy verify": {"bob@relay.example"}, "postern proxy nyms make": {"Fox"}, "postern proxy nyms forget": {"Fox"}, "postern proxy evidence": {"shop@relay.example", "--user", "anna"}, "postern proxy recipients get": {"bob@relay.example"},
 		"postern proxy recipients set": {"bob@relay.example", "key"}, "postern proxy recipients remove": {"bob@relay.example"}, "postern proxy recipients query": {"anna@relay.example", "bob@relay.example"},
 		"postern queue retry": {"--all"}, "postern queue hold": {"--all"}, "postern queue release": {"--all"},
 	}
