@@ -190,16 +190,24 @@ func (q *Queue) holdMail(ctx context.Context, f Filter, id ID, held bool) (int, 
 // succeed) or cannot be read. errs.NotFound: it is not there.
 func (q *Queue) Drop(ctx context.Context, id ID) error {
 	const op = "post/queue.Drop"
-	unlock, err := q.locks.acquire(ctx, id)
+	s, unlock, err := q.lock(ctx, id)
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
 	defer unlock()
-	s, err := q.shardOf(id)
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
 	return errs.Wrap(op, q.drop(ctx, s, id, nil))
+}
+
+// lock takes a mail's lock, until unlock, and tells where the mail is. errs.NotFound: it is not there.
+func (q *Queue) lock(ctx context.Context, id ID) (s store.Shard, unlock func(), err error) {
+	if unlock, err = q.locks.acquire(ctx, id); err != nil {
+		return s, nil, err
+	}
+	if s, err = q.shardOf(id); err != nil {
+		unlock()
+		return s, nil, err
+	}
+	return s, unlock, nil
 }
 
 // DropWith removes a mail as Drop does, in one transaction with a report that it was removed: report is given
@@ -209,15 +217,11 @@ func (q *Queue) Drop(ctx context.Context, id ID) error {
 // told. errs.NotFound: it is not there. On an error, report's own too, nothing was removed.
 func (q *Queue) DropWith(ctx context.Context, id ID, report func(Listed) (also func(store.Tx) error, err error)) error {
 	const op = "post/queue.DropWith"
-	unlock, err := q.locks.acquire(ctx, id)
+	s, unlock, err := q.lock(ctx, id)
 	if err != nil {
 		return errs.Wrap(op, err)
 	}
 	defer unlock()
-	s, err := q.shardOf(id)
-	if err != nil {
-		return errs.Wrap(op, err)
-	}
 	q.mu.Lock()
 	e := q.s.entries[id]
 	known, free := e != nil && q.damaged[id] == nil, true
